@@ -1,0 +1,113 @@
+//! What coupon-service tells: first-come issuing (keyed by coupon) and use in an order (keyed by order).
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::order::keyed_by_order;
+use crate::{CouponId, EventData, IssuedCouponId, OrderId, Reason, Topic, UserId, Won};
+
+/// What a coupon takes off.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "camelCase")]
+pub enum Discount {
+    /// So many won.
+    Amount {
+        /// Won.
+        value: Won,
+    },
+    /// So many percent, rounded down to the won.
+    Percent {
+        /// 1 … 100.
+        value: u8,
+        /// At most so many won.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max: Option<Won>,
+    },
+}
+
+/// The coupon is held for the order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CouponUsed {
+    pub order_id: OrderId,
+    pub issued_coupon_id: IssuedCouponId,
+    pub coupon_id: CouponId,
+    pub user_id: UserId,
+    /// Won off the order's subtotal; at most the subtotal.
+    pub discount: Won,
+}
+
+/// The coupon can't be used: `COUPON_NOT_FOUND`, `…_NOT_OWNED`, `…_USED`, `…_EXPIRED` or `ORDER_CANCELLED`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CouponUseFailed {
+    pub order_id: OrderId,
+    pub issued_coupon_id: IssuedCouponId,
+    pub reason: Reason,
+}
+
+/// A cancelled order's coupon can be used again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CouponRestored {
+    pub order_id: OrderId,
+    pub issued_coupon_id: IssuedCouponId,
+}
+
+keyed_by_order!(CouponUsed, CouponUseFailed, CouponRestored);
+
+/// The gate admitted a user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CouponIssueRequested {
+    pub coupon_id: CouponId,
+    pub user_id: UserId,
+    /// 1-based; `ranked` mode only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rank: Option<i64>,
+    /// The epoch of the gate that admitted.
+    pub epoch: i64,
+    /// The gate's clock.
+    pub admitted_at: DateTime<Utc>,
+}
+
+/// The user holds the coupon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CouponIssued {
+    pub coupon_id: CouponId,
+    pub user_id: UserId,
+    pub issued_coupon_id: IssuedCouponId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rank: Option<i64>,
+    pub discount: Discount,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_until: Option<DateTime<Utc>>,
+    pub issued_at: DateTime<Utc>,
+}
+
+/// The admitted user gets none after all: `SOLD_OUT`, `NOT_OPEN`, `EPOCH_ENDED` or `DISCARDED`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CouponIssueRejected {
+    pub coupon_id: CouponId,
+    pub user_id: UserId,
+    pub reason: Reason,
+}
+
+macro_rules! keyed_by_coupon {
+    ($($data:ident),+) => {$(
+        impl EventData for $data {
+            const TOPIC: Topic = Topic::$data;
+
+            fn key(&self) -> Cow<'_, str> {
+                self.coupon_id.as_str().into()
+            }
+        }
+    )+};
+}
+
+keyed_by_coupon!(CouponIssueRequested, CouponIssued, CouponIssueRejected);

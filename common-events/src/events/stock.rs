@@ -1,0 +1,51 @@
+//! What product-service tells of stock. Keyed by product, as stock is taken per product in order.
+
+use std::borrow::Cow;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{EventData, OrderId, ProductId, Quantity, Reason, Topic};
+
+/// The line's stock is held for the order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StockDeducted {
+    pub order_id: OrderId,
+    pub product_id: ProductId,
+    pub quantity: Quantity,
+}
+
+/// The line got nothing: `OUT_OF_STOCK`, `UNKNOWN_PRODUCT`, or `ORDER_CANCELLED` before it was heard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StockDeductFailed {
+    pub order_id: OrderId,
+    pub product_id: ProductId,
+    pub quantity: Quantity,
+    pub reason: Reason,
+}
+
+/// What a cancelled order's line held is for sale again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StockRestored {
+    pub order_id: OrderId,
+    pub product_id: ProductId,
+    pub quantity: Quantity,
+}
+
+macro_rules! keyed_by_product {
+    ($($data:ident),+) => {$(
+        impl EventData for $data {
+            const TOPIC: Topic = Topic::$data;
+
+            fn key(&self) -> Cow<'_, str> {
+                self.product_id.as_str().into()
+            }
+        }
+    )+};
+}
+pub(super) use keyed_by_product;
+
+keyed_by_product!(StockDeducted, StockDeductFailed, StockRestored);

@@ -1,0 +1,159 @@
+//! Identifiers as types, so that an order id is never handed over where a user id is meant.
+//!
+//! Generated ids are `UUIDv7`; ids that come from outside (users, products, coupons) are opaque
+//! strings of `[A-Za-z0-9._:@-]{1,128}`. Both are checked when they are parsed, never later.
+
+use std::{fmt, str::FromStr};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// An id that isn't one. Says which kind was expected, not what was sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a {0}")]
+pub struct InvalidId(&'static str);
+
+macro_rules! generated_id {
+    ($(#[$doc:meta])* $name:ident, $kind:literal) => {
+        $(#[$doc])*
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+        )]
+        #[serde(transparent)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// Takes a UUID that was made or stored as this kind of id.
+            pub const fn new(id: Uuid) -> Self {
+                Self(id)
+            }
+
+            /// The bare UUID, for the database.
+            pub const fn uuid(self) -> Uuid {
+                self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                Uuid::parse_str(text).map(Self).map_err(|_| InvalidId($kind))
+            }
+        }
+    };
+}
+
+macro_rules! opaque_id {
+    ($(#[$doc:meta])* $name:ident, $kind:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(
+            #[schemars(regex(pattern = r"^[A-Za-z0-9._:@-]{1,128}$"))] String,
+        );
+
+        impl $name {
+            /// The id as it was given.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                Self::try_from(text.to_owned())
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+
+            fn try_from(text: String) -> Result<Self, InvalidId> {
+                if is_opaque_id(&text) { Ok(Self(text)) } else { Err(InvalidId($kind)) }
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                id.0
+            }
+        }
+    };
+}
+
+/// The longest opaque id, in characters (CONTRACT §3).
+pub const MAX_OPAQUE_ID_CHARS: usize = 128;
+
+fn is_opaque_id(text: &str) -> bool {
+    (1..=MAX_OPAQUE_ID_CHARS).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:@-".contains(&b))
+}
+
+generated_id! {
+    /// One order, and the key of its saga.
+    OrderId, "order id"
+}
+generated_id! {
+    /// One event: what consumers de-duplicate by. Never changes on a retry, resume or replay.
+    EventId, "event id"
+}
+generated_id! {
+    /// One coupon in the hands of one user.
+    IssuedCouponId, "issued coupon id"
+}
+generated_id! {
+    /// One entry of the points ledger.
+    EntryId, "ledger entry id"
+}
+opaque_id! {
+    /// A customer, as the identity provider names him.
+    UserId, "user id"
+}
+opaque_id! {
+    /// A product of the catalogue.
+    ProductId, "product id"
+}
+opaque_id! {
+    /// A coupon's definition; not one that somebody holds (that is [`IssuedCouponId`]).
+    CouponId, "coupon id"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_opaque_id_is_1_to_128_of_the_allowed_characters() {
+        assert!("a".parse::<UserId>().is_ok());
+        assert!("A-z_9".parse::<UserId>().is_ok());
+        assert!("a b".parse::<UserId>().is_err());
+        assert!("shop:kim@example.com-1.2".parse::<UserId>().is_ok());
+        assert!("".parse::<UserId>().is_err());
+        assert!("x".repeat(128).parse::<UserId>().is_ok());
+        assert!("x".repeat(129).parse::<UserId>().is_err());
+        assert!("kim\n".parse::<UserId>().is_err());
+        assert!("김".parse::<UserId>().is_err());
+    }
+
+    #[test]
+    fn a_wrong_id_does_not_deserialize() {
+        assert!(serde_json::from_str::<ProductId>(r#""a b""#).is_err());
+        assert!(serde_json::from_str::<OrderId>(r#""42""#).is_err());
+    }
+}

@@ -1,0 +1,23 @@
+//! The contract between the services, and nothing else: what an event says ([`events`]), the
+//! envelope it travels in ([`envelope`]), the topics it travels on ([`catalogue`]), and the few
+//! types all of them speak in ([`ids`], [`money`], [`trace`], [`reason`]).
+//!
+//! A leaf: it depends on no other crate of the suite, opens no connection, reads no clock and
+//! makes no ids. Behaviour lives with the service that owns it.
+
+pub mod catalogue;
+pub mod envelope;
+pub mod events;
+pub mod ids;
+pub mod money;
+pub mod reason;
+pub mod service;
+pub mod trace;
+
+pub use catalogue::{Topic, TopicSpec};
+pub use envelope::{Event, EventData};
+pub use ids::{CouponId, EventId, IssuedCouponId, OrderId, ProductId, UserId};
+pub use money::{Quantity, Won};
+pub use reason::Reason;
+pub use service::Service;
+pub use trace::{TraceId, TraceParent};

@@ -1,0 +1,137 @@
+# shellcheck shell=bash
+# Owns what has to be on the machine: Debian packages that are missing, and Kafka and Zipkin in a cache that all suites share.
+# Installs what is missing and nothing else, and starts none of the packages' own services.
+
+readonly JAVA_NEEDED=17
+readonly DOWNLOAD_LIMIT_S=900
+
+install_everything() {
+  install_packages
+  install_jars kafka
+  install_jars zipkin
+}
+
+# --- packages ---------------------------------------------------------------------------------
+
+install_packages() {
+  local missing=()
+  mapfile -t missing < <(missing_packages)
+  ((${#missing[@]} > 0)) || return 0
+  command -v apt-get >/dev/null || die "missing: ${missing[*]}; without apt-get they have to be installed by hand"
+  echo "installing ${missing[*]}"
+  forbid_service_starts
+  run_as_root apt-get update -q=2
+  run_as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q=2 -y --no-install-recommends "${missing[@]}" ||
+    die "apt-get could not install ${missing[*]}"
+  allow_service_starts
+}
+
+# One Debian package a line.
+missing_packages() {
+  local program
+  for program in curl jq cmake pkg-config g++ make; do
+    command -v "$program" >/dev/null || echo "$program"
+  done
+  command -v redis-server >/dev/null || echo redis-server
+  [[ -n $(postgres_bin_dir) ]] || echo postgresql
+  [[ -n $(find_java) ]] || echo "openjdk-$JAVA_NEEDED-jre-headless"
+  [[ -e /usr/include/openssl/ssl.h ]] || echo libssl-dev
+  if ! jars_present kafka || ! jars_present zipkin; then
+    command -v mvn >/dev/null || echo maven
+  fi
+}
+
+run_as_root() {
+  if ((EUID == 0)); then
+    "$@"
+  else
+    sudo -- "$@"
+  fi
+}
+
+# Debian starts a service as it installs it, unless this file forbids it. A file that is there already is its owner's word.
+readonly POLICY_FILE=/usr/sbin/policy-rc.d
+POLICY_IS_OURS=no
+
+forbid_service_starts() {
+  [[ ! -e $POLICY_FILE ]] || return 0
+  POLICY_IS_OURS=yes
+  trap allow_service_starts EXIT
+  printf '#!/bin/sh\nexit 101\n' | run_as_root tee "$POLICY_FILE" >/dev/null
+  run_as_root chmod 755 "$POLICY_FILE"
+}
+
+allow_service_starts() {
+  [[ $POLICY_IS_OURS == yes ]] || return 0
+  run_as_root rm -f "$POLICY_FILE"
+  POLICY_IS_OURS=no
+  trap - EXIT
+}
+
+# --- what is there ----------------------------------------------------------------------------
+
+# Prints the first java that is new enough, or nothing.
+find_java() {
+  local java
+  for java in "${JAVA_HOME:-/nowhere}/bin/java" "$(command -v java || true)" /usr/lib/jvm/*/bin/java; do
+    if [[ -x $java ]] && (($(java_version "$java") >= JAVA_NEEDED)); then
+      echo "$java"
+      return
+    fi
+  done
+}
+
+java_version() {
+  local version
+  version=$("$1" -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p' | head -n 1)
+  echo "${version:-0}"
+}
+
+# Prints the folder of PostgreSQL's programs, or nothing: of the version that made our data, else the newest.
+postgres_bin_dir() {
+  local version_file=$DATA_DIR/postgres/PG_VERSION dirs=() postgres
+  shopt -s nullglob
+  if [[ -r $version_file ]]; then
+    dirs=(/usr/lib/postgresql/"$(<"$version_file")"/bin)
+  else
+    mapfile -t dirs < <(printf '%s\n' /usr/lib/postgresql/*/bin | sort -rV)
+  fi
+  shopt -u nullglob
+  if [[ -n ${dirs[0]:-} && -x ${dirs[0]}/postgres ]]; then
+    echo "${dirs[0]}"
+  elif postgres=$(command -v postgres); then
+    dirname -- "$(realpath -- "$postgres")"
+  fi
+}
+
+# --- Kafka and Zipkin -------------------------------------------------------------------------
+
+# A folder per content of the pom: another version is another folder, and a folder is complete once it has its name.
+jars_dir() {
+  local fingerprint
+  fingerprint=$(sha256sum <"$HERE/$1/pom.xml")
+  echo "$SUITE_CACHE/$1-${fingerprint:0:12}"
+}
+
+jars_present() { [[ -d $(jars_dir "$1") ]]; }
+
+install_jars() {
+  local part=$1 target unfinished started_ms
+  ! jars_present "$part" || return 0
+  target=$(jars_dir "$part")
+  mkdir -p -- "$SUITE_CACHE" || die "SUITE_CACHE=$SUITE_CACHE cannot be written"
+  started_ms=$(now_ms)
+  say "$part" "downloading into $target"
+  unfinished=$(mktemp -d -- "$SUITE_CACHE/.$part-unfinished.XXXXXX")
+  if ! JAVA_HOME=$(java_home) timeout "$DOWNLOAD_LIMIT_S" mvn -B -q -Dstyle.color=never -f "$HERE/$part/pom.xml" \
+    dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$unfinished" </dev/null; then
+    rm -rf -- "$unfinished"
+    die "$part could not be downloaded (mvn -f deploy/local/$part/pom.xml dependency:copy-dependencies)"
+  fi
+  chmod 755 -- "$unfinished"
+  # Another suite may have been faster: the same jars then.
+  mv -T -- "$unfinished" "$target" 2>/dev/null || rm -rf -- "$unfinished"
+  say "$part" "downloaded ($(seconds "$(($(now_ms) - started_ms))"))"
+}
+
+java_home() { dirname -- "$(dirname -- "$(realpath -- "$(find_java)")")"; }

@@ -1,0 +1,209 @@
+# shellcheck shell=bash
+# Owns starting and stopping: parts, services, and in which order.
+
+readonly SERVICE_LIMIT_S=60
+readonly TOPICS_LIMIT_S=60
+
+# --- parts ------------------------------------------------------------------------------------
+
+up_parts() {
+  install_everything
+  lock_home
+  require_ports_free "${PARTS[@]}"
+  start_parts "${PARTS[@]}"
+  unlock_home
+}
+
+# All at once, then waits for each.
+start_parts() {
+  local part started=()
+  for part; do
+    if is_running "$part"; then
+      say "$part" "already up (port $(port_of "$part"), pid $(pid_of "$part"))"
+    else
+      "start_$part"
+      started+=("$part")
+    fi
+  done
+  for part in "${started[@]}"; do
+    "await_$part"
+  done
+}
+
+# --- services ---------------------------------------------------------------------------------
+
+up() {
+  install_everything
+  lock_home
+  require_ports_free "${PARTS[@]}" "${SERVICES[@]}"
+  start_parts "${PARTS[@]}"
+  unlock_home
+  build_services
+  lock_home
+  require_ports_free "${SERVICES[@]}"
+  apply_topics
+  start_services
+  unlock_home
+}
+
+build_services() {
+  [[ $BUILD_WANTED == yes ]] || return 0
+  command -v cargo >/dev/null || die "cargo is missing: install a Rust toolchain (rustup), then try again"
+  local started_ms
+  started_ms=$(now_ms)
+  echo "building into $BIN_DIR (the first time takes some minutes)"
+  (cd -- "$REPO" && cargo build --release --locked --bins) || die "the build failed"
+  say build "done ($(seconds "$(($(now_ms) - started_ms))"))"
+}
+
+apply_topics() {
+  local output
+  [[ -x $BIN_DIR/sagactl ]] || die "sagactl: there is no program $BIN_DIR/sagactl"
+  output=$(KAFKA_BROKERS=127.0.0.1:$(port_of kafka) timeout "$TOPICS_LIMIT_S" "$BIN_DIR/sagactl" topics apply --yes 2>&1 </dev/null) ||
+    die "the topics could not be applied (sagactl topics apply):"$'\n'"$output"
+  say topics applied
+}
+
+# The relay comes after the services, which bring its tables along.
+start_services() {
+  start_services_with own none
+  start_services_with all
+}
+
+# All services with one of these kinds of database at once, then waits for each.
+start_services_with() {
+  local service started=()
+  for service in "${SERVICES[@]}"; do
+    [[ " $* " == *" ${SERVICE_DATABASES[$service]} "* ]] || continue
+    if is_running "$service"; then
+      say "$service" "already up (port $(port_of "$service"), pid $(pid_of "$service"))"
+    else
+      start_service "$service"
+      started+=("$service")
+    fi
+  done
+  for service in "${started[@]}"; do
+    await_ready "$service" "$SERVICE_LIMIT_S" probe_service
+  done
+}
+
+# The suite's own addresses win over what is exported; everything else that is exported passes through.
+start_service() {
+  local service=$1 settings
+  [[ -x $BIN_DIR/$service ]] || die "$service: there is no program $BIN_DIR/$service"
+  settings=(
+    HTTP_ADDR="127.0.0.1:$(port_of "$service")"
+    KAFKA_BROKERS="127.0.0.1:$(port_of kafka)"
+    REDIS_URL="redis://127.0.0.1:$(port_of redis)"
+    ZIPKIN_ENDPOINT="http://127.0.0.1:$(port_of zipkin)/api/v2/spans"
+    AUTH_MODE="${AUTH_MODE:-header}"
+    LOCAL_OPERATOR="${LOCAL_OPERATOR:-local-operator}"
+    LOG_FORMAT="${LOG_FORMAT:-text}"
+  )
+  case ${SERVICE_DATABASES[$service]} in
+    own) settings+=(DATABASE_URL="$(database_url_of "$service")") ;;
+    all) settings+=(DATABASE_URLS="$(database_urls)") ;;
+  esac
+  spawn "$service" env -u DATABASE_URL -u DATABASE_URLS "${settings[@]}" "$BIN_DIR/$service"
+}
+
+probe_service() { curl -fsS -m 3 -o /dev/null "http://127.0.0.1:$(port_of "$1")/health/ready" 2>/dev/null; }
+
+# --- one of them ------------------------------------------------------------------------------
+
+start_one() {
+  lock_home
+  if is_running "$1"; then
+    say "$1" "already up (port $(port_of "$1"), pid $(pid_of "$1"))"
+    return
+  fi
+  require_ports_free "$1"
+  if is_part "$1"; then
+    start_parts "$1"
+  else
+    start_service "$1"
+    await_ready "$1" "$SERVICE_LIMIT_S" probe_service
+  fi
+}
+
+stop_one() {
+  [[ -d $RUN_DIR ]] || return 0
+  lock_home
+  stop_processes "$1"
+}
+
+restart_one() {
+  stop_one "$1"
+  start_one "$1"
+}
+
+# --- all of them ------------------------------------------------------------------------------
+
+# Services first, the relay after them, then the parts; whatever was started here, also by an older table of services.
+down() {
+  [[ -d $RUN_DIR ]] || return 0
+  lock_home
+  local name services=() relays=() parts=() file
+  for file in "$RUN_DIR"/*.pid; do
+    [[ -e $file ]] || continue
+    name=$(basename -- "$file" .pid)
+    if is_part "$name"; then
+      parts+=("$name")
+    elif [[ ${SERVICE_DATABASES[$name]:-} == all ]]; then
+      relays+=("$name")
+    else
+      services+=("$name")
+    fi
+  done
+  ((${#services[@]} + ${#relays[@]} + ${#parts[@]} > 0)) || echo "nothing is running in $SUITE_HOME"
+  stop_processes "${services[@]}"
+  stop_processes "${relays[@]}"
+  stop_processes "${parts[@]}"
+  unlock_home
+}
+
+# Runs a command with the parts up, and stops those again that it started, however the command ends.
+with_parts() {
+  local part
+  STARTED_HERE=()
+  install_everything
+  lock_home
+  require_ports_free "${PARTS[@]}"
+  for part in "${PARTS[@]}"; do
+    is_running "$part" || STARTED_HERE+=("$part")
+  done
+  trap stop_started_here EXIT
+  start_parts "${PARTS[@]}"
+  unlock_home
+  export_environment
+  run_interruptibly "$@"
+}
+
+stop_started_here() {
+  local status=$?
+  trap - EXIT INT TERM
+  ((${#STARTED_HERE[@]} == 0)) || (lock_home && stop_processes "${STARTED_HERE[@]}") || true
+  exit "$status"
+}
+
+# The command is a group of its own, so that an interrupt ends all of it before the parts go.
+run_interruptibly() {
+  local status=0
+  setsid -- "$@" </dev/null &
+  COMMAND_GROUP=$!
+  trap 'end_command_group; exit 130' INT
+  trap 'end_command_group; exit 143' TERM
+  wait "$COMMAND_GROUP" || status=$?
+  trap - INT TERM
+  return "$status"
+}
+
+end_command_group() {
+  local waited
+  kill -s TERM -- "-$COMMAND_GROUP" 2>/dev/null || return 0
+  for ((waited = 0; waited < STOP_LIMIT_S * 10; waited++)); do
+    kill -s 0 -- "-$COMMAND_GROUP" 2>/dev/null || return 0
+    sleep 0.1
+  done
+  kill -s KILL -- "-$COMMAND_GROUP" 2>/dev/null || true
+}

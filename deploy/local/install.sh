@@ -3,6 +3,8 @@
 # Installs what is missing and nothing else, and starts none of the packages' own services.
 
 readonly JAVA_NEEDED=17
+readonly JAVA_PACKAGE=openjdk-17-jre-headless
+readonly APT_LOCK_LIMIT_S=300
 readonly DOWNLOAD_LIMIT_S=900
 
 install_everything() {
@@ -20,10 +22,16 @@ install_packages() {
   command -v apt-get >/dev/null || die "missing: ${missing[*]}; without apt-get they have to be installed by hand"
   echo "installing ${missing[*]}"
   forbid_service_starts
-  run_as_root apt-get update -q=2
-  run_as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q=2 -y --no-install-recommends "${missing[@]}" ||
-    die "apt-get could not install ${missing[*]}"
+  apt_get update || die "apt-get update failed"
+  # Newer releases have only newer Javas.
+  apt-cache show "$JAVA_PACKAGE" >/dev/null 2>&1 || missing=("${missing[@]/#$JAVA_PACKAGE/default-jre-headless}")
+  apt_get install -y --no-install-recommends "${missing[@]}" || die "apt-get could not install ${missing[*]}"
   allow_service_starts
+}
+
+apt_get() {
+  run_as_root env DEBIAN_FRONTEND=noninteractive \
+    apt-get -q=2 -o DPkg::Lock::Timeout="$APT_LOCK_LIMIT_S" -o Dpkg::Use-Pty=0 "$@" </dev/null
 }
 
 # One Debian package a line.
@@ -34,7 +42,7 @@ missing_packages() {
   done
   command -v redis-server >/dev/null || echo redis-server
   [[ -n $(postgres_bin_dir) ]] || echo postgresql
-  [[ -n $(find_java) ]] || echo "openjdk-$JAVA_NEEDED-jre-headless"
+  [[ -n $(find_java) ]] || echo "$JAVA_PACKAGE"
   [[ -e /usr/include/openssl/ssl.h ]] || echo libssl-dev
   if ! jars_present kafka || ! jars_present zipkin; then
     command -v mvn >/dev/null || echo maven
@@ -76,15 +84,15 @@ find_java() {
   for java in "${JAVA_HOME:-/nowhere}/bin/java" "$(command -v java || true)" /usr/lib/jvm/*/bin/java; do
     if [[ -x $java ]] && (($(java_version "$java") >= JAVA_NEEDED)); then
       echo "$java"
-      return
+      return 0
     fi
   done
 }
 
 java_version() {
-  local version
-  version=$("$1" -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p' | head -n 1)
-  echo "${version:-0}"
+  local said
+  said=$("$1" -version 2>&1) || true
+  if [[ $said =~ version\ \"([0-9]+) ]]; then echo "${BASH_REMATCH[1]}"; else echo 0; fi
 }
 
 # Prints the folder of PostgreSQL's programs, or nothing: of the version that made our data, else the newest.

@@ -4,88 +4,52 @@
 readonly SERVICE_LIMIT_S=60
 readonly TOPICS_LIMIT_S=60
 
-# --- parts ------------------------------------------------------------------------------------
+# --- any of them ------------------------------------------------------------------------------
 
-up_parts() {
-  install_everything
+start_process() { if is_part "$1"; then "start_$1"; else start_service "$1"; fi; }
+await_process() { if is_part "$1"; then "await_$1"; else await_service "$1"; fi; }
+probe_process() { if is_part "$1"; then "probe_$1"; else probe_service "$1"; fi; }
+
+# Starts all NAMEs that are not up at once, then waits for each.
+start_processes() {
+  local name awaited=()
+  for name; do
+    if ! is_running "$name"; then
+      start_process "$name"
+      awaited+=("$name")
+    elif probe_process "$name"; then
+      say "$name" "already up (port $(port_of "$name"), pid $(pid_of "$name"))"
+    else
+      say "$name" "runs already, but is not ready yet (pid $(pid_of "$name"))"
+      awaited+=("$name")
+    fi
+  done
+  for name in "${awaited[@]}"; do
+    await_process "$name"
+  done
+}
+
+start_one() {
   lock_home
-  require_ports_free "${PARTS[@]}"
-  start_parts "${PARTS[@]}"
+  require_ports_free "$1"
+  start_processes "$1"
   unlock_home
 }
 
-# All at once, then waits for each.
-start_parts() {
-  local part started=()
-  for part; do
-    if is_running "$part"; then
-      say "$part" "already up (port $(port_of "$part"), pid $(pid_of "$part"))"
-    else
-      "start_$part"
-      started+=("$part")
-    fi
-  done
-  for part in "${started[@]}"; do
-    "await_$part"
-  done
+stop_one() {
+  [[ -d $RUN_DIR ]] || return 0
+  lock_home
+  stop_processes "$1"
+  [[ $1 != postgres ]] || end_postgres_orphans
+  unlock_home
+}
+
+restart_one() {
+  stop_one "$1"
+  start_one "$1"
 }
 
 # --- services ---------------------------------------------------------------------------------
-
-up() {
-  install_everything
-  lock_home
-  require_ports_free "${PARTS[@]}" "${SERVICES[@]}"
-  start_parts "${PARTS[@]}"
-  unlock_home
-  build_services
-  lock_home
-  require_ports_free "${SERVICES[@]}"
-  apply_topics
-  start_services
-  unlock_home
-}
-
-build_services() {
-  [[ $BUILD_WANTED == yes ]] || return 0
-  command -v cargo >/dev/null || die "cargo is missing: install a Rust toolchain (rustup), then try again"
-  local started_ms
-  started_ms=$(now_ms)
-  echo "building into $BIN_DIR (the first time takes some minutes)"
-  (cd -- "$REPO" && cargo build --release --locked --bins) || die "the build failed"
-  say build "done ($(seconds "$(($(now_ms) - started_ms))"))"
-}
-
-apply_topics() {
-  local output
-  [[ -x $BIN_DIR/sagactl ]] || die "sagactl: there is no program $BIN_DIR/sagactl"
-  output=$(KAFKA_BROKERS=127.0.0.1:$(port_of kafka) timeout "$TOPICS_LIMIT_S" "$BIN_DIR/sagactl" topics apply --yes 2>&1 </dev/null) ||
-    die "the topics could not be applied (sagactl topics apply):"$'\n'"$output"
-  say topics applied
-}
-
-# The relay comes after the services, which bring its tables along.
-start_services() {
-  start_services_with own none
-  start_services_with all
-}
-
-# All services with one of these kinds of database at once, then waits for each.
-start_services_with() {
-  local service started=()
-  for service in "${SERVICES[@]}"; do
-    [[ " $* " == *" ${SERVICE_DATABASES[$service]} "* ]] || continue
-    if is_running "$service"; then
-      say "$service" "already up (port $(port_of "$service"), pid $(pid_of "$service"))"
-    else
-      start_service "$service"
-      started+=("$service")
-    fi
-  done
-  for service in "${started[@]}"; do
-    await_ready "$service" "$SERVICE_LIMIT_S" probe_service
-  done
-}
 
 # The suite's own addresses win over what is exported; everything else that is exported passes through.
 start_service() {
@@ -107,41 +71,87 @@ start_service() {
   spawn "$service" env -u DATABASE_URL -u DATABASE_URLS "${settings[@]}" "$BIN_DIR/$service"
 }
 
+await_service() { await_ready "$1" "$SERVICE_LIMIT_S" probe_service; }
+
 probe_service() { curl -fsS -m 3 -o /dev/null "http://127.0.0.1:$(port_of "$1")/health/ready" 2>/dev/null; }
 
-# --- one of them ------------------------------------------------------------------------------
-
-start_one() {
-  lock_home
-  if is_running "$1"; then
-    say "$1" "already up (port $(port_of "$1"), pid $(pid_of "$1"))"
-    return
-  fi
-  require_ports_free "$1"
-  if is_part "$1"; then
-    start_parts "$1"
-  else
-    start_service "$1"
-    await_ready "$1" "$SERVICE_LIMIT_S" probe_service
-  fi
-}
-
-stop_one() {
-  [[ -d $RUN_DIR ]] || return 0
-  lock_home
-  stop_processes "$1"
-}
-
-restart_one() {
-  stop_one "$1"
-  start_one "$1"
+# The services with one of these kinds of database.
+services_with() {
+  local service
+  for service in "${SERVICES[@]}"; do
+    [[ " $* " != *" ${SERVICE_DATABASES[$service]} "* ]] || echo "$service"
+  done
 }
 
 # --- all of them ------------------------------------------------------------------------------
 
+up_parts() {
+  install_everything
+  lock_home
+  require_ports_free "${PARTS[@]}"
+  start_processes "${PARTS[@]}"
+  unlock_home
+}
+
+# The lock is not held while it builds.
+up() {
+  install_everything
+  lock_home
+  require_ports_free "${PARTS[@]}" "${SERVICES[@]}"
+  start_processes "${PARTS[@]}"
+  unlock_home
+  build_services
+  lock_home
+  require_ports_free "${SERVICES[@]}"
+  apply_topics
+  start_services
+  unlock_home
+  print_links
+}
+
+build_services() {
+  [[ $BUILD_WANTED == yes ]] || return 0
+  command -v cargo >/dev/null || die "cargo is missing: install a Rust toolchain (rustup), then try again"
+  local started_ms
+  started_ms=$(now_ms)
+  echo "building into $BIN_DIR (the first time takes some minutes)"
+  (cd -- "$REPO" && cargo build --release --locked --bins) || die "the build failed"
+  say build "done ($(seconds "$(($(now_ms) - started_ms))"))"
+}
+
+apply_topics() {
+  local output
+  [[ -x $BIN_DIR/sagactl ]] || die "sagactl: there is no program $BIN_DIR/sagactl"
+  output=$(KAFKA_BROKERS=127.0.0.1:$(port_of kafka) timeout "$TOPICS_LIMIT_S" \
+    "$BIN_DIR/sagactl" topics apply --yes 2>&1 </dev/null) ||
+    die "the topics could not be applied (sagactl topics apply):"$'\n'"$output"
+  say topics applied
+}
+
+# The relay comes after the services, which bring its tables along.
+start_services() {
+  local services relays
+  mapfile -t services < <(services_with own none)
+  mapfile -t relays < <(services_with all)
+  start_processes "${services[@]}"
+  start_processes "${relays[@]}"
+}
+
+print_links() {
+  local service
+  echo
+  echo "The suite is up; its state is in $SUITE_HOME. Traces: http://127.0.0.1:$(port_of zipkin)/zipkin/"
+  for service in "${SERVICES[@]}"; do
+    printf '  %-16s http://127.0.0.1:%s/docs\n' "$service" "$(port_of "$service")"
+  done
+}
+
 # Services first, the relay after them, then the parts; whatever was started here, also by an older table of services.
 down() {
-  [[ -d $RUN_DIR ]] || return 0
+  if [[ ! -d $RUN_DIR ]]; then
+    echo "nothing is running in $SUITE_HOME"
+    return 0
+  fi
   lock_home
   local name services=() relays=() parts=() file
   for file in "$RUN_DIR"/*.pid; do
@@ -159,8 +169,11 @@ down() {
   stop_processes "${services[@]}"
   stop_processes "${relays[@]}"
   stop_processes "${parts[@]}"
+  end_postgres_orphans
   unlock_home
 }
+
+# --- a command on the parts -------------------------------------------------------------------
 
 # Runs a command with the parts up, and stops those again that it started, however the command ends.
 with_parts() {
@@ -173,16 +186,20 @@ with_parts() {
     is_running "$part" || STARTED_HERE+=("$part")
   done
   trap stop_started_here EXIT
-  start_parts "${PARTS[@]}"
+  start_processes "${PARTS[@]}"
   unlock_home
-  export_environment
+  export_lines_of print_test_environment
   run_interruptibly "$@"
 }
 
 stop_started_here() {
   local status=$?
   trap - EXIT INT TERM
-  ((${#STARTED_HERE[@]} == 0)) || (lock_home && stop_processes "${STARTED_HERE[@]}") || true
+  if ((${#STARTED_HERE[@]} > 0)); then
+    lock_home
+    stop_processes "${STARTED_HERE[@]}" || true
+    end_postgres_orphans
+  fi
   exit "$status"
 }
 
@@ -192,18 +209,18 @@ run_interruptibly() {
   setsid -- "$@" </dev/null &
   COMMAND_GROUP=$!
   trap 'end_command_group; exit 130' INT
-  trap 'end_command_group; exit 143' TERM
+  trap 'end_command_group; exit 143' TERM HUP
   wait "$COMMAND_GROUP" || status=$?
-  trap - INT TERM
+  trap - INT TERM HUP
   return "$status"
 }
 
 end_command_group() {
   local waited
   kill -s TERM -- "-$COMMAND_GROUP" 2>/dev/null || return 0
-  for ((waited = 0; waited < STOP_LIMIT_S * 10; waited++)); do
+  for ((waited = 0; waited < STOP_LIMIT_S * 5; waited++)); do
     kill -s 0 -- "-$COMMAND_GROUP" 2>/dev/null || return 0
-    sleep 0.1
+    sleep "$POLL_S"
   done
   kill -s KILL -- "-$COMMAND_GROUP" 2>/dev/null || true
 }

@@ -5,6 +5,7 @@
 readonly STOP_LIMIT_S=30        # from the polite signal to SIGKILL
 readonly KILL_LIMIT_S=10        # from SIGKILL to giving up
 readonly LOCK_LIMIT_S=180       # for another command on the same SUITE_HOME
+readonly POLL_S=0.2             # how often a wait looks
 readonly PROGRESS_EVERY_S=10    # a long wait says that it still waits
 readonly LOG_KEEP_BYTES=20000000 # a log longer than this is put aside as NAME.log.1 at the next start
 
@@ -21,7 +22,7 @@ say() { printf '%-16s … %s\n' "$1" "$2"; }
 lock_home() {
   prepare_home
   exec 9>"$RUN_DIR/lock"
-  flock -n 9 && return
+  flock -n 9 && return 0
   echo "waiting for another command on $SUITE_HOME …"
   flock -w "$LOCK_LIMIT_S" 9 || die "another command has held $RUN_DIR/lock for $LOCK_LIMIT_S s"
 }
@@ -93,8 +94,11 @@ pid_on_port() {
   local inode found
   for inode in $(listeners_on "$1"); do
     found=$(find /proc/[0-9]*/fd -maxdepth 1 -lname "socket:\[$inode\]" -print -quit 2>/dev/null || true)
-    [[ -z $found ]] || cut -d/ -f3 <<<"$found"
-  done | head -n 1
+    if [[ $found =~ ^/proc/([0-9]+)/ ]]; then
+      echo "${BASH_REMATCH[1]}"
+      return 0
+    fi
+  done
 }
 
 holds_port() {
@@ -107,7 +111,7 @@ holds_port() {
 
 command_of_pid() {
   local command
-  command=$(tr '\0' ' ' <"/proc/$1/cmdline" 2>/dev/null || true)
+  command=$(tr '\0[:cntrl:]' ' ' <"/proc/$1/cmdline" 2>/dev/null || true)
   echo "${command:0:120}"
 }
 
@@ -158,7 +162,7 @@ spawn() {
   LOG_STARTS_AT[$name]=$(stat -c %s -- "$log")
   SPAWNED_AT_MS[$name]=$(now_ms)
   (
-    cd /
+    cd -- "$DATA_DIR"
     exec setsid -- "$@" </dev/null >>"$log" 2>&1 9>&-
   ) &
   remember_process "$name" "$!"
@@ -173,35 +177,36 @@ put_aside_long_log() {
 log_since_spawn() { tail -c "+$((${LOG_STARTS_AT[$1]:-0} + 1))" -- "$(log_file "$1")"; }
 
 # Waits until PROBE succeeds and NAME itself holds its port; fails with the end of its log.
+# For a NAME that an earlier command spawned the wait begins now.
 await_ready() {
-  local name=$1 limit_s=$2 probe=$3 pid waited_ms=0 said_s=0
+  local name=$1 limit_s=$2 probe=$3 pid waited_ms=0 said_s=0 began_ms
+  began_ms=${SPAWNED_AT_MS[$name]:-$(now_ms)}
   while true; do
-    waited_ms=$(($(now_ms) - SPAWNED_AT_MS[$name]))
+    waited_ms=$(($(now_ms) - began_ms))
     pid=$(pid_of "$name") || fail_start "$name" "it exited after $(seconds "$waited_ms")"
     if holds_port "$pid" "$(port_of "$name")" && "$probe" "$name"; then
       say "$name" "ready ($(seconds "$waited_ms"), port $(port_of "$name"), pid $pid)"
-      return
+      return 0
     fi
     if ((waited_ms >= limit_s * 1000)); then
       stop_processes "$name" >/dev/null
+      echo "$pid" >"$(pid_file "$name")" # it was started and is down, which `status` has to tell
       fail_start "$name" "it was not ready within $limit_s s and was stopped"
     fi
     if ((waited_ms >= (said_s + PROGRESS_EVERY_S) * 1000)); then
       said_s=$((waited_ms / 1000))
       say "$name" "still starting (${said_s} s)"
     fi
-    sleep 0.1
+    sleep "$POLL_S"
   done
 }
 
-# A start that failed leaves no pid file: it is down, and not lost.
 fail_start() {
   local name=$1 why=$2
   {
     echo "suite: $name did not start: $why. The end of $(log_file "$name"):"
     log_since_spawn "$name" | tail -n 20 | sed 's/^/    /'
   } >&2
-  forget_process "$name"
   exit 1
 }
 
@@ -212,10 +217,10 @@ polite_signal() {
   if [[ $1 == postgres ]]; then echo INT; else echo TERM; fi
 }
 
-# Asks all NAMEs at once to end, then waits for each.
+# Asks all NAMEs at once to end and waits for them; kills what is left when the time is up.
 stop_processes() {
-  local name pid asked=() started_ms
-  started_ms=$(now_ms)
+  local name pid asked=() asked_at_ms
+  asked_at_ms=$(now_ms)
   for name; do
     if pid=$(pid_of "$name"); then
       kill -s "$(polite_signal "$name")" -- "$pid" 2>/dev/null || true
@@ -225,8 +230,31 @@ stop_processes() {
       say_not_running "$name"
     fi
   done
-  for name in "${asked[@]}"; do
-    await_exit "$name" "$started_ms"
+  await_exits "$asked_at_ms" "$STOP_LIMIT_S" stopped "${asked[@]}"
+  ((${#STILL_THERE[@]} > 0)) || return 0
+  for name in "${STILL_THERE[@]}"; do
+    ! pid=$(pid_of "$name") || kill -s KILL -- "$pid" 2>/dev/null || true
+  done
+  await_exits "$asked_at_ms" "$((STOP_LIMIT_S + KILL_LIMIT_S))" "killed, as it did not stop within $STOP_LIMIT_S s" "${STILL_THERE[@]}"
+  ((${#STILL_THERE[@]} == 0)) || die "still there after SIGKILL: ${STILL_THERE[*]}"
+}
+
+# Waits until the NAMEs (arguments 4 and on) are gone and says so of each; leaves in STILL_THERE who is not when the time is up.
+await_exits() {
+  local asked_at_ms=$1 limit_s=$2 how=$3 name remaining
+  STILL_THERE=("${@:4}")
+  while ((${#STILL_THERE[@]} > 0 && $(now_ms) - asked_at_ms < limit_s * 1000)); do
+    remaining=()
+    for name in "${STILL_THERE[@]}"; do
+      if is_running "$name"; then
+        remaining+=("$name")
+      else
+        forget_process "$name"
+        say "$name" "$how ($(seconds "$(($(now_ms) - asked_at_ms))"))"
+      fi
+    done
+    STILL_THERE=("${remaining[@]}")
+    ((${#STILL_THERE[@]} == 0)) || sleep "$POLL_S"
   done
 }
 
@@ -234,7 +262,7 @@ say_not_running() {
   local pid=
   if was_started "$1"; then
     read -r pid <"$(pid_file "$1")" || true
-    if [[ -n $pid && -e /proc/$pid ]]; then
+    if [[ -n $pid ]] && identity_of_pid "$pid" >/dev/null; then
       say "$1" "had ended already (pid $pid is another process now and is left alone)"
     else
       say "$1" "had ended already"
@@ -243,20 +271,4 @@ say_not_running() {
   else
     say "$1" "not running"
   fi
-}
-
-await_exit() {
-  local name=$1 started_ms=$2 how=stopped limit_ms=$((STOP_LIMIT_S * 1000)) pid waited_ms
-  while pid=$(pid_of "$name"); do
-    waited_ms=$(($(now_ms) - started_ms))
-    if ((waited_ms >= limit_ms)); then
-      [[ $how == stopped ]] || die "$name (pid $pid) is still there after SIGKILL"
-      kill -s KILL -- "$pid" 2>/dev/null || true
-      how="killed, as it did not stop within $STOP_LIMIT_S s"
-      limit_ms=$((waited_ms + KILL_LIMIT_S * 1000))
-    fi
-    sleep 0.1
-  done
-  forget_process "$name"
-  say "$name" "$how ($(seconds "$(($(now_ms) - started_ms))"))"
 }

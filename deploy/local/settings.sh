@@ -125,14 +125,21 @@ prepare_home() {
 
 # What a service, a test or a person with curl needs to know about this suite.
 print_environment() {
+  print_test_environment
+  cat <<END
+KAFKA_BROKERS=127.0.0.1:$(port_of kafka)
+REDIS_URL=redis://127.0.0.1:$(port_of redis)
+ZIPKIN_ENDPOINT=http://127.0.0.1:$(port_of zipkin)/api/v2/spans
+END
+}
+
+# Without the variables that a service itself reads: a test sets those, and may check what happens when they are missing.
+print_test_environment() {
   local name variable
   cat <<END
 SUITE_HOME=$SUITE_HOME
 SUITE_PORT_OFFSET=$SUITE_PORT_OFFSET
 SUITE_CONTROL=$HERE/suite
-KAFKA_BROKERS=127.0.0.1:$(port_of kafka)
-REDIS_URL=redis://127.0.0.1:$(port_of redis)
-ZIPKIN_ENDPOINT=http://127.0.0.1:$(port_of zipkin)/api/v2/spans
 TEST_KAFKA_BROKERS=127.0.0.1:$(port_of kafka)
 TEST_POSTGRES_URL=$(superuser_url)
 TEST_REDIS_URL=redis://127.0.0.1:$(port_of redis)
@@ -146,9 +153,9 @@ END
   done
 }
 
-export_environment() {
+export_lines_of() {
   local line
-  while read -r line; do
+  while IFS= read -r line; do
     export "${line?}"
-  done < <(print_environment)
+  done < <("$1")
 }

@@ -41,7 +41,7 @@ new_cluster_id() {
 # (10 bytes: key 18, version 0, correlation id 1, no client id).
 await_kafka() { await_ready kafka "$KAFKA_LIMIT_S" kafka_has_started; }
 
-kafka_has_started() { log_since_spawn kafka | grep -q 'Kafka Server started' && probe_kafka; }
+kafka_has_started() { grep -q 'Kafka Server started' < <(log_since_spawn kafka) && probe_kafka; }
 
 probe_kafka() {
   local answer

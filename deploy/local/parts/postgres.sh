@@ -3,13 +3,15 @@
 # It has no unix socket: their paths are limited to 107 characters, which a SUITE_HOME may well exceed.
 
 readonly POSTGRES_LIMIT_S=60
-readonly POSTGRES_TRIES=5
+readonly ORPHANS_LIMIT_S=10
 
 start_postgres() {
   local bin
   bin=$(postgres_bin_dir)
   [[ -n $bin ]] || die "postgres is not installed; run: suite install"
   create_postgres_data "$bin"
+  end_postgres_orphans
+  remove_stale_lock
   spawn postgres "${AS_POSTGRES[@]}" "$bin/postgres" -D "$DATA_DIR/postgres" \
     -c listen_addresses=127.0.0.1 \
     -c port="$(port_of postgres)" \
@@ -56,17 +58,40 @@ create_postgres_data() {
   mv -T -- "$unfinished" "$DATA_DIR/postgres"
 }
 
-# Backends of a server that was killed hold its memory until they notice; the next server won't start before.
-await_postgres() {
-  local try
-  for ((try = 1; try < POSTGRES_TRIES; try++)); do
-    sleep 0.3
-    ! is_running postgres || break
-    log_since_spawn postgres | grep -q 'pre-existing shared memory block' || break
-    say postgres "waits for the last processes of its killed predecessor"
-    sleep 1
-    start_postgres
+# The sessions of a server that was killed go on until they next wait for something, and hold its memory,
+# without which the next server won't start. They are ended here; what they had not committed is undone by recovery.
+end_postgres_orphans() {
+  local orphans=() waited signal=QUIT
+  ! is_running postgres || return 0
+  for ((waited = 0; waited < ORPHANS_LIMIT_S * 5; waited++)); do
+    mapfile -t orphans < <(postgres_processes)
+    ((${#orphans[@]} > 0)) || return 0
+    ((waited > 0)) || say postgres "ending ${#orphans[@]} processes that a killed server left"
+    ((waited < ORPHANS_LIMIT_S * 2)) || signal=KILL
+    kill -s "$signal" -- "${orphans[@]}" 2>/dev/null || true
+    sleep "$POLL_S"
   done
+  die "postgres: the processes ${orphans[*]} of a killed server are still there after SIGKILL"
+}
+
+# The pids of every server process on our data folder: it is where they all work.
+postgres_processes() {
+  local file folder pid
+  while read -r file folder; do
+    pid=${file//[^0-9]/}
+    [[ $folder != "$DATA_DIR/postgres" || $(readlink -- "/proc/$pid/exe") != */postgres ]] || echo "$pid"
+  done < <(find /proc/[0-9]*/cwd -maxdepth 0 -printf '%p %l\n' 2>/dev/null || true)
+}
+
+# Nobody works on the data folder now. Then the process that its lock file names is either dead and not yet
+# taken note of by its parent, or has got the number of the dead one; PostgreSQL can't tell and would refuse to start.
+remove_stale_lock() {
+  local lock=$DATA_DIR/postgres/postmaster.pid pid
+  { read -r pid <"$lock"; } 2>/dev/null || return 0
+  [[ ! -e /proc/$pid ]] || rm -f -- "$lock"
+}
+
+await_postgres() {
   await_ready postgres "$POSTGRES_LIMIT_S" probe_postgres
   create_databases
 }

@@ -1,4 +1,4 @@
-//! CloudEvents 1.0, structured mode: what a record's value is (CONTRACT §4).
+//! `CloudEvents` 1.0, structured mode: what a record's value is (CONTRACT §4).
 //!
 //! ```json
 //! {"specversion":"1.0","id":"0190…","source":"/order-service","type":"order-created",
@@ -16,11 +16,13 @@ use crate::{EventId, Topic, TraceId, TraceParent};
 
 /// The value of the Kafka header `content-type` of every event.
 pub const CONTENT_TYPE: &str = "application/cloudevents+json";
-/// The Kafka header (and CloudEvents attribute) with the trace context.
+/// The Kafka header (and `CloudEvents` attribute) with the trace context.
 pub const TRACEPARENT: &str = "traceparent";
 
-const SPEC_VERSION: &str = "1.0";
-const DATA_CONTENT_TYPE: &str = "application/json";
+/// The version of `CloudEvents`.
+pub const SPEC_VERSION: &str = "1.0";
+/// What an event's `data` is.
+pub const DATA_CONTENT_TYPE: &str = "application/json";
 
 /// What one type of event says. One type, one topic.
 pub trait EventData: Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static {
@@ -59,7 +61,7 @@ pub enum DecodeError {
         /// Where reading stopped.
         source: serde_json::Error,
     },
-    /// A CloudEvent of another type than the topic's.
+    /// A `CloudEvent` of another type than the topic's.
     #[error("type {found:?} on topic {expected}")]
     Type {
         /// The type that the topic carries.

@@ -56,6 +56,7 @@ macro_rules! opaque_id {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
         #[serde(try_from = "String", into = "String")]
+        #[schemars(!try_from, !into)]
         pub struct $name(
             #[schemars(regex(pattern = r"^[A-Za-z0-9._:@-]{1,128}$"))] String,
         );

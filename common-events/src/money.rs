@@ -13,6 +13,7 @@ pub struct InvalidWon;
 /// Integer won, 0 … 2^53 − 1 (what every JSON reader can hold exactly).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "i64", into = "i64")]
+#[schemars(!try_from, !into)]
 pub struct Won(#[schemars(range(min = 0, max = 9_007_199_254_740_991_i64))] i64);
 
 impl Won {
@@ -79,6 +80,7 @@ pub struct InvalidQuantity;
 /// How many pieces of one product an order line asks for: 1 … 10,000 (CONTRACT §3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "i64", into = "i64")]
+#[schemars(!try_from, !into)]
 pub struct Quantity(#[schemars(range(min = 1, max = 10_000))] i32);
 
 impl Quantity {

@@ -1,0 +1,54 @@
+//! The JSON Schema (2020-12) of one event as it lies on its topic: the envelope's attributes and the
+//! data. What readers accept, so unknown fields pass; `$id` is what the event's `dataschema` says.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+use common_events::{
+    EventId,
+    envelope::{DATA_CONTENT_TYPE, SPEC_VERSION, schema_urn},
+};
+use schemars::{SchemaGenerator, generate::SchemaSettings};
+use serde_json::{Map, Value, json};
+
+use crate::event_types::EventType;
+
+/// The trace context as this suite writes it; readers take later versions of it, too.
+const TRACEPARENT: &str = "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$";
+const TRACE_ID: &str = "^[0-9a-f]{32}$";
+
+/// The schema of the version of the type that is written now.
+pub(crate) fn event_schema(event: &EventType) -> Value {
+    let mut generator: SchemaGenerator = SchemaSettings::draft2020_12().into_generator();
+    let data = (event.data)(&mut generator);
+    let urn = schema_urn(event.topic, event.version);
+    let properties = json!({
+        "specversion": { "const": SPEC_VERSION },
+        "id": generator.subschema_for::<EventId>(),
+        "source": { "const": format!("/{}", event.topic.spec().writer) },
+        "type": { "const": event.topic.name() },
+        "subject": { "description": "The record's key.", "type": "string" },
+        "time": generator.subschema_for::<DateTime<Utc>>(),
+        "datacontenttype": { "const": DATA_CONTENT_TYPE },
+        "dataschema": { "const": urn },
+        "traceparent": { "description": "Where the event stands in its saga's trace.", "type": "string", "pattern": TRACEPARENT },
+        "traceid": { "description": "The trace of the request that began the saga.", "type": "string", "pattern": TRACE_ID },
+        "data": data,
+    });
+    let attributes: BTreeSet<_> = properties.as_object().into_iter().flat_map(Map::keys).collect();
+    json!({
+        "$schema": generator.settings().meta_schema,
+        "$id": urn,
+        "title": event.topic.name(),
+        "description": description(event),
+        "type": "object",
+        "required": attributes,
+        "properties": properties,
+        "$defs": generator.take_definitions(true),
+    })
+}
+
+/// What the event says, in the words of its type.
+pub(crate) fn description(event: &EventType) -> Option<Value> {
+    (event.data)(&mut SchemaGenerator::default()).remove("description")
+}

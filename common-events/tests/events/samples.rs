@@ -1,0 +1,202 @@
+//! Events of every type, as they are encoded: the richest and the barest of each.
+
+use chrono::{DateTime, Utc};
+use common_events::{
+    Event, EventData, EventId, IssuedCouponId, OrderId, Quantity, Reason, Topic, Won,
+    envelope::{decode, encode},
+    events::{
+        CouponIssueRejected, CouponIssueRequested, CouponIssued, CouponRestored, CouponUseFailed, CouponUsed, Discount,
+        OrderCancelled, OrderConfirmed, OrderCreated, OrderLine, OrderLinePlaced, OrderReserved, PaymentCompleted,
+        PaymentFailed, PaymentRefunded, PointCharged, PointDeducted, PointRefunded, ProductCatalog, StockDeductFailed,
+        StockDeducted, StockRestored,
+    },
+    ids::EntryId,
+};
+use serde_json::Value;
+use uuid::Uuid;
+
+/// One encoded event, and whether its own reader reads something.
+pub(crate) struct Sample {
+    pub(crate) topic: Topic,
+    pub(crate) version: u32,
+    pub(crate) event: Value,
+    pub(crate) reads: fn(&[u8]) -> bool,
+}
+
+fn of<T: EventData>(data: T) -> Sample {
+    let event = Event {
+        id: EventId::new(Uuid::from_u128(42)),
+        time: time(),
+        subject: data.key().into_owned(),
+        trace: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().expect("a trace"),
+        data,
+    };
+    Sample {
+        topic: T::TOPIC,
+        version: T::VERSION,
+        event: serde_json::from_slice(&encode(&event).expect("encodes")).expect("is JSON"),
+        reads: |value| decode::<T>(value).is_ok(),
+    }
+}
+
+fn time() -> DateTime<Utc> {
+    "2026-11-21T06:00:00.123456Z".parse().expect("a time")
+}
+
+fn id<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
+    text.parse().expect("an id")
+}
+
+fn order_id() -> OrderId {
+    OrderId::new(Uuid::from_u128(7))
+}
+
+fn issued_coupon_id() -> IssuedCouponId {
+    IssuedCouponId::new(Uuid::from_u128(8))
+}
+
+fn entry_id() -> EntryId {
+    EntryId::new(Uuid::from_u128(9))
+}
+
+fn won(amount: i64) -> Won {
+    Won::try_from(amount).expect("an amount")
+}
+
+fn pieces(count: i64) -> Quantity {
+    Quantity::try_from(count).expect("a quantity")
+}
+
+fn lines() -> Vec<OrderLine> {
+    vec![OrderLine {
+        product_id: id("tea:1"),
+        name: "Green tea".to_owned(),
+        quantity: pieces(2),
+        unit_price: won(6_000),
+        amount: won(12_000),
+    }]
+}
+
+fn order_created(issued_coupon_id: Option<IssuedCouponId>) -> Sample {
+    of(OrderCreated {
+        order_id: order_id(),
+        order_version: 1,
+        user_id: id("kim@example.com"),
+        issued_coupon_id,
+        lines: lines(),
+        subtotal: won(12_000),
+        created_at: time(),
+    })
+}
+
+fn order_cancelled(issued_coupon_id: Option<IssuedCouponId>, note: Option<&str>) -> Sample {
+    of(OrderCancelled {
+        order_id: order_id(),
+        order_version: 3,
+        user_id: id("kim"),
+        lines: lines(),
+        issued_coupon_id,
+        reason: Reason::Customer,
+        note: note.map(str::to_owned),
+        cancelled_at: time(),
+    })
+}
+
+fn coupon_issue_requested(rank: Option<i64>) -> Sample {
+    of(CouponIssueRequested { coupon_id: id("spring"), user_id: id("kim"), rank, epoch: 1, admitted_at: time() })
+}
+
+fn coupon_issued(rank: Option<i64>, discount: Discount, valid_until: Option<DateTime<Utc>>) -> Sample {
+    of(CouponIssued {
+        coupon_id: id("spring"),
+        user_id: id("kim"),
+        issued_coupon_id: issued_coupon_id(),
+        rank,
+        discount,
+        valid_until,
+        issued_at: time(),
+    })
+}
+
+/// A new topic doesn't compile until it has its samples here.
+pub(crate) fn samples(topic: Topic) -> Vec<Sample> {
+    let (order_id, user_id, product_id, quantity) = (order_id(), id("kim"), id("tea:1"), pieces(2));
+    let (issued_coupon_id, entry_id) = (issued_coupon_id(), entry_id());
+    let (lines, discount, total, at) = (lines(), won(2_000), won(10_000), time());
+    match topic {
+        Topic::OrderCreated => vec![order_created(Some(issued_coupon_id)), order_created(None)],
+        Topic::OrderLinePlaced => {
+            vec![of(OrderLinePlaced { order_id, order_version: 1, user_id, product_id, quantity })]
+        }
+        Topic::StockDeducted => vec![of(StockDeducted { order_id, product_id, quantity })],
+        Topic::StockDeductFailed => {
+            vec![of(StockDeductFailed { order_id, product_id, quantity, reason: Reason::OutOfStock })]
+        }
+        Topic::CouponUsed => {
+            vec![of(CouponUsed { order_id, issued_coupon_id, coupon_id: id("spring"), user_id, discount })]
+        }
+        Topic::CouponUseFailed => {
+            vec![of(CouponUseFailed { order_id, issued_coupon_id, reason: Reason::CouponExpired })]
+        }
+        Topic::OrderReserved => vec![of(OrderReserved {
+            order_id,
+            order_version: 2,
+            user_id,
+            lines,
+            subtotal: won(12_000),
+            discount,
+            total,
+        })],
+        Topic::PointCharged => {
+            vec![of(PointCharged { entry_id, user_id, amount: won(50_000), balance: Won::MAX, at })]
+        }
+        Topic::PointDeducted => {
+            vec![of(PointDeducted { entry_id, user_id, order_id, amount: total, balance: Won::ZERO, at })]
+        }
+        Topic::PointRefunded => vec![of(PointRefunded {
+            entry_id,
+            user_id,
+            order_id,
+            amount: total,
+            balance: total,
+            reason: Reason::Timeout,
+            at,
+        })],
+        Topic::PaymentCompleted => {
+            vec![of(PaymentCompleted { order_id, user_id, lines, discount, total, paid_at: at })]
+        }
+        Topic::PaymentFailed => {
+            vec![of(PaymentFailed { order_id, user_id, total, reason: Reason::InsufficientPoints })]
+        }
+        Topic::PaymentRefunded => vec![of(PaymentRefunded {
+            order_id,
+            user_id,
+            lines,
+            discount,
+            total,
+            paid_at: at,
+            refunded_at: at,
+            reason: Reason::Operator,
+        })],
+        Topic::OrderConfirmed => {
+            vec![of(OrderConfirmed { order_id, order_version: 3, user_id, total, confirmed_at: at })]
+        }
+        Topic::OrderCancelled => {
+            vec![order_cancelled(Some(issued_coupon_id), Some("changed my mind")), order_cancelled(None, None)]
+        }
+        Topic::StockRestored => vec![of(StockRestored { order_id, product_id, quantity })],
+        Topic::CouponRestored => vec![of(CouponRestored { order_id, issued_coupon_id })],
+        Topic::CouponIssueRequested => vec![coupon_issue_requested(Some(1)), coupon_issue_requested(None)],
+        Topic::CouponIssued => vec![
+            coupon_issued(Some(1), Discount::Percent { value: 10, max: Some(won(5_000)) }, Some(at)),
+            coupon_issued(None, Discount::Percent { value: 10, max: None }, None),
+            coupon_issued(None, Discount::Amount { value: won(2_000) }, None),
+        ],
+        Topic::CouponIssueRejected => {
+            vec![of(CouponIssueRejected { coupon_id: id("spring"), user_id, reason: Reason::SoldOut })]
+        }
+        Topic::ProductCatalog => {
+            vec![of(ProductCatalog { product_id, name: "Green tea".to_owned(), price: won(6_000), version: 4 })]
+        }
+    }
+}

@@ -144,6 +144,8 @@ TEST_KAFKA_BROKERS=127.0.0.1:$(port_of kafka)
 TEST_POSTGRES_URL=$(superuser_url)
 TEST_REDIS_URL=redis://127.0.0.1:$(port_of redis)
 TEST_ZIPKIN_URL=http://127.0.0.1:$(port_of zipkin)
+TEST_KAFKA_LIBS=$(jars_dir kafka)
+TEST_JAVA=$(find_java)
 TEST_BIN_DIR=$CARGO_TARGET_DIR/debug
 CARGO_TARGET_DIR=$CARGO_TARGET_DIR
 END

@@ -1,0 +1,193 @@
+//! Who is asking, and whether he may (CONTRACT §2).
+//!
+//! Handlers take a [`Caller`], an [`Operator`] or an [`Admin`] as an argument; that is the whole
+//! check. Whether something is the caller's own is the handler's question.
+//!
+//! Roles that this suite doesn't know are ignored, as the same identity provider serves other
+//! systems; a caller whose roles are all unknown has none.
+
+mod jwks;
+mod jwt;
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use actix_web::{
+    FromRequest, HttpRequest,
+    dev::Payload,
+    http::header::{self, HeaderMap, HeaderValue},
+    web::Data,
+};
+use common_events::UserId;
+
+use crate::{Problem, settings::AuthSettings};
+
+/// Role texts longer than this belong to nobody.
+const MAX_ROLES_CHARS: usize = 4_096;
+
+/// What a caller may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Roles {
+    /// Buys.
+    pub customer: bool,
+    /// Sees everybody's orders, replays, resumes.
+    pub operator: bool,
+    /// Changes products, coupons, accounts.
+    pub admin: bool,
+}
+
+impl Roles {
+    fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        names.into_iter().fold(Self::default(), |mut roles, name| {
+            match name.trim() {
+                "customer" => roles.customer = true,
+                "operator" => roles.operator = true,
+                "admin" => (roles.admin, roles.operator) = (true, true),
+                _ => {}
+            }
+            roles
+        })
+    }
+}
+
+/// Who is asking.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// His id at the identity provider.
+    pub user_id: UserId,
+    /// What he may do.
+    pub roles: Roles,
+}
+
+impl Caller {
+    /// Whether he may see what belongs to `owner`.
+    pub fn may_see(&self, owner: &UserId) -> bool {
+        self.roles.operator || self.user_id == *owner
+    }
+}
+
+/// A caller who is an operator or an admin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operator(pub Caller);
+
+/// A caller who is an admin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin(pub Caller);
+
+/// Somebody whose word isn't taken for who he is. Why is not told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not believed")]
+pub struct NotBelieved;
+
+/// Decides who is believed to be who. Cheap to clone.
+#[derive(Clone)]
+pub struct Auth(Arc<Mode>);
+
+enum Mode {
+    /// Nobody: the process has no call that asks.
+    Nobody,
+    Header,
+    Jwt(jwt::Verifier),
+}
+
+impl Auth {
+    /// As the settings say; `None` believes nobody.
+    pub fn new(settings: Option<&AuthSettings>) -> anyhow::Result<Self> {
+        Ok(Self(Arc::new(match settings {
+            None => Mode::Nobody,
+            Some(AuthSettings::Header) => Mode::Header,
+            Some(AuthSettings::Jwt(settings)) => Mode::Jwt(jwt::Verifier::new(settings)?),
+        })))
+    }
+
+    /// Whose token this is, in jwt mode; for who gets it by another way than the header.
+    pub async fn caller_of_token(&self, token: &str) -> Result<Caller, NotBelieved> {
+        match &*self.0 {
+            Mode::Nobody | Mode::Header => Err(NotBelieved),
+            Mode::Jwt(verifier) => verifier.verify(token).await,
+        }
+    }
+
+    async fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
+        match &*self.0 {
+            Mode::Nobody => Err(Problem::unauthorized()),
+            Mode::Header => caller_of_gateway(headers).map_err(|_| Problem::unauthorized()),
+            Mode::Jwt(verifier) => {
+                let caller = match bearer(headers) {
+                    Some(token) => verifier.verify(token).await,
+                    None => Err(NotBelieved),
+                };
+                caller.map_err(|_| {
+                    let challenge = HeaderValue::from_static("Bearer");
+                    Problem::unauthorized().with_header(header::WWW_AUTHENTICATE, challenge)
+                })
+            }
+        }
+    }
+}
+
+fn caller_of_gateway(headers: &HeaderMap) -> Result<Caller, NotBelieved> {
+    let user_id = only(headers, "x-user-id").and_then(|id| id.parse().ok()).ok_or(NotBelieved)?;
+    let roles = if headers.contains_key("x-roles") {
+        let names = only(headers, "x-roles").filter(|names| names.len() <= MAX_ROLES_CHARS).ok_or(NotBelieved)?;
+        Roles::of(names.split(','))
+    } else {
+        Roles { customer: true, ..Roles::default() }
+    };
+    Ok(Caller { user_id, roles })
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = only(headers, "authorization")?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// The header's value if it is there exactly once: a second one, of whoever sent it, is not believed.
+fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let mut values = headers.get_all(name);
+    let value = values.next()?.to_str().ok()?;
+    values.next().is_none().then_some(value)
+}
+
+type Extracted<T> = Pin<Box<dyn Future<Output = Result<T, Problem>>>>;
+
+fn extract<T: 'static>(request: &HttpRequest, check: fn(Caller) -> Option<T>) -> Extracted<T> {
+    let auth = request.app_data::<Data<Auth>>().cloned();
+    let headers = request.headers().clone();
+    Box::pin(async move {
+        let caller = match &auth {
+            Some(auth) => auth.caller(&headers).await?,
+            None => return Err(Problem::unauthorized()),
+        };
+        check(caller).ok_or_else(Problem::forbidden)
+    })
+}
+
+impl FromRequest for Caller {
+    type Error = Problem;
+    type Future = Extracted<Self>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        extract(request, Some)
+    }
+}
+
+impl FromRequest for Operator {
+    type Error = Problem;
+    type Future = Extracted<Self>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        extract(request, |caller| caller.roles.operator.then_some(Self(caller)))
+    }
+}
+
+impl FromRequest for Admin {
+    type Error = Problem;
+    type Future = Extracted<Self>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        extract(request, |caller| caller.roles.admin.then_some(Self(caller)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,41 @@
+//! The service's own PostgreSQL: a pool of connections, its migrations, and which errors mean what.
+
+mod migrations;
+mod pool;
+
+pub use deadpool_postgres::{Pool, PoolError, Transaction};
+pub use migrations::{Migrations, migrate};
+pub use pool::{answers, connect, wait_for};
+use tokio_postgres::{Error, error::SqlState};
+
+/// Whether the transaction can simply be run again: a deadlock or a serialization failure.
+pub fn is_retryable(error: &Error) -> bool {
+    matches!(error.code(), Some(&(SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED)))
+}
+
+/// Whether the database is away, rather than the statement wrong: closed, class 08, shutting down
+/// (57P01 to 57P03), too many connections, or the socket failed.
+pub fn is_connection_lost(error: &Error) -> bool {
+    if let Some(code) = error.code() {
+        let code = code.code();
+        return code.starts_with("08") || matches!(code, "57P01" | "57P02" | "57P03" | "53300");
+    }
+    error.is_closed() || causes(error).any(|cause| cause.is::<std::io::Error>() || is_timeout(cause))
+}
+
+fn is_timeout(cause: &(dyn std::error::Error + 'static)) -> bool {
+    cause.is::<tokio::time::error::Elapsed>()
+}
+
+fn causes<'a>(error: &'a Error) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(std::error::Error::source(error), |cause| cause.source())
+}
+
+/// Whether the pool has no connection to give because the database is away or overloaded.
+pub fn is_pool_unavailable(error: &PoolError) -> bool {
+    match error {
+        PoolError::Timeout(_) | PoolError::Closed => true,
+        PoolError::Backend(error) => is_connection_lost(error) || error.to_string().starts_with("error connecting"),
+        PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => false,
+    }
+}

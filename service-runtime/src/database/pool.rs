@@ -1,0 +1,97 @@
+//! The pool of connections, and waiting for the database to be there.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use common_events::Service;
+use deadpool_postgres::{Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
+use openssl::ssl::{SslConnector, SslMethod};
+use postgres_openssl::MakeTlsConnector;
+use tokio::time::{Instant, sleep};
+use tokio_postgres::{NoTls, config::SslMode};
+
+use crate::settings::DatabaseSettings;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// A peer that vanished without a word is noticed after this.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often the database is tried while it isn't there at the start.
+const START_RETRY_EVERY: Duration = Duration::from_millis(200);
+
+/// Makes the pool; nothing is connected yet. TLS with a verified certificate when the URL says
+/// `sslmode=require`, none otherwise.
+pub fn connect(service: Service, settings: &DatabaseSettings, size: usize) -> anyhow::Result<Pool> {
+    let mut config = settings.url.config();
+    let timeout = format!("-c statement_timeout={}", settings.statement_timeout.as_millis());
+    let options = config.get_options().map_or(timeout.clone(), |own| format!("{own} {timeout}"));
+    config
+        .application_name(service.name())
+        .options(options)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .keepalives(true)
+        .keepalives_idle(KEEPALIVE_IDLE)
+        .tcp_user_timeout(TCP_USER_TIMEOUT);
+
+    let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = if config.get_ssl_mode() == SslMode::Require {
+        Manager::from_config(config, tls(settings.ssl_root_cert.as_deref())?, recycling)
+    } else {
+        Manager::from_config(config, NoTls, recycling)
+    };
+    Pool::builder(manager)
+        .max_size(size)
+        .runtime(Runtime::Tokio1)
+        .wait_timeout(Some(settings.pool_wait))
+        .create_timeout(Some(CONNECT_TIMEOUT))
+        .recycle_timeout(Some(CONNECT_TIMEOUT))
+        .build()
+        .context("the pool has a runtime for its timeouts")
+}
+
+fn tls(root_cert: Option<&str>) -> anyhow::Result<MakeTlsConnector> {
+    let mut builder = SslConnector::builder(SslMethod::tls_client()).context("setting up TLS")?;
+    if let Some(file) = root_cert {
+        builder.set_ca_file(file).with_context(|| format!("reading DATABASE_SSL_ROOT_CERT {file}"))?;
+    }
+    Ok(MakeTlsConnector::new(builder.build()))
+}
+
+/// Waits until the database answers, for as long as `at_most`; then fails with what it said last.
+/// Only what can get better by waiting is waited for, so a wrong password fails at once.
+pub async fn wait_for(pool: &Pool, at_most: Duration) -> anyhow::Result<()> {
+    let until = Instant::now() + at_most;
+    let mut said = false;
+    loop {
+        let error = match pool.get().await {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        if !super::is_pool_unavailable(&error) || refused(&error) || Instant::now() >= until {
+            return Err(error).context("connecting to the database");
+        }
+        if !said {
+            said = true;
+            tracing::warn!(error = crate::chain(&error), "waiting for the database");
+        }
+        sleep(START_RETRY_EVERY).await;
+    }
+}
+
+/// The server answered, and said no.
+fn refused(error: &PoolError) -> bool {
+    match error {
+        PoolError::Backend(error) => error.code().is_some() && !super::is_connection_lost(error),
+        PoolError::Timeout(_) | PoolError::Closed | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {
+            false
+        }
+    }
+}
+
+/// Whether the database answers a question now.
+pub async fn answers(pool: &Pool) -> bool {
+    match pool.get().await {
+        Ok(client) => client.simple_query("SELECT 1").await.is_ok(),
+        Err(_) => false,
+    }
+}

@@ -1,0 +1,200 @@
+//! The `main` of every binary: from reading settings to the last span.
+
+use std::{future::Future, net::SocketAddr, process::ExitCode, time::Duration};
+
+use anyhow::Context;
+use common_events::Service;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use utoipa_actix_web::service_config::ServiceConfig;
+
+use crate::{
+    auth::Auth,
+    database::{self, Migrations, Pool},
+    health::Health,
+    http, idempotency,
+    settings::{CommonSettings, DatabaseSettings, Env, SettingError},
+    telemetry::{self, Batcher},
+};
+
+/// After a signal, or a failure, the process is gone by then, whatever hangs.
+const HARD_STOP: Duration = Duration::from_secs(20);
+/// How long the last spans may take.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long tasks that are left may take to notice that the runtime goes.
+const TASKS_TIMEOUT: Duration = Duration::from_secs(1);
+const MAX_TOKIO_WORKERS: usize = 256;
+
+/// A wrong setting; other failures exit with 1.
+const EXIT_SETTINGS: u8 = 2;
+
+/// What a process gets from [`main`]. Cheap enough to clone; all clones are one process.
+#[derive(Clone)]
+pub struct Runtime {
+    /// Who this is.
+    pub service: Service,
+    /// The environment, for the service's own settings.
+    pub env: Env,
+    /// The settings that all processes have.
+    pub settings: CommonSettings,
+    /// Whether the process can do its work.
+    pub health: Health,
+    /// Cancelled on SIGTERM and SIGINT, and when `run` has ended.
+    pub shutdown: CancellationToken,
+}
+
+/// Runs a process: settings, logs, metrics, spans, signals, then `run`, then everything down again.
+///
+/// Exits with 0 when `run` ended well, with 1 when it failed (logged once, with its causes), and
+/// with 2 for a wrong setting (one line on standard error), also when `run` returns a
+/// [`SettingError`]. Within [`HARD_STOP`] of a signal the process is gone.
+pub fn main<F, Fut>(service: Service, run: F) -> ExitCode
+where
+    F: FnOnce(Runtime) -> Fut,
+    Fut: Future<Output = anyhow::Result<()>>,
+{
+    let env = Env::process();
+    let read = CommonSettings::read(service, &env)
+        .and_then(|settings| Ok((settings, env.within("TOKIO_WORKERS", 2, 1..=MAX_TOKIO_WORKERS)?)));
+    let (settings, workers) = match read {
+        Ok(read) => read,
+        Err(error) => return refuse(&error),
+    };
+    telemetry::start_logs(service, &settings);
+    log_panics();
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
+    let tokio = match tokio.context("starting tokio") {
+        Ok(tokio) => tokio,
+        Err(error) => return fail(&error),
+    };
+    let outcome = tokio.block_on(live(Runtime::new(service, env, settings), run));
+    tokio.shutdown_timeout(TASKS_TIMEOUT);
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => match error.downcast_ref::<SettingError>() {
+            Some(wrong) => refuse(wrong),
+            None => fail(&error),
+        },
+    }
+}
+
+async fn live<F, Fut>(runtime: Runtime, run: F) -> anyhow::Result<()>
+where
+    F: FnOnce(Runtime) -> Fut,
+    Fut: Future<Output = anyhow::Result<()>>,
+{
+    crate::metrics::start()?;
+    tokio::spawn(crate::metrics::keep_up());
+    let traces = &runtime.settings.traces;
+    telemetry::start(Batcher::start(traces, runtime.service)?, traces.sampled);
+    listen_for_signals(runtime.shutdown.clone())?;
+    let shutdown = runtime.shutdown.clone();
+    let outcome = run(runtime).await;
+    if !shutdown.is_cancelled() {
+        shutdown.cancel();
+        stop_hard_later();
+    }
+    telemetry::flush(FLUSH_TIMEOUT).await;
+    outcome
+}
+
+/// The first signal stops the process in order, the second one at once.
+fn listen_for_signals(shutdown: CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    tokio::spawn(async move {
+        let mut next = async || tokio::select! { _ = terminate.recv() => "SIGTERM", _ = interrupt.recv() => "SIGINT" };
+        let name = next().await;
+        tracing::info!(signal = name, "stopping");
+        stop_hard_later();
+        shutdown.cancel();
+        next().await;
+        std::process::exit(1);
+    });
+    Ok(())
+}
+
+/// A thread of its own: what hangs may be the runtime itself.
+fn stop_hard_later() {
+    std::thread::spawn(|| {
+        std::thread::sleep(HARD_STOP);
+        eprintln!("not stopped after {} s, leaving", HARD_STOP.as_secs());
+        std::process::exit(1);
+    });
+}
+
+fn refuse(error: &SettingError) -> ExitCode {
+    eprintln!("{error}");
+    ExitCode::from(EXIT_SETTINGS)
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    tracing::error!(error = format!("{error:#}"), "ended by a failure");
+    ExitCode::FAILURE
+}
+
+/// A panic is a log line like any other, not a text between them.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let at = panic.location().map(ToString::to_string);
+        let text = panic.payload_as_str().unwrap_or("no text");
+        tracing::error!(at, panic = text, "panicked");
+    }));
+}
+
+impl Runtime {
+    /// Without signals, logs or spans: what [`main`] builds, and what tests use.
+    pub fn new(service: Service, env: Env, settings: CommonSettings) -> Self {
+        let shutdown = CancellationToken::new();
+        Self { service, env, settings, health: Health::new(shutdown.clone()), shutdown }
+    }
+
+    /// The service's database: waits for it to be there (`DATABASE_START_WAIT`), applies what isn't
+    /// migrated yet, and has health ask it from now on.
+    pub async fn database(&self, migrations: &[Migrations]) -> anyhow::Result<Pool> {
+        let settings = self.settings.database.as_ref();
+        let settings = settings.ok_or_else(|| {
+            SettingError::missing("DATABASE_URL", <crate::settings::DatabaseUrl as crate::settings::Setting>::MAY_HOLD)
+        })?;
+        self.database_at("database", settings, migrations).await
+    }
+
+    /// The same for a database other than `DATABASE_URL`'s, under a name of its own in health.
+    pub async fn database_at(
+        &self,
+        name: &'static str,
+        settings: &DatabaseSettings,
+        migrations: &[Migrations],
+    ) -> anyhow::Result<Pool> {
+        let pool = database::connect(self.service, settings, settings.pool_size)?;
+        tokio::select! {
+            there = database::wait_for(&pool, settings.start_wait) => there?,
+            () = self.shutdown.cancelled() => anyhow::bail!("stopped while waiting for the database"),
+        }
+        database::migrate(&pool, migrations).await?;
+        // One connection that health has for itself: a pool that is all in use isn't a database away.
+        let probed = database::connect(self.service, settings, 1)?;
+        self.health.probe(name, move || {
+            let probed = probed.clone();
+            async move { database::answers(&probed).await }
+        });
+        if migrations.iter().any(|one| one.table == idempotency::MIGRATIONS.table) {
+            tokio::spawn(idempotency::clean_up(pool.clone(), self.shutdown.clone()));
+        }
+        Ok(pool)
+    }
+
+    /// Answers HTTP until [`Runtime::shutdown`], then ends once the requests under way are answered,
+    /// or [`http::DRAIN_TIMEOUT`] later. What consumes or produces events is stopped after this.
+    pub async fn serve<C>(&self, configure: C) -> anyhow::Result<()>
+    where
+        C: Fn(&mut ServiceConfig) + Clone + Send + 'static,
+    {
+        http::serve(self, configure, |_: SocketAddr| ()).await
+    }
+
+    /// Who is believed to be who, for what isn't an extractor's to ask.
+    pub fn auth(&self) -> anyhow::Result<Auth> {
+        Auth::new(self.settings.auth.as_ref())
+    }
+}

@@ -1,0 +1,387 @@
+//! What every process of the suite can be told (CONTRACT §§2, 5, 6).
+
+use std::{net::SocketAddr, time::Duration};
+
+use common_events::Service;
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
+
+use super::{DatabaseUrl, Durations, Env, Ratio, Setting, SettingError};
+
+/// RFC 7518 §3.2: a key of the same size as the hash output or larger.
+const MIN_HS256_SECRET_BYTES: usize = 32;
+/// More connections than this per process starve the other services of one PostgreSQL.
+const MAX_POOL_SIZE: usize = 500;
+const MAX_WORKERS: usize = 256;
+const MAX_ATTEMPTS: u32 = 100;
+/// The tiers of the ladder are topics with fixed names (CONTRACT §5).
+const RETRY_TIERS: usize = 3;
+
+/// Everything that is common to all processes.
+#[derive(Debug, Clone)]
+pub struct CommonSettings {
+    /// `HTTP_ADDR`: where the process listens; the service's own port on 127.0.0.1 by default.
+    pub http_addr: SocketAddr,
+    /// `HTTP_WORKERS` (2): threads that answer HTTP.
+    pub http_workers: usize,
+    /// `DATABASE_URL` and the pool; `None` when not set (the relay has `DATABASE_URLS`).
+    pub database: Option<DatabaseSettings>,
+    /// `REDIS_URL`, with a password in it perhaps.
+    pub redis_url: Option<SecretString>,
+    /// How Kafka is reached.
+    pub kafka: KafkaSettings,
+    /// Where spans go.
+    pub traces: TraceSettings,
+    /// `LOG_FORMAT` (json).
+    pub log_format: LogFormat,
+    /// `RUST_LOG` (info): the filter of the log lines.
+    pub log_filter: String,
+    /// Who is believed to be who; `None` for the relay, which has no call that asks for it.
+    pub auth: Option<AuthSettings>,
+    /// How often and when a failed event is tried again.
+    pub retry: RetrySettings,
+    /// `FAULT_INJECTION` (false): named points at which tests make the process fail.
+    pub fault_injection: bool,
+}
+
+impl CommonSettings {
+    /// Reads and checks them all.
+    pub fn read(service: Service, env: &Env) -> Result<Self, SettingError> {
+        let http_addr = env.or("HTTP_ADDR", SocketAddr::from(([127, 0, 0, 1], default_port(service))))?;
+        let fault_injection = env.or("FAULT_INJECTION", false)?;
+        if fault_injection && !http_addr.ip().is_loopback() {
+            return Err(SettingError::wrong(
+                "FAULT_INJECTION",
+                "true",
+                "true only where HTTP_ADDR is a loopback address",
+            ));
+        }
+        let auth = match service {
+            Service::OutboxRelay => None,
+            Service::Order
+            | Service::Payment
+            | Service::Coupon
+            | Service::Ranking
+            | Service::Product
+            | Service::DataPlatform
+            | Service::SagaMonitor => Some(AuthSettings::read(env, http_addr)?),
+        };
+        Ok(Self {
+            http_addr,
+            http_workers: env.within("HTTP_WORKERS", 2, 1..=MAX_WORKERS)?,
+            database: DatabaseSettings::read(env)?,
+            redis_url: env.optional("REDIS_URL")?,
+            kafka: KafkaSettings::read(env)?,
+            traces: TraceSettings::read(env)?,
+            log_format: env.or("LOG_FORMAT", LogFormat::Json)?,
+            log_filter: env.or("RUST_LOG", LogFilter("info".to_owned()))?.0,
+            auth,
+            retry: RetrySettings::read(env)?,
+            fault_injection,
+        })
+    }
+}
+
+/// The ports of CONTRACT §1.
+const fn default_port(service: Service) -> u16 {
+    match service {
+        Service::Order => 8081,
+        Service::Payment => 8082,
+        Service::Coupon => 8083,
+        Service::Ranking => 8084,
+        Service::Product => 8085,
+        Service::DataPlatform => 8086,
+        Service::SagaMonitor => 8090,
+        Service::OutboxRelay => 8070,
+    }
+}
+
+/// One database and the pool of connections to it.
+#[derive(Debug, Clone)]
+pub struct DatabaseSettings {
+    /// `DATABASE_URL`.
+    pub url: DatabaseUrl,
+    /// `DATABASE_POOL_SIZE` (16): connections at most.
+    pub pool_size: usize,
+    /// `DATABASE_POOL_WAIT` (5s): how long a caller waits for a free connection.
+    pub pool_wait: Duration,
+    /// `DATABASE_STATEMENT_TIMEOUT` (30s): how long one statement may run.
+    pub statement_timeout: Duration,
+    /// `DATABASE_START_WAIT` (30s): how long a start waits for the database to be there.
+    pub start_wait: Duration,
+    /// `DATABASE_SSL_ROOT_CERT`: a PEM file with the authority to trust, beside the system's.
+    pub ssl_root_cert: Option<String>,
+}
+
+impl DatabaseSettings {
+    fn read(env: &Env) -> Result<Option<Self>, SettingError> {
+        env.optional("DATABASE_URL")?.map(|url| Self::of(url, env)).transpose()
+    }
+
+    /// The same settings for another database; the relay serves several.
+    pub fn of(url: DatabaseUrl, env: &Env) -> Result<Self, SettingError> {
+        Ok(Self {
+            url,
+            pool_size: env.within("DATABASE_POOL_SIZE", 16, 1..=MAX_POOL_SIZE)?,
+            pool_wait: env.or("DATABASE_POOL_WAIT", Duration::from_secs(5))?,
+            statement_timeout: env.or("DATABASE_STATEMENT_TIMEOUT", Duration::from_secs(30))?,
+            start_wait: env.or("DATABASE_START_WAIT", Duration::from_secs(30))?,
+            ssl_root_cert: env.optional("DATABASE_SSL_ROOT_CERT")?,
+        })
+    }
+}
+
+/// How Kafka is reached. Plain data: `messaging` hands it to librdkafka.
+#[derive(Clone)]
+pub struct KafkaSettings {
+    /// `KAFKA_BROKERS` (127.0.0.1:19092).
+    pub brokers: String,
+    /// `TOPIC_PREFIX` (empty): goes before the names of topics and groups.
+    pub topic_prefix: String,
+    /// librdkafka's own settings, from `KAFKA_SECURITY_PROTOCOL`, `KAFKA_SASL_*`, `KAFKA_SSL_*`:
+    /// `KAFKA_SSL_CA_LOCATION` becomes `ssl.ca.location`. Secrets are among the values.
+    pub security: Vec<(String, String)>,
+}
+
+impl std::fmt::Debug for KafkaSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<_> = self.security.iter().map(|(name, _)| name).collect();
+        f.debug_struct("KafkaSettings")
+            .field("brokers", &self.brokers)
+            .field("topic_prefix", &self.topic_prefix)
+            .field("security", &names)
+            .finish()
+    }
+}
+
+/// The variables `KAFKA_…` that are librdkafka's own.
+const KAFKA_SECURITY: [&str; 3] = ["SECURITY_PROTOCOL", "SASL_", "SSL_"];
+
+impl KafkaSettings {
+    /// Reads and checks `KAFKA_…` and `TOPIC_PREFIX`.
+    pub fn read(env: &Env) -> Result<Self, SettingError> {
+        let for_librdkafka = |name: &str| KAFKA_SECURITY.iter().any(|prefix| name.starts_with(prefix));
+        let security = env
+            .starting_with("KAFKA_")
+            .filter(|(name, _)| for_librdkafka(name))
+            .map(|(name, value)| (name.to_ascii_lowercase().replace('_', "."), value.to_owned()))
+            .collect();
+        Ok(Self {
+            brokers: env.or("KAFKA_BROKERS", "127.0.0.1:19092".to_owned())?,
+            topic_prefix: env.or("TOPIC_PREFIX", TopicPrefix(String::new()))?.0,
+            security,
+        })
+    }
+}
+
+struct TopicPrefix(String);
+
+impl Setting for TopicPrefix {
+    const MAY_HOLD: &'static str = "at most 64 of the characters A-Z a-z 0-9 . _ -";
+
+    fn parse(text: &str) -> Option<Self> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+        (text.len() <= 64 && text.bytes().all(allowed)).then(|| Self(text.to_owned()))
+    }
+}
+
+/// Where spans go.
+#[derive(Debug, Clone)]
+pub struct TraceSettings {
+    /// `OTEL_TRACES_EXPORTER` (zipkin).
+    pub exporter: TracesExporter,
+    /// `ZIPKIN_ENDPOINT` (`http://127.0.0.1:19411/api/v2/spans`).
+    pub zipkin_endpoint: Url,
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT` (`http://127.0.0.1:4318`); `/v1/traces` is appended.
+    pub otlp_endpoint: Url,
+    /// `OTEL_TRACES_SAMPLER_ARG` (1): the share of traces begun here that is recorded.
+    pub sampled: Ratio,
+}
+
+impl TraceSettings {
+    fn read(env: &Env) -> Result<Self, SettingError> {
+        let known = |text: &str| Url::parse(text).expect("a constant URL");
+        Ok(Self {
+            exporter: env.or("OTEL_TRACES_EXPORTER", TracesExporter::Zipkin)?,
+            zipkin_endpoint: env.or("ZIPKIN_ENDPOINT", known("http://127.0.0.1:19411/api/v2/spans"))?,
+            otlp_endpoint: env.or("OTEL_EXPORTER_OTLP_ENDPOINT", known("http://127.0.0.1:4318"))?,
+            sampled: env.or("OTEL_TRACES_SAMPLER_ARG", Ratio::ALL)?,
+        })
+    }
+}
+
+/// Which protocol spans are sent in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TracesExporter {
+    /// Zipkin v2 JSON over HTTP.
+    Zipkin,
+    /// OTLP, protobuf over HTTP.
+    Otlp,
+    /// Nowhere.
+    None,
+}
+
+impl Setting for TracesExporter {
+    const MAY_HOLD: &'static str = "zipkin, otlp or none";
+
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "zipkin" => Some(Self::Zipkin),
+            "otlp" => Some(Self::Otlp),
+            "none" => Some(Self::None),
+            _ => None,
+        }
+    }
+}
+
+/// How a log line is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object per line.
+    Json,
+    /// For people.
+    Text,
+}
+
+impl Setting for LogFormat {
+    const MAY_HOLD: &'static str = "json or text";
+
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "json" => Some(Self::Json),
+            "text" => Some(Self::Text),
+            _ => None,
+        }
+    }
+}
+
+struct LogFilter(String);
+
+impl Setting for LogFilter {
+    const MAY_HOLD: &'static str = "a log filter such as info or info,messaging=debug";
+
+    fn parse(text: &str) -> Option<Self> {
+        tracing_subscriber::EnvFilter::try_new(text).ok()?;
+        Some(Self(text.to_owned()))
+    }
+}
+
+/// Who is believed to be who (CONTRACT §2).
+#[derive(Debug, Clone)]
+pub enum AuthSettings {
+    /// `AUTH_MODE=header`: a gateway says so in `X-User-Id` and `X-Roles`.
+    Header,
+    /// `AUTH_MODE=jwt` (the default): a signed token says so.
+    Jwt(JwtSettings),
+}
+
+/// What a token must be.
+#[derive(Debug, Clone)]
+pub struct JwtSettings {
+    /// What it is signed with.
+    pub key: JwtKey,
+    /// `AUTH_JWT_AUDIENCE`: whom it must be meant for.
+    pub audience: String,
+}
+
+/// What a token is signed with, which pins the algorithms.
+#[derive(Debug, Clone)]
+pub enum JwtKey {
+    /// `AUTH_JWT_SECRET`: HS256 only.
+    Secret(SecretString),
+    /// `AUTH_JWKS_URL`: RS256 or ES256, as the published key says.
+    Published(Url),
+}
+
+#[derive(Clone, Copy)]
+enum AuthMode {
+    Header,
+    Jwt,
+}
+
+impl Setting for AuthMode {
+    const MAY_HOLD: &'static str = "jwt or header";
+
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "jwt" => Some(Self::Jwt),
+            "header" => Some(Self::Header),
+            _ => None,
+        }
+    }
+}
+
+impl AuthSettings {
+    fn read(env: &Env, http_addr: SocketAddr) -> Result<Self, SettingError> {
+        match env.or("AUTH_MODE", AuthMode::Jwt)? {
+            AuthMode::Header => {
+                if http_addr.ip().is_loopback() || env.or("AUTH_TRUST_GATEWAY", false)? {
+                    return Ok(Self::Header);
+                }
+                let may_hold = "header only where HTTP_ADDR is a loopback address or AUTH_TRUST_GATEWAY is true";
+                Err(SettingError::wrong("AUTH_MODE", "header", may_hold))
+            }
+            AuthMode::Jwt => {
+                Ok(Self::Jwt(JwtSettings { key: JwtKey::read(env)?, audience: env.required("AUTH_JWT_AUDIENCE")? }))
+            }
+        }
+    }
+}
+
+impl JwtKey {
+    fn read(env: &Env) -> Result<Self, SettingError> {
+        const MAY_HOLD: &str =
+            "a secret of at least 32 bytes (or AUTH_JWKS_URL an URL, but not both; or AUTH_MODE header)";
+        let secret: Option<SecretString> = env.optional("AUTH_JWT_SECRET")?;
+        let published: Option<Url> = env.optional("AUTH_JWKS_URL")?;
+        match (secret, published) {
+            (Some(secret), None) if secret.expose_secret().len() >= MIN_HS256_SECRET_BYTES => Ok(Self::Secret(secret)),
+            (Some(_), _) => Err(SettingError::wrong("AUTH_JWT_SECRET", "***", MAY_HOLD)),
+            (None, Some(url)) => Ok(Self::Published(url)),
+            (None, None) => Err(SettingError::missing("AUTH_JWT_SECRET", MAY_HOLD)),
+        }
+    }
+}
+
+/// How often and when a failed event is tried again (CONTRACT §5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetrySettings {
+    /// `RETRY_IMMEDIATE` (3): attempts in place.
+    pub immediate: u32,
+    /// `RETRY_DELAYS` (30s,1m,2m): one delay per retry topic.
+    pub delays: [Duration; RETRY_TIERS],
+    /// `PARKED_ATTEMPTS` (3).
+    pub parked_attempts: u32,
+    /// `PARKED_INTERVAL` (3m).
+    pub parked_interval: Duration,
+    /// `ORDER_TIMEOUT` (15m): after this an order that is not paid is cancelled.
+    pub order_timeout: Duration,
+    /// `STUCK_AFTER` (5m): a saga without progress for this long is reported.
+    pub stuck_after: Duration,
+}
+
+impl RetrySettings {
+    fn read(env: &Env) -> Result<Self, SettingError> {
+        let minutes = |m: u64| Duration::from_secs(60 * m);
+        let default = Durations(vec![Duration::from_secs(30), minutes(1), minutes(2)]);
+        let delays = env.or("RETRY_DELAYS", default)?.0;
+        let delays = delays.try_into().map_err(|_| {
+            let held = env.text("RETRY_DELAYS").unwrap_or_default();
+            SettingError::wrong("RETRY_DELAYS", held, "three durations, one per retry topic, such as 30s,1m,2m")
+        })?;
+        Ok(Self {
+            immediate: env.within("RETRY_IMMEDIATE", 3, 1..=MAX_ATTEMPTS)?,
+            delays,
+            parked_attempts: env.within("PARKED_ATTEMPTS", 3, 0..=MAX_ATTEMPTS)?,
+            parked_interval: env.or("PARKED_INTERVAL", minutes(3))?,
+            order_timeout: env.or("ORDER_TIMEOUT", minutes(15))?,
+            stuck_after: env.or("STUCK_AFTER", minutes(5))?,
+        })
+    }
+
+    /// How long the ladder lasts at most: every delay, and every parked attempt. Attempts in place
+    /// are not counted, they take less than a second.
+    pub fn ladder(&self) -> Duration {
+        self.delays.iter().sum::<Duration>() + self.parked_interval * self.parked_attempts
+    }
+}

@@ -1,0 +1,161 @@
+//! From recorded spans to a collector: one bounded queue, one task that sends batches.
+//!
+//! OpenTelemetry's `BatchSpanProcessor` isn't used: it doesn't tell how many spans it dropped, its
+//! thread can't drive an async HTTP client, and each failed batch is a log line of its own. An
+//! exporter that is away is one line when it goes and one when it is back.
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use common_events::Service;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, timeout},
+};
+
+use super::{Span, otlp::Otlp, zipkin::Zipkin};
+use crate::settings::{TraceSettings, TracesExporter};
+
+/// What is kept while the collector is slow: at some 300 bytes a span, 2.5 MB.
+const QUEUE_SPANS: usize = 8_192;
+/// What one request carries at most: some 200 KB of JSON.
+const BATCH_SPANS: usize = 512;
+/// How long a span waits for company. Traces can be looked at within a second.
+const BATCH_DELAY: Duration = Duration::from_millis(400);
+/// How long the collector may take for a batch.
+const SEND_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long nothing is sent after a batch failed; meanwhile spans are dropped when the queue is full.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+enum Message {
+    Span(Span),
+    Flush(oneshot::Sender<()>),
+}
+
+/// The way to the collector.
+pub(crate) struct Batcher {
+    queue: mpsc::Sender<Message>,
+    dropped: metrics::Counter,
+}
+
+impl Batcher {
+    /// Starts the sending task on the current tokio runtime; `None` when spans go nowhere.
+    pub(crate) fn start(settings: &TraceSettings, service: Service) -> anyhow::Result<Option<Self>> {
+        let exporter = match settings.exporter {
+            TracesExporter::Zipkin => Exporter::Zipkin(Zipkin::new(&settings.zipkin_endpoint, service, SEND_TIMEOUT)?),
+            TracesExporter::Otlp => Exporter::Otlp(Otlp::new(&settings.otlp_endpoint, service, SEND_TIMEOUT)?),
+            TracesExporter::None => return Ok(None),
+        };
+        let (queue, received) = mpsc::channel(QUEUE_SPANS);
+        tokio::spawn(send_batches(received, exporter));
+        Ok(Some(Self { queue, dropped: metrics::counter!("spans_dropped_total") }))
+    }
+
+    pub(crate) fn take(&self, span: Span) {
+        if self.queue.try_send(Message::Span(span)).is_err() {
+            self.dropped.increment(1);
+        }
+    }
+
+    pub(crate) async fn flush(&self, at_most: Duration) {
+        let flushed = async {
+            let (done, is_done) = oneshot::channel();
+            if self.queue.send(Message::Flush(done)).await.is_ok() {
+                // The task only ends with the process.
+                let _ = is_done.await;
+            }
+        };
+        if timeout(at_most, flushed).await.is_err() {
+            tracing::warn!("the last spans were not sent in time");
+        }
+    }
+}
+
+enum Exporter {
+    Zipkin(Zipkin),
+    Otlp(Otlp),
+}
+
+impl Exporter {
+    async fn send(&mut self, spans: &mut Vec<Span>) -> anyhow::Result<()> {
+        match self {
+            Self::Zipkin(zipkin) => zipkin.send(spans).await,
+            Self::Otlp(otlp) => otlp.send(spans).await,
+        }
+    }
+}
+
+async fn send_batches(mut queue: mpsc::Receiver<Message>, exporter: Exporter) {
+    let mut outage = Outage { exporter, away: false, lost: AtomicUsize::new(0) };
+    let mut spans = Vec::new();
+    let mut messages = Vec::new();
+    while let Some(first) = queue.recv().await {
+        let due = Instant::now() + BATCH_DELAY;
+        let mut flushed = take(first, &mut spans);
+        while flushed.is_none() && spans.len() < BATCH_SPANS {
+            let room = BATCH_SPANS - spans.len();
+            let Ok(received) = tokio::time::timeout_at(due, queue.recv_many(&mut messages, room)).await else { break };
+            if received == 0 {
+                break;
+            }
+            for message in messages.drain(..) {
+                flushed = take(message, &mut spans).or(flushed);
+            }
+        }
+        outage.send(&mut spans).await;
+        if let Some(done) = flushed {
+            // Whoever asked may have stopped waiting.
+            let _ = done.send(());
+        } else if outage.away {
+            tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+        }
+    }
+}
+
+fn take(message: Message, spans: &mut Vec<Span>) -> Option<oneshot::Sender<()>> {
+    match message {
+        Message::Span(span) => {
+            spans.push(span);
+            None
+        }
+        Message::Flush(done) => Some(done),
+    }
+}
+
+/// Knows whether the collector is away, so that it is said once.
+struct Outage {
+    exporter: Exporter,
+    away: bool,
+    lost: AtomicUsize,
+}
+
+impl Outage {
+    async fn send(&mut self, spans: &mut Vec<Span>) {
+        let count = spans.len();
+        if count == 0 {
+            return;
+        }
+        let sent = self.exporter.send(spans).await;
+        spans.clear();
+        match sent {
+            Ok(()) if self.away => {
+                self.away = false;
+                tracing::info!(lost = self.lost.swap(0, Ordering::Relaxed), "spans are sent again");
+            }
+            Ok(()) => {}
+            Err(error) => {
+                metrics::counter!("spans_dropped_total").increment(count as u64);
+                self.lost.fetch_add(count, Ordering::Relaxed);
+                if !self.away {
+                    self.away = true;
+                    tracing::warn!(
+                        error = format!("{error:#}"),
+                        "spans can't be sent; they are dropped until they can"
+                    );
+                }
+            }
+        }
+    }
+}

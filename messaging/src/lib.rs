@@ -1,1 +1,48 @@
-//! x
+//! The life of an event: published in a transaction → relayed → consumed once → retried →
+//! dead-lettered → replayed.
+//!
+//! | step | where |
+//! |---|---|
+//! | a handler or endpoint publishes into its own transaction | [`Tx`], [`Cause`], [`Draft`] |
+//! | `outbox-relay` moves what was committed to Kafka | [`relay`] |
+//! | a consumer group reads it, partition by partition | [`consumer`] |
+//! | a batch is applied once, in one transaction | [`delivery`] |
+//! | a record that can't be handled is set aside | [`dead_letters`] |
+//! | topics come from the catalogue | [`topics`] |
+//!
+//! Handlers know nothing of Kafka: they get a [`Tx`] and events, and publish into that transaction.
+//! [`delivery::deliver`] is the seam: the consumer calls it with records from the broker, tests call it
+//! with records from anywhere.
+
+pub mod consumer;
+pub mod dead_letters;
+pub mod delivery;
+mod event;
+mod failure;
+mod inbox;
+pub mod kafka;
+mod outbox;
+mod partitions;
+mod record;
+pub mod relay;
+mod subscriptions;
+pub mod topics;
+mod tx;
+
+pub use consumer::Consumer;
+pub use delivery::{Delivered, Stalled, deliver};
+pub use event::{Cause, Draft, Event};
+pub use failure::{Failure, Handled, Transient, Unprocessable};
+pub use record::{Record, X_ORIGIN_TOPIC, X_RESUME};
+pub use subscriptions::Subscriptions;
+pub use tx::{MAX_EVENT_BYTES, Tx};
+
+use service_runtime::database::Migrations;
+
+mod embedded {
+    refinery::embed_migrations!("migrations");
+}
+
+/// Outbox, inbox, kept answers and dead letters, in each service's own database.
+pub const MIGRATIONS: Migrations =
+    Migrations { table: "messaging_schema_history", runner: embedded::migrations::runner };

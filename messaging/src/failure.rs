@@ -1,0 +1,111 @@
+//! How handling ends when it isn't done: the type says what happens next (DESIGN §4, Failing).
+//!
+//! A business refusal is neither of these: it is an answer, published as an event.
+
+use std::{error::Error, fmt};
+
+/// What a handler returns: done, or why not.
+pub type Handled = Result<(), Failure>;
+
+/// Why an event wasn't handled.
+#[derive(Debug)]
+pub enum Failure {
+    /// Trying again can't help: straight to the dead letters.
+    Unprocessable(Unprocessable),
+    /// Trying again may help.
+    Transient(Transient),
+}
+
+/// The event makes no sense to this service, and never will.
+#[derive(Debug)]
+pub struct Unprocessable(String);
+
+impl Unprocessable {
+    /// Says what is wrong with the event.
+    pub fn new(what: impl Into<String>) -> Self {
+        Self(what.into())
+    }
+}
+
+impl fmt::Display for Unprocessable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for Unprocessable {}
+
+/// Something around the event failed.
+#[derive(Debug)]
+pub struct Transient {
+    class: &'static str,
+    source: Box<dyn Error + Send + Sync>,
+}
+
+impl Transient {
+    /// `class` groups dead letters by cause, such as `platform-unavailable`.
+    pub fn new(class: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { class, source: source.into() }
+    }
+
+    fn database_error(&self) -> Option<&tokio_postgres::Error> {
+        self.source.downcast_ref()
+    }
+}
+
+impl Failure {
+    /// What dead letters are grouped by.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Unprocessable(_) => "unprocessable",
+            Self::Transient(transient) => transient.class,
+        }
+    }
+
+    /// A deadlock or a serialization failure: nobody's fault, tried again at once.
+    pub(crate) fn is_conflict(&self) -> bool {
+        matches!(self, Self::Transient(t) if t.database_error().is_some_and(service_runtime::database::is_retryable))
+    }
+
+    /// The database went away in the middle: not the message's fault.
+    pub(crate) fn is_connection_lost(&self) -> bool {
+        matches!(self, Self::Transient(t)
+            if t.database_error().is_some_and(service_runtime::database::is_connection_lost))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unprocessable(unprocessable) => unprocessable.fmt(f),
+            Self::Transient(transient) => transient.class.fmt(f),
+        }
+    }
+}
+
+impl Error for Failure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Unprocessable(_) => None,
+            Self::Transient(transient) => Some(&*transient.source),
+        }
+    }
+}
+
+impl From<Unprocessable> for Failure {
+    fn from(unprocessable: Unprocessable) -> Self {
+        Self::Unprocessable(unprocessable)
+    }
+}
+
+impl From<Transient> for Failure {
+    fn from(transient: Transient) -> Self {
+        Self::Transient(transient)
+    }
+}
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Transient(Transient::new("database", error))
+    }
+}

@@ -1,0 +1,78 @@
+//! Settings of the Kafka clients, each with its reason.
+
+use common_events::Service;
+use rdkafka::{ClientConfig, Statistics};
+use service_runtime::{health, settings::KafkaSettings};
+
+use crate::topics::Names;
+
+/// A client that knows where the cluster is and how to get in.
+pub fn client(settings: &KafkaSettings) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    for (key, value) in &settings.security {
+        config.set(key, value);
+    }
+    config
+        .set("bootstrap.servers", &settings.brokers)
+        // Topics come from the catalogue; a typo must not make one.
+        .set("allow.auto.create.topics", "false")
+        // As Java clients have it, so that a key lies on the same partition whoever writes it.
+        .set("partitioner", "murmur2_random")
+        .set("socket.nagle.disable", "true")
+        .set("reconnect.backoff.max.ms", "2000")
+        .set("topic.metadata.refresh.interval.ms", "10000");
+    config
+}
+
+/// A consumer of a group (DESIGN §4, Consuming).
+pub(crate) fn consumer(settings: &KafkaSettings, names: &Names, group: Service) -> ClientConfig {
+    let mut config = client(settings);
+    config
+        .set("group.id", names.group(group))
+        .set("client.id", group.name())
+        .set("group.protocol", "classic")
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("session.timeout.ms", "10000")
+        .set("heartbeat.interval.ms", "3000")
+        .set("max.poll.interval.ms", "300000")
+        .set("auto.offset.reset", "earliest")
+        // Offsets are stored after COMMIT, by us; what is stored is committed in the background.
+        .set("enable.auto.offset.store", "false")
+        .set("enable.auto.commit", "true")
+        .set("auto.commit.interval.ms", "1000")
+        .set("isolation.level", "read_committed")
+        .set("fetch.min.bytes", "1")
+        .set("fetch.max.bytes", "5242880")
+        .set("fetch.wait.max.ms", "500")
+        // Bounded prefetch, so that memory stays flat: all partitions together, and each.
+        .set("queued.max.messages.kbytes", "8192")
+        .set("queued.min.messages", "2000")
+        .set("statistics.interval.ms", "5000");
+    config
+}
+
+/// A producer that never gives an event up, so that the order of a key can't turn.
+pub(crate) fn producer(settings: &KafkaSettings) -> ClientConfig {
+    let mut config = client(settings);
+    config
+        .set("client.id", Service::OutboxRelay.name())
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        // 0: no time after which a message is given up.
+        .set("message.timeout.ms", "0")
+        // What is there is sent at once; under load batches form by themselves.
+        .set("linger.ms", "0")
+        .set("compression.type", "none")
+        .set("queue.buffering.max.messages", "100000")
+        .set("statistics.interval.ms", "1000");
+    config
+}
+
+/// Kafka counts as there while any broker's connection is up.
+pub(crate) fn tell_health(statistics: &Statistics, health: &health::Part) {
+    if statistics.brokers.values().any(|broker| broker.nodeid >= 0 && broker.state == "UP") {
+        health.ready();
+    } else {
+        health.lost();
+    }
+}

@@ -1,0 +1,92 @@
+//! The outbox: events written by the transaction that made them happen.
+
+use chrono::NaiveDate;
+use common_events::{EventId, Topic, TraceParent, trace::SpanId};
+use deadpool_postgres::Transaction;
+use metrics::counter;
+use uuid::Uuid;
+
+/// An event that waits to be written with its transaction.
+pub(crate) struct OutboxRow {
+    pub(crate) topic: Topic,
+    pub(crate) key: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) trace: TraceParent,
+    pub(crate) parent: Option<SpanId>,
+    pub(crate) compacted: bool,
+    pub(crate) cause: Option<(NaiveDate, EventId)>,
+}
+
+/// The order of the arrays is the order of the ids, and so the order on the topic.
+const INSERT_OUTBOX: &str = "
+    INSERT INTO outbox (topic, key, payload, traceparent, parent_span, compacted)
+    SELECT topic, key, payload, traceparent, parent_span, compacted
+    FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::text[], $5::text[], $6::boolean[])
+         WITH ORDINALITY AS row (topic, key, payload, traceparent, parent_span, compacted, position)
+    ORDER BY position";
+
+const KEEP_ANSWERS: &str = "
+    INSERT INTO kept_answers (day, cause_id, position, topic, key, payload, traceparent, compacted)
+    SELECT day, cause_id, position, topic, key, payload, traceparent, compacted
+    FROM unnest($1::date[], $2::uuid[], $3::text[], $4::bytea[], $5::bytea[], $6::text[], $7::boolean[])
+         WITH ORDINALITY AS row (day, cause_id, topic, key, payload, traceparent, compacted, position)";
+
+/// Writes what a transaction published, and keeps what was published because of an event, so that a
+/// resume can publish it again.
+pub(crate) async fn insert(tx: &Transaction<'_>, rows: &[OutboxRow]) -> Result<(), tokio_postgres::Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let topics: Vec<&str> = rows.iter().map(|row| row.topic.name()).collect();
+    let keys: Vec<&[u8]> = rows.iter().map(|row| &*row.key).collect();
+    let payloads: Vec<&[u8]> = rows.iter().map(|row| &*row.payload).collect();
+    let traces: Vec<String> = rows.iter().map(|row| row.trace.to_string()).collect();
+    let parents: Vec<Option<String>> = rows.iter().map(|row| row.parent.map(|span| span.to_string())).collect();
+    let compacted: Vec<bool> = rows.iter().map(|row| row.compacted).collect();
+    let statement = tx.prepare_cached(INSERT_OUTBOX).await?;
+    tx.execute(&statement, &[&topics, &keys, &payloads, &traces, &parents, &compacted]).await?;
+    keep_answers(tx, rows).await
+}
+
+async fn keep_answers(tx: &Transaction<'_>, rows: &[OutboxRow]) -> Result<(), tokio_postgres::Error> {
+    let answers: Vec<(NaiveDate, EventId, &OutboxRow)> =
+        rows.iter().filter_map(|row| row.cause.map(|(day, id)| (day, id, row))).collect();
+    if answers.is_empty() {
+        return Ok(());
+    }
+    let days: Vec<NaiveDate> = answers.iter().map(|(day, _, _)| *day).collect();
+    let causes: Vec<Uuid> = answers.iter().map(|(_, id, _)| id.uuid()).collect();
+    let topics: Vec<&str> = answers.iter().map(|(_, _, row)| row.topic.name()).collect();
+    let keys: Vec<&[u8]> = answers.iter().map(|(_, _, row)| &*row.key).collect();
+    let payloads: Vec<&[u8]> = answers.iter().map(|(_, _, row)| &*row.payload).collect();
+    let traces: Vec<String> = answers.iter().map(|(_, _, row)| row.trace.to_string()).collect();
+    let compacted: Vec<bool> = answers.iter().map(|(_, _, row)| row.compacted).collect();
+    let statement = tx.prepare_cached(KEEP_ANSWERS).await?;
+    tx.execute(&statement, &[&days, &causes, &topics, &keys, &payloads, &traces, &compacted]).await?;
+    Ok(())
+}
+
+/// Publishes again, byte for byte, what was published because of these events.
+pub(crate) async fn publish_kept_answers(
+    tx: &Transaction<'_>,
+    causes: &[(NaiveDate, EventId)],
+) -> Result<u64, tokio_postgres::Error> {
+    let days: Vec<NaiveDate> = causes.iter().map(|(day, _)| *day).collect();
+    let ids: Vec<Uuid> = causes.iter().map(|(_, id)| id.uuid()).collect();
+    let statement = tx
+        .prepare_cached(
+            "INSERT INTO outbox (topic, key, payload, traceparent, compacted)
+             SELECT kept.topic, kept.key, kept.payload, kept.traceparent, kept.compacted
+             FROM unnest($1::date[], $2::uuid[]) AS cause (day, id)
+             JOIN kept_answers kept ON kept.cause_id = cause.id AND kept.day = cause.day
+             ORDER BY kept.cause_id, kept.position",
+        )
+        .await?;
+    tx.execute(&statement, &[&days, &ids]).await
+}
+
+pub(crate) fn count_written(rows: &[OutboxRow]) {
+    for row in rows {
+        counter!("events_written_total", "topic" => row.topic.name()).increment(1);
+    }
+}

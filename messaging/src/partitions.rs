@@ -1,0 +1,79 @@
+//! Day partitions of `inbox` and `kept_answers`: made when the first event of a day comes, dropped
+//! when the day is past what anybody may still send. Dropped, not deleted row by row.
+
+use std::{collections::BTreeSet, sync::Mutex};
+
+use chrono::{Days as Span, NaiveDate, Utc};
+use service_runtime::database::Pool;
+
+use crate::delivery::Stalled;
+
+/// The one maximum age of an event (DESIGN §4, Memory): above the longest topic retention (30 days),
+/// the ladder and the time a dead letter lies before somebody looks. Older events are refused.
+pub(crate) const MAX_AGE_DAYS: u64 = 45;
+/// How far a producer's clock may be ahead.
+const MAX_AHEAD_DAYS: u64 = 1;
+/// Two processes must not make the same partition at once. Any fixed number of our own will do.
+const ADVISORY_LOCK: i64 = 0x0069_6e62_6f78;
+
+/// The days for which this process knows a partition.
+#[derive(Default)]
+pub(crate) struct Days {
+    known: Mutex<BTreeSet<NaiveDate>>,
+}
+
+/// Whether an event of that day is still, and already, remembered.
+pub(crate) fn is_remembered(day: NaiveDate) -> bool {
+    let today = Utc::now().date_naive();
+    today - Span::new(MAX_AGE_DAYS) <= day && day <= today + Span::new(MAX_AHEAD_DAYS)
+}
+
+impl Days {
+    /// Makes the partitions of these days where they are missing.
+    pub(crate) async fn ensure(&self, pool: &Pool, days: &BTreeSet<NaiveDate>) -> Result<(), Stalled> {
+        let missing: Vec<NaiveDate> = days.difference(&self.lock()).copied().collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let mut client = pool.get().await?;
+        let tx = client.transaction().await?;
+        tx.execute("SELECT pg_advisory_xact_lock($1)", &[&ADVISORY_LOCK]).await?;
+        for day in &missing {
+            let (name, next) = (day.format("%Y%m%d"), *day + Span::new(1));
+            tx.batch_execute(&format!(
+                "CREATE TABLE IF NOT EXISTS inbox_{name} PARTITION OF inbox FOR VALUES FROM ('{day}') TO ('{next}');
+                 CREATE TABLE IF NOT EXISTS kept_answers_{name} PARTITION OF kept_answers
+                     FOR VALUES FROM ('{day}') TO ('{next}');"
+            ))
+            .await?;
+        }
+        tx.commit().await?;
+        self.lock().extend(missing);
+        Ok(())
+    }
+
+    /// Drops the partitions of days that are past the maximum age. Returns how many.
+    pub(crate) async fn drop_old(&self, pool: &Pool) -> Result<usize, Stalled> {
+        let oldest = Utc::now().date_naive() - Span::new(MAX_AGE_DAYS + 1);
+        let client = pool.get().await?;
+        let tables = client
+            .query(
+                "SELECT child.relname::text FROM pg_inherits
+                 JOIN pg_class child ON child.oid = inhrelid
+                 JOIN pg_class parent ON parent.oid = inhparent
+                 WHERE parent.relname IN ('inbox', 'kept_answers') AND right(child.relname, 8) < $1",
+                &[&oldest.format("%Y%m%d").to_string()],
+            )
+            .await?;
+        for table in &tables {
+            let name: &str = table.get(0);
+            client.batch_execute(&format!("DROP TABLE IF EXISTS \"{name}\"")).await?;
+        }
+        self.lock().retain(|day| *day >= oldest);
+        Ok(tables.len())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<NaiveDate>> {
+        self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

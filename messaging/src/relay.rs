@@ -1,0 +1,96 @@
+//! The relay: moves outbox rows to Kafka, and deletes them once they are acknowledged.
+//!
+//! - **Rows are claimed, never read by a cursor**: ids and commits come in different orders, so every
+//!   round asks for the lowest rows that aren't in flight. What is in flight is known by the one active
+//!   relay of the database, which holds its lease ([`lease`]).
+//! - **Per key in order**: rows go in the order of their ids, which for one key is the order of their
+//!   commits, as whoever writes a key holds its row's lock. The producer is idempotent and never gives a
+//!   message up, so the order can't turn on the way.
+//! - **At least once**: a row is deleted after its ack. A crash in between sends it again, with the same
+//!   id. On compacted topics a late duplicate would stay for ever, so their rows go through a producer
+//!   that is fenced ([`fenced`]).
+//! - **Adaptive polling**: at once while there are rows, then ever slower, and woken by a hint.
+
+mod claim;
+mod fenced;
+mod lease;
+mod pipeline;
+mod wake;
+
+use std::time::Duration;
+
+use anyhow::Context;
+use service_runtime::{Runtime, database::Pool, health};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+pub use lease::LeaseTimes;
+pub(crate) use wake::hint;
+pub use wake::{listen, send_hints};
+
+use crate::topics::Names;
+
+/// The pause after the database failed.
+const AFTER_FAILURE: Duration = Duration::from_millis(500);
+
+/// One database whose rows are moved.
+#[derive(Clone)]
+pub struct Source {
+    /// The database's name, for logs, metrics and the fenced producer.
+    pub name: &'static str,
+    /// Its connections: two are used.
+    pub pool: Pool,
+}
+
+/// Moves the rows of one database until told to stop. Stands by while another relay holds the lease.
+///
+/// # Errors
+/// When the settings make no producer; nothing else ends it.
+pub async fn run(
+    runtime: &Runtime,
+    source: Source,
+    times: LeaseTimes,
+    wakes: tokio::sync::watch::Receiver<u64>,
+) -> anyhow::Result<()> {
+    let kafka = &runtime.settings.kafka;
+    let names = Names::with_prefix(kafka.topic_prefix.clone());
+    let health: health::Part = runtime.health.part("kafka");
+    let database: health::Part = runtime.health.part(source.name);
+    let mut lease = lease::Lease::new(source.pool.clone(), times);
+    while !runtime.shutdown.is_cancelled() {
+        match lease.acquire().await {
+            Ok(true) => {}
+            outcome => {
+                match outcome {
+                    Ok(_) => database.ready(),
+                    Err(error) => {
+                        database.lost();
+                        warn!(database = source.name, error = format!("{error:#}"), "no lease");
+                    }
+                }
+                pause(&runtime.shutdown, times.renew).await;
+                continue;
+            }
+        }
+        database.ready();
+        info!(database = source.name, "leading: moving this database's events");
+        let pipeline = pipeline::Pipeline::new(kafka, &names, &source, health.clone())
+            .with_context(|| format!("a producer for {}", source.name))?;
+        match pipeline.run(&lease, &runtime.shutdown, wakes.clone()).await {
+            Ok(()) => info!(database = source.name, "standing by"),
+            Err(error) => {
+                warn!(database = source.name, error = format!("{error:#}"), "standing by after a failure");
+                pause(&runtime.shutdown, AFTER_FAILURE).await;
+            }
+        }
+        lease.release().await;
+    }
+    Ok(())
+}
+
+async fn pause(shutdown: &CancellationToken, length: Duration) {
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = tokio::time::sleep(length) => {}
+    }
+}

@@ -1,0 +1,64 @@
+//! Claiming: the lowest rows that aren't in flight; in the same question, the acknowledged ones go.
+
+use std::{collections::HashSet, time::SystemTime};
+
+use deadpool_postgres::Client;
+use serde_json::Value;
+
+/// The most rows one question brings.
+pub(super) const MAX_CLAIM: i64 = 1_000;
+
+/// A row on its way.
+pub(super) struct Row {
+    pub(super) id: i64,
+    pub(super) topic: String,
+    pub(super) key: Vec<u8>,
+    pub(super) payload: Vec<u8>,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) traceparent: Option<String>,
+    pub(super) parent_span: Option<String>,
+    pub(super) compacted: bool,
+    pub(super) written_at: SystemTime,
+}
+
+/// Losing a delete in a crash only sends rows again.
+pub(super) const SESSION: &str = "SET synchronous_commit = off; SET plan_cache_mode = force_custom_plan";
+
+const DELETE_AND_CLAIM: &str = "
+    WITH acknowledged AS (DELETE FROM outbox WHERE id = ANY($1))
+    SELECT id, topic, key, payload, headers, traceparent, parent_span, compacted, written_at
+    FROM outbox WHERE id <> ALL($2) ORDER BY id LIMIT $3";
+
+/// Deletes `acknowledged`, and claims rows that are neither among them nor in flight.
+pub(super) async fn delete_and_claim(
+    client: &Client,
+    acknowledged: &[i64],
+    in_flight: &HashSet<i64>,
+    limit: i64,
+) -> Result<Vec<Row>, tokio_postgres::Error> {
+    let taken: Vec<i64> = in_flight.iter().chain(acknowledged).copied().collect();
+    let statement = client.prepare_cached(DELETE_AND_CLAIM).await?;
+    let rows = client.query(&statement, &[&acknowledged, &taken, &limit]).await?;
+    Ok(rows.into_iter().map(|row| read(&row)).collect())
+}
+
+fn read(row: &tokio_postgres::Row) -> Row {
+    let headers: Option<Value> = row.get(4);
+    let headers = match headers {
+        Some(Value::Object(headers)) => {
+            headers.into_iter().filter_map(|(name, value)| Some((name, value.as_str()?.to_owned()))).collect()
+        }
+        _ => Vec::new(),
+    };
+    Row {
+        id: row.get(0),
+        topic: row.get(1),
+        key: row.get(2),
+        payload: row.get(3),
+        headers,
+        traceparent: row.get(5),
+        parent_span: row.get(6),
+        compacted: row.get(7),
+        written_at: row.get(8),
+    }
+}

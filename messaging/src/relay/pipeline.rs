@@ -1,0 +1,277 @@
+//! The way of a row: claimed → produced → acknowledged → deleted, many at a time.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::{Duration, SystemTime},
+};
+
+use anyhow::{Context, bail};
+use common_events::{
+    TraceParent,
+    envelope::{CONTENT_TYPE, TRACEPARENT},
+};
+use metrics::{counter, gauge, histogram};
+use rdkafka::{
+    ClientContext, Statistics,
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{DeliveryResult, Header, OwnedHeaders},
+    producer::{BaseRecord, Producer, ProducerContext, PurgeConfig, ThreadedProducer},
+};
+use service_runtime::{
+    health,
+    settings::KafkaSettings,
+    telemetry::{self, Span, SpanKind},
+};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::{
+    Source,
+    claim::{self, Row},
+    fenced::Fenced,
+    lease::Lease,
+};
+use crate::{kafka, topics::Names};
+
+/// Rows that may be in flight at once: bounds memory, and what a take-over sends twice.
+const MAX_IN_FLIGHT: usize = 4_000;
+/// Polling of an outbox that was empty the last time: the first pause, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+/// After a failed row, nothing new is sent for so long.
+const AFTER_FAILED_ROW: Duration = Duration::from_secs(1);
+/// How long a stop waits for acknowledgements of what is in flight.
+const LAST_ACKS: Duration = Duration::from_secs(3);
+
+/// The outcome of one row.
+pub(super) struct Ack {
+    pub(super) id: i64,
+    pub(super) outcome: Result<(), KafkaError>,
+}
+
+/// Sends each delivery report to the pipeline.
+pub(super) struct Reports {
+    acks: mpsc::UnboundedSender<Ack>,
+    health: health::Part,
+}
+
+impl ClientContext for Reports {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.health.lost();
+        }
+        warn!(%error, reason, "Kafka");
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        kafka::tell_health(&statistics, &self.health);
+    }
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = Box<i64>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, id: Box<i64>) {
+        let outcome = result.as_ref().map(|_| ()).map_err(|(error, _)| error.clone());
+        // The receiver is gone only when the pipeline is.
+        let _ = self.acks.send(Ack { id: *id, outcome });
+    }
+}
+
+/// What is remembered of a row in flight, for its span and its latency.
+struct Flying {
+    topic: String,
+    traceparent: Option<String>,
+    parent_span: Option<String>,
+    written_at: SystemTime,
+}
+
+pub(super) struct Pipeline<'s> {
+    source: &'s Source,
+    names: Names,
+    health: health::Part,
+    producer: ThreadedProducer<Reports>,
+    fenced: Fenced,
+    acks: mpsc::UnboundedReceiver<Ack>,
+    in_flight: HashMap<i64, Flying>,
+    acknowledged: Vec<i64>,
+    failed: Option<String>,
+}
+
+impl<'s> Pipeline<'s> {
+    pub(super) fn new(
+        settings: &KafkaSettings,
+        names: &Names,
+        source: &'s Source,
+        health: health::Part,
+    ) -> anyhow::Result<Self> {
+        let (send, acks) = mpsc::unbounded_channel();
+        let reports = Reports { acks: send.clone(), health: health.clone() };
+        let producer = kafka::producer(settings).create_with_context(reports).context("a Kafka producer")?;
+        let fenced = Fenced::new(settings, names, source.name, send);
+        let names = names.clone();
+        let (in_flight, acknowledged) = <_>::default();
+        Ok(Self { source, names, health, producer, fenced, acks, in_flight, acknowledged, failed: None })
+    }
+
+    /// Moves rows while the lease is held.
+    pub(super) async fn run(
+        mut self,
+        lease: &Lease,
+        shutdown: &CancellationToken,
+        mut wakes: watch::Receiver<u64>,
+    ) -> anyhow::Result<()> {
+        let client = self.source.pool.get().await.context("a connection for the outbox")?;
+        client.batch_execute(claim::SESSION).await.context("setting up the session")?;
+        let mut pause = FIRST_PAUSE;
+        while !shutdown.is_cancelled() {
+            if !lease.is_held() {
+                self.give_up();
+                return Ok(());
+            }
+            self.drain_acks();
+            let claimed = self.round(&client).await?;
+            if let Some(error) = self.failed.take() {
+                warn!(database = self.source.name, error, "rows failed and are sent again, in order");
+                self.wait_for_acks(AFTER_FAILED_ROW).await;
+                tokio::time::sleep(AFTER_FAILED_ROW).await;
+                continue;
+            }
+            pause = if claimed > 0 { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
+            if claimed == 0 || self.in_flight.len() >= MAX_IN_FLIGHT {
+                self.idle(pause, &mut wakes, shutdown).await;
+            }
+        }
+        self.wait_for_acks(LAST_ACKS).await;
+        self.drain_acks();
+        let acknowledged = std::mem::take(&mut self.acknowledged);
+        claim::delete_and_claim(&client, &acknowledged, &HashSet::new(), 0).await.context("deleting the last rows")?;
+        self.give_up();
+        Ok(())
+    }
+
+    /// One question to the database, and what it brought on its way. Returns how many rows.
+    async fn round(&mut self, client: &deadpool_postgres::Client) -> anyhow::Result<usize> {
+        let room = MAX_IN_FLIGHT.saturating_sub(self.in_flight.len());
+        let limit = i64::try_from(room).unwrap_or(claim::MAX_CLAIM).min(claim::MAX_CLAIM);
+        let in_flight: HashSet<i64> = self.in_flight.keys().copied().collect();
+        let rows = claim::delete_and_claim(client, &self.acknowledged, &in_flight, limit)
+            .await
+            .context("asking for outbox rows")?;
+        self.acknowledged.clear();
+        let claimed = rows.len();
+        for row in rows {
+            self.send(row)?;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "at most MAX_IN_FLIGHT")]
+        gauge!("outbox_in_flight", "database" => self.source.name).set(self.in_flight.len() as f64);
+        Ok(claimed)
+    }
+
+    fn send(&mut self, row: Row) -> anyhow::Result<()> {
+        let flying = Flying {
+            topic: row.topic.clone(),
+            traceparent: row.traceparent.clone(),
+            parent_span: row.parent_span.clone(),
+            written_at: row.written_at,
+        };
+        self.in_flight.insert(row.id, flying);
+        if row.compacted {
+            self.fenced.send(row);
+            return Ok(());
+        }
+        let topic = self.names.topic(&row.topic);
+        let record = BaseRecord::with_opaque_to(&topic, Box::new(row.id))
+            .key(&row.key)
+            .payload(&row.payload)
+            .headers(headers(&row));
+        match self.producer.send(record) {
+            Ok(()) => Ok(()),
+            // More room in the queue than rows in flight: can't be full.
+            Err((error, _)) => bail!("producing to {topic}: {error}"),
+        }
+    }
+
+    fn drain_acks(&mut self) {
+        while let Ok(ack) = self.acks.try_recv() {
+            self.note(ack);
+        }
+    }
+
+    fn note(&mut self, Ack { id, outcome }: Ack) {
+        let Some(flying) = self.in_flight.remove(&id) else { return };
+        match outcome {
+            Ok(()) => {
+                self.health.ready();
+                self.acknowledged.push(id);
+                flying.tell(self.source.name);
+            }
+            Err(error) => {
+                counter!("outbox_failed_total", "topic" => flying.topic.clone()).increment(1);
+                self.failed = Some(format!("{}: {error}", flying.topic));
+            }
+        }
+    }
+
+    /// Waits for an ack, a hint or the end of the pause.
+    async fn idle(&mut self, pause: Duration, wakes: &mut watch::Receiver<u64>, shutdown: &CancellationToken) {
+        tokio::select! {
+            ack = self.acks.recv() => if let Some(ack) = ack { self.note(ack) },
+            woken = wakes.changed() => if woken.is_err() { tokio::time::sleep(pause).await },
+            () = tokio::time::sleep(pause) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+
+    async fn wait_for_acks(&mut self, at_most: Duration) {
+        let until = tokio::time::Instant::now() + at_most;
+        while !self.in_flight.is_empty() {
+            match tokio::time::timeout_at(until, self.acks.recv()).await {
+                Ok(Some(ack)) => self.note(ack),
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+
+    /// What is still queued here is not sent any more: whoever leads next sends it.
+    fn give_up(&self) {
+        self.producer.purge(PurgeConfig::default().queue().inflight());
+    }
+}
+
+impl Flying {
+    /// The publishing span lasts from the write to the ack: its length is the outbox's delay.
+    fn tell(&self, database: &'static str) {
+        let waited = self.written_at.elapsed().unwrap_or_default();
+        counter!("events_published_total", "topic" => self.topic.clone()).increment(1);
+        histogram!("outbox_delay_seconds", "database" => database).record(waited.as_secs_f64());
+        let Some(me) = self.traceparent.as_deref().and_then(|text| text.parse::<TraceParent>().ok()) else { return };
+        let Some(parent) = self.parent_span.as_deref().and_then(|text| text.parse().ok()) else { return };
+        if me.sampled {
+            telemetry::record(Span {
+                name: format!("publish {}", self.topic).into(),
+                kind: SpanKind::Producer,
+                me,
+                parent: Some(parent),
+                start: self.written_at,
+                end: SystemTime::now(),
+                tags: vec![("messaging.system", "kafka".into()), ("outbox.database", database.into())],
+                error: None,
+            });
+        }
+    }
+}
+
+/// The headers of a row's record.
+pub(super) fn headers(row: &Row) -> OwnedHeaders {
+    let mut headers = OwnedHeaders::new_with_capacity(2 + row.headers.len())
+        .insert(Header { key: "content-type", value: Some(CONTENT_TYPE) });
+    if let Some(traceparent) = &row.traceparent {
+        headers = headers.insert(Header { key: TRACEPARENT, value: Some(traceparent) });
+    }
+    for (name, value) in &row.headers {
+        headers = headers.insert(Header { key: name, value: Some(value) });
+    }
+    headers
+}

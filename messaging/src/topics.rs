@@ -1,0 +1,276 @@
+//! Topics on a cluster: their full names, and making a cluster look like the catalogue.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use anyhow::{Context, bail};
+use common_events::{Service, Topic, catalogue::Retention};
+use rdkafka::{
+    admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication},
+    client::DefaultClientContext,
+};
+
+/// How long one question to the cluster may take.
+const ADMIN_TIMEOUT: Duration = Duration::from_secs(15);
+/// A group's own topics keep their records longer than any event is remembered.
+const GROUP_TOPIC_DAYS: u16 = 60;
+const GROUP_TOPIC_PARTITIONS: i32 = 3;
+/// Retry and dead-letter topics take this much more than their origin, for the headers on the way.
+const HEADER_ALLOWANCE_BYTES: u32 = 64 * 1024;
+/// Kafka's own default for a record.
+const MAX_MESSAGE_BYTES: u32 = 1_048_588;
+
+/// Full names: `TOPIC_PREFIX` goes before topics and groups, so that suites and tests share a cluster.
+#[derive(Debug, Clone, Default)]
+pub struct Names {
+    prefix: String,
+}
+
+impl Names {
+    /// Names with this prefix; an empty one is none.
+    pub fn with_prefix(prefix: impl Into<String>) -> Self {
+        Self { prefix: prefix.into() }
+    }
+
+    /// The full name of a topic of the catalogue, or of a group's own.
+    pub fn topic(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    /// The consumer group of a service.
+    pub fn group(&self, group: Service) -> String {
+        format!("{}{group}", self.prefix)
+    }
+
+    /// The name without the prefix.
+    pub fn bare<'n>(&self, full: &'n str) -> &'n str {
+        full.strip_prefix(&self.prefix).unwrap_or(full)
+    }
+}
+
+/// The topic from which one group handles events again, alone: replays and resumes.
+pub fn replay_topic(group: Service) -> String {
+    format!("{group}.replay")
+}
+
+/// How a topic should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its full name.
+    pub name: String,
+    /// At least so many.
+    pub partitions: i32,
+    /// Its settings that differ from the cluster's.
+    pub config: BTreeMap<String, String>,
+}
+
+/// Every topic of the catalogue, and the own topics of every group.
+pub fn wanted(names: &Names) -> Vec<Wanted> {
+    let of_catalogue = Topic::ALL.iter().map(|topic| {
+        let spec = topic.spec();
+        Wanted {
+            name: names.topic(topic.name()),
+            partitions: spec.partitions,
+            config: config(spec.retention, MAX_MESSAGE_BYTES),
+        }
+    });
+    let consumes = |service: &Service| Topic::read_by(*service).next().is_some();
+    let of_groups = Service::ALL.iter().copied().filter(consumes).map(|group| Wanted {
+        name: names.topic(&replay_topic(group)),
+        partitions: GROUP_TOPIC_PARTITIONS,
+        config: config(Retention::Days(GROUP_TOPIC_DAYS), MAX_MESSAGE_BYTES + HEADER_ALLOWANCE_BYTES),
+    });
+    of_catalogue.chain(of_groups).collect()
+}
+
+fn config(retention: Retention, max_message_bytes: u32) -> BTreeMap<String, String> {
+    let (policy, retention_ms) = match retention {
+        Retention::Days(days) => ("delete", (u64::from(days) * 24 * 60 * 60 * 1000).to_string()),
+        Retention::ForEver => ("delete", "-1".to_owned()),
+        Retention::Compacted => ("compact", "-1".to_owned()),
+    };
+    BTreeMap::from([
+        ("cleanup.policy".to_owned(), policy.to_owned()),
+        ("retention.ms".to_owned(), retention_ms),
+        ("max.message.bytes".to_owned(), max_message_bytes.to_string()),
+    ])
+}
+
+/// One thing to change on the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The topic isn't there.
+    Create(Wanted),
+    /// It has fewer partitions. Growing moves keys to other partitions.
+    Grow {
+        /// Full name.
+        topic: String,
+        /// Partitions now.
+        from: i32,
+        /// Partitions wanted.
+        to: i32,
+    },
+    /// Settings differ.
+    Configure {
+        /// How it should be.
+        wanted: Wanted,
+        /// Setting → value now, of those that differ.
+        now: BTreeMap<String, String>,
+    },
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Create(wanted) => {
+                write!(f, "create    {} ({} partitions", wanted.name, wanted.partitions)?;
+                wanted.config.iter().try_for_each(|(key, value)| write!(f, ", {key}={value}"))?;
+                f.write_str(")")
+            }
+            Self::Grow { topic, from, to } => write!(f, "grow      {topic}: {from} → {to} partitions (moves keys)"),
+            Self::Configure { wanted, now } => {
+                write!(f, "configure {}:", wanted.name)?;
+                now.iter().try_for_each(|(key, value)| write!(f, " {key} {value} → {}", wanted.config[key]))
+            }
+        }
+    }
+}
+
+/// A cluster, to be asked and changed.
+pub struct Cluster {
+    admin: AdminClient<DefaultClientContext>,
+}
+
+impl Cluster {
+    /// Connects.
+    ///
+    /// # Errors
+    /// When the settings make no client.
+    pub fn connect(settings: &service_runtime::settings::KafkaSettings) -> anyhow::Result<Self> {
+        let admin = crate::kafka::client(settings).create().context("a Kafka admin client")?;
+        Ok(Self { admin })
+    }
+
+    /// What to change so that the cluster is as wanted. Topics that nobody wants are left alone.
+    ///
+    /// # Errors
+    /// When the cluster can't be asked.
+    pub async fn plan(&self, wanted: &[Wanted]) -> anyhow::Result<Vec<Change>> {
+        let partitions = self.partitions()?;
+        let here: Vec<&Wanted> = wanted.iter().filter(|wanted| partitions.contains_key(&wanted.name)).collect();
+        let configs = self.configs(&here).await?;
+        let mut changes = Vec::new();
+        for wanted in wanted {
+            let Some(&from) = partitions.get(&wanted.name) else {
+                changes.push(Change::Create(wanted.clone()));
+                continue;
+            };
+            if from < wanted.partitions {
+                changes.push(Change::Grow { topic: wanted.name.clone(), from, to: wanted.partitions });
+            }
+            let is = &configs[&wanted.name];
+            let differs = |(key, value): &(&String, &String)| is.get(*key) != Some(*value);
+            let now: BTreeMap<String, String> = wanted
+                .config
+                .iter()
+                .filter(differs)
+                .map(|(key, _)| (key.clone(), is.get(key).cloned().unwrap_or_default()))
+                .collect();
+            if !now.is_empty() {
+                changes.push(Change::Configure { wanted: wanted.clone(), now });
+            }
+        }
+        Ok(changes)
+    }
+
+    /// Makes the changes. Doing it again does nothing.
+    ///
+    /// # Errors
+    /// The first change the cluster refuses, by name.
+    pub async fn apply(&self, changes: &[Change]) -> anyhow::Result<()> {
+        let options = AdminOptions::new().operation_timeout(Some(ADMIN_TIMEOUT)).request_timeout(Some(ADMIN_TIMEOUT));
+        let created: Vec<NewTopic<'_>> = changes.iter().filter_map(as_new_topic).collect();
+        if !created.is_empty() {
+            for result in self.admin.create_topics(&created, &options).await.context("creating topics")? {
+                match result {
+                    // Somebody else was faster: that is what was wanted.
+                    Ok(_) | Err((_, rdkafka::types::RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                    Err((topic, code)) => bail!("creating {topic}: {code}"),
+                }
+            }
+        }
+        for change in changes {
+            match change {
+                Change::Create(_) => {}
+                Change::Grow { topic, to, .. } => {
+                    let count = usize::try_from(*to).context("a partition count")?;
+                    let results = self.admin.create_partitions(&[NewPartitions::new(topic, count)], &options).await?;
+                    refuse_failed(results)?;
+                }
+                Change::Configure { wanted, .. } => {
+                    let mut alter = AlterConfig::new(ResourceSpecifier::Topic(&wanted.name));
+                    for (key, value) in &wanted.config {
+                        alter = alter.set(key, value);
+                    }
+                    for result in self.admin.alter_configs(&[alter], &options).await? {
+                        result.map_err(|(_, code)| anyhow::anyhow!("configuring {}: {code}", wanted.name))?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes topics by their full names; those that aren't there are deleted already.
+    ///
+    /// # Errors
+    /// When the cluster refuses.
+    pub async fn delete(&self, topics: &[&str]) -> anyhow::Result<()> {
+        let options = AdminOptions::new().operation_timeout(Some(ADMIN_TIMEOUT));
+        for result in self.admin.delete_topics(topics, &options).await? {
+            match result {
+                Ok(_) | Err((_, rdkafka::types::RDKafkaErrorCode::UnknownTopicOrPartition)) => {}
+                Err((topic, code)) => bail!("deleting {topic}: {code}"),
+            }
+        }
+        Ok(())
+    }
+
+    fn partitions(&self) -> anyhow::Result<BTreeMap<String, i32>> {
+        let metadata = self.admin.inner().fetch_metadata(None, ADMIN_TIMEOUT).context("asking for the topics")?;
+        let count = |topic: &rdkafka::metadata::MetadataTopic| i32::try_from(topic.partitions().len());
+        metadata.topics().iter().map(|topic| Ok((topic.name().to_owned(), count(topic)?))).collect()
+    }
+
+    async fn configs(&self, topics: &[&Wanted]) -> anyhow::Result<BTreeMap<String, BTreeMap<String, String>>> {
+        if topics.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let resources: Vec<ResourceSpecifier<'_>> =
+            topics.iter().map(|wanted| ResourceSpecifier::Topic(&wanted.name)).collect();
+        let options = AdminOptions::new().request_timeout(Some(ADMIN_TIMEOUT));
+        let answers = self.admin.describe_configs(&resources, &options).await.context("asking for topic settings")?;
+        topics
+            .iter()
+            .zip(answers)
+            .map(|(wanted, answer)| {
+                let resource = answer.map_err(|code| anyhow::anyhow!("settings of {}: {code}", wanted.name))?;
+                let entries = resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?)));
+                Ok((wanted.name.clone(), entries.collect()))
+            })
+            .collect()
+    }
+}
+
+fn as_new_topic(change: &Change) -> Option<NewTopic<'_>> {
+    let Change::Create(wanted) = change else { return None };
+    // −1: the cluster's default, which is 1 locally and 3 in production.
+    let topic = NewTopic::new(&wanted.name, wanted.partitions, TopicReplication::Fixed(-1));
+    Some(wanted.config.iter().fold(topic, |topic, (key, value)| topic.set(key, value)))
+}
+
+fn refuse_failed(results: Vec<rdkafka::admin::TopicResult>) -> anyhow::Result<()> {
+    for result in results {
+        result.map_err(|(topic, code)| anyhow::anyhow!("growing {topic}: {code}"))?;
+    }
+    Ok(())
+}

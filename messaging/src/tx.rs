@@ -1,0 +1,163 @@
+//! One transaction: rows and events that are committed together or not at all.
+
+use std::sync::Mutex;
+
+use chrono::{DateTime, SubsecRound, Utc};
+use common_events::{EventData, EventId, catalogue::Retention, envelope};
+use deadpool_postgres::Transaction;
+use service_runtime::telemetry;
+use tokio_postgres::{Row, types::ToSql};
+use uuid::Uuid;
+
+use crate::{
+    event::Draft,
+    failure::{Failure, Transient},
+    outbox::{self, OutboxRow},
+    relay,
+};
+
+/// The largest event, envelope included. Kafka refuses a record above 1 MiB; an event that large is
+/// refused where it is written, not found stuck in the outbox.
+pub const MAX_EVENT_BYTES: usize = 900 * 1024;
+
+type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+type AfterCommit = Box<dyn FnOnce() + Send>;
+
+/// An open transaction of a service's own database. Statements are prepared once per connection.
+///
+/// Nothing is awaited in it but the database; queries run one after the other.
+pub struct Tx<'t> {
+    inner: Transaction<'t>,
+    now: DateTime<Utc>,
+    unwritten: Mutex<Unwritten>,
+}
+
+#[derive(Default)]
+struct Unwritten {
+    rows: Vec<OutboxRow>,
+    after_commit: Vec<AfterCommit>,
+}
+
+impl<'t> Tx<'t> {
+    /// Opens a transaction on `client`.
+    ///
+    /// # Errors
+    /// When the database can't be asked.
+    pub async fn begin(client: &'t mut deadpool_postgres::Client) -> Result<Self, tokio_postgres::Error> {
+        let inner = client.transaction().await?;
+        Ok(Self { inner, now: Utc::now().trunc_subsecs(6), unwritten: Mutex::default() })
+    }
+
+    /// The moment this transaction began, to the microsecond: the time of the events published in it.
+    pub const fn now(&self) -> DateTime<Utc> {
+        self.now
+    }
+
+    /// Runs a query.
+    ///
+    /// # Errors
+    /// What the database answers.
+    pub async fn query(&self, sql: &str, params: Params<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let statement = self.inner.prepare_cached(sql).await?;
+        self.inner.query(&statement, params).await
+    }
+
+    /// Runs a query for at most one row.
+    ///
+    /// # Errors
+    /// What the database answers, and when there are several rows.
+    pub async fn query_opt(&self, sql: &str, params: Params<'_>) -> Result<Option<Row>, tokio_postgres::Error> {
+        let statement = self.inner.prepare_cached(sql).await?;
+        self.inner.query_opt(&statement, params).await
+    }
+
+    /// Runs a query for exactly one row.
+    ///
+    /// # Errors
+    /// What the database answers, and when there isn't exactly one row.
+    pub async fn query_one(&self, sql: &str, params: Params<'_>) -> Result<Row, tokio_postgres::Error> {
+        let statement = self.inner.prepare_cached(sql).await?;
+        self.inner.query_one(&statement, params).await
+    }
+
+    /// Runs a statement; returns how many rows it touched.
+    ///
+    /// # Errors
+    /// What the database answers.
+    pub async fn execute(&self, sql: &str, params: Params<'_>) -> Result<u64, tokio_postgres::Error> {
+        let statement = self.inner.prepare_cached(sql).await?;
+        self.inner.execute(&statement, params).await
+    }
+
+    /// Publishes an event with this transaction: it is on its way if and only if the transaction commits.
+    ///
+    /// # Errors
+    /// When the event is larger than [`MAX_EVENT_BYTES`].
+    pub fn publish<D: EventData>(&self, draft: Draft<D>) -> Result<EventId, Failure> {
+        let parent = draft.cause.parent;
+        let event = envelope::Event {
+            id: EventId::new(Uuid::now_v7()),
+            time: self.now,
+            subject: draft.data.key().into_owned(),
+            trace: telemetry::child_of(parent),
+            data: draft.data,
+        };
+        let payload = envelope::encode(&event).map_err(|error| Transient::new("encode", error))?;
+        if payload.len() > MAX_EVENT_BYTES {
+            let message = format!("a {} of {} bytes, at most {MAX_EVENT_BYTES}", D::TOPIC, payload.len());
+            return Err(Transient::new("oversized-event", message).into());
+        }
+        let row = OutboxRow {
+            topic: D::TOPIC,
+            key: event.subject.into_bytes(),
+            payload,
+            trace: event.trace,
+            parent: Some(parent.span_id),
+            compacted: D::TOPIC.spec().retention == Retention::Compacted,
+            cause: draft.cause.event,
+        };
+        self.unwritten().rows.push(row);
+        Ok(event.id)
+    }
+
+    /// Runs `then` once the transaction is committed, in this process only: a hint for waiters, never
+    /// the only way something gets done.
+    pub fn after_commit(&self, then: impl FnOnce() + Send + 'static) {
+        self.unwritten().after_commit.push(Box::new(then));
+    }
+
+    /// Writes the published events and commits.
+    ///
+    /// # Errors
+    /// What the database answers. An error of the commit itself leaves open whether it happened.
+    pub async fn commit(self) -> Result<(), tokio_postgres::Error> {
+        let Unwritten { rows, after_commit } = std::mem::take(&mut *self.unwritten());
+        outbox::insert(&self.inner, &rows).await?;
+        self.inner.commit().await?;
+        if !rows.is_empty() {
+            outbox::count_written(&rows);
+            relay::hint();
+        }
+        for then in after_commit {
+            then();
+        }
+        Ok(())
+    }
+
+    /// Gives everything up.
+    ///
+    /// # Errors
+    /// What the database answers; the transaction is gone all the same.
+    pub async fn rollback(self) -> Result<(), tokio_postgres::Error> {
+        self.inner.rollback().await
+    }
+
+    /// The bare transaction, for what takes one.
+    pub const fn transaction(&self) -> &Transaction<'t> {
+        &self.inner
+    }
+
+    fn unwritten(&self) -> std::sync::MutexGuard<'_, Unwritten> {
+        self.unwritten.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

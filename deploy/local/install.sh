@@ -44,6 +44,8 @@ missing_packages() {
   [[ -n $(postgres_bin_dir) ]] || echo postgresql
   [[ -n $(find_java) ]] || echo "$JAVA_PACKAGE"
   [[ -e /usr/include/openssl/ssl.h ]] || echo libssl-dev
+  # librdkafka 2.12 includes curl's header even where it is built without curl.
+  pkg-config --exists libcurl 2>/dev/null || echo libcurl4-openssl-dev
   if ! jars_present kafka || ! jars_present zipkin; then
     command -v mvn >/dev/null || echo maven
   fi
@@ -124,17 +126,17 @@ jars_dir() {
 jars_present() { [[ -d $(jars_dir "$1") ]]; }
 
 install_jars() {
-  local part=$1 target unfinished started_ms
+  local part=$1 target unfinished started_ms output
   ! jars_present "$part" || return 0
   target=$(jars_dir "$part")
   mkdir -p -- "$SUITE_CACHE" || die "SUITE_CACHE=$SUITE_CACHE cannot be written"
   started_ms=$(now_ms)
   say "$part" "downloading into $target"
   unfinished=$(mktemp -d -- "$SUITE_CACHE/.$part-unfinished.XXXXXX")
-  if ! JAVA_HOME=$(java_home) timeout "$DOWNLOAD_LIMIT_S" mvn -B -q -Dstyle.color=never -f "$HERE/$part/pom.xml" \
-    dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$unfinished" </dev/null; then
+  if ! output=$(JAVA_HOME=$(java_home) timeout "$DOWNLOAD_LIMIT_S" mvn -B -q -f "$HERE/$part/pom.xml" \
+    dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$unfinished" 2>&1 </dev/null); then
     rm -rf -- "$unfinished"
-    die "$part could not be downloaded (mvn -f deploy/local/$part/pom.xml dependency:copy-dependencies)"
+    die "$part could not be downloaded (mvn -f deploy/local/$part/pom.xml dependency:copy-dependencies):"$'\n'"$output"
   fi
   chmod 755 -- "$unfinished"
   # Another suite may have been faster: the same jars then.

@@ -86,7 +86,7 @@ enum Mode {
     /// Nobody: the process has no call that asks.
     Nobody,
     Header,
-    Jwt(jwt::Verifier),
+    Jwt(Box<jwt::Verifier>),
 }
 
 impl Auth {
@@ -95,7 +95,7 @@ impl Auth {
         Ok(Self(Arc::new(match settings {
             None => Mode::Nobody,
             Some(AuthSettings::Header) => Mode::Header,
-            Some(AuthSettings::Jwt(settings)) => Mode::Jwt(jwt::Verifier::new(settings)?),
+            Some(AuthSettings::Jwt(settings)) => Mode::Jwt(Box::new(jwt::Verifier::new(settings)?)),
         })))
     }
 

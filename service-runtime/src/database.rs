@@ -39,3 +39,8 @@ pub fn is_pool_unavailable(error: &PoolError) -> bool {
         PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => false,
     }
 }
+
+#[cfg(test)]
+pub(crate) mod own;
+#[cfg(test)]
+mod tests;

@@ -133,6 +133,9 @@ fn lock_of(user_id: &UserId, call: &str, key: &IdempotencyKey) -> i64 {
 
 impl Pending {
     /// Stores the answer in the same transaction, and gives it back as it will be repeated.
+    ///
+    /// # Panics
+    /// Never: every status fits.
     pub async fn remember(
         self,
         tx: &impl GenericClient,

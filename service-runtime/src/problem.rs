@@ -60,7 +60,7 @@ pub struct ProblemBody {
 }
 
 impl Problem {
-    /// Any problem. `code` is kebab-case.
+    /// Any problem. `code` is kebab-case. The trace id is that of the running task.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         let body = ProblemBody {
             kind: format!("urn:commerce:problem:{code}"),

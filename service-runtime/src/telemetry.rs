@@ -61,8 +61,8 @@ pub struct Span {
     pub error: Option<String>,
 }
 
-/// The share of new traces that is sampled, as a bound for 63 random bits: the trace id's last.
-static SAMPLED_BELOW: AtomicU64 = AtomicU64::new(u64::MAX);
+/// The share of new traces that is sampled, as a bound for 64 random bits.
+static SAMPLED_UP_TO: AtomicU64 = AtomicU64::new(u64::MAX);
 static BATCHER: OnceLock<Batcher> = OnceLock::new();
 
 tokio::task_local! {
@@ -70,21 +70,26 @@ tokio::task_local! {
 }
 
 /// Begins a trace. Whether it is sampled is decided here, for all of its spans everywhere.
+///
+/// # Panics
+/// Never: the id has a bit that is set.
 pub fn root() -> TraceParent {
-    let (high, low): (u64, u64) = (rand::random(), rand::random());
-    let bytes = (u128::from(high) << 64 | u128::from(low)).to_be_bytes();
-    let trace_id = TraceId::new(bytes).unwrap_or_else(|| TraceId::new([1; 16]).expect("not all zero"));
-    let sampled = low < SAMPLED_BELOW.load(Ordering::Relaxed);
+    let random: u128 = rand::random();
+    let trace_id = TraceId::new((random | 1).to_be_bytes()).expect("one bit is set");
+    let sampled = rand::random::<u64>() <= SAMPLED_UP_TO.load(Ordering::Relaxed);
     TraceParent { trace_id, span_id: new_span_id(), sampled }
 }
 
 /// A new position below `parent` in the same trace.
+///
+/// # Panics
+/// Never: the id has a bit that is set.
 pub fn child_of(parent: TraceParent) -> TraceParent {
     TraceParent { span_id: new_span_id(), ..parent }
 }
 
 fn new_span_id() -> SpanId {
-    SpanId::new(rand::random()).unwrap_or_else(|| SpanId::new([1; 8]).expect("not all zero"))
+    SpanId::new((rand::random::<u64>() | 1).to_be_bytes()).expect("one bit is set")
 }
 
 /// Hands a span over to be sent. Never blocks, never fails; nothing happens when its trace isn't
@@ -115,8 +120,8 @@ pub(crate) fn start(batcher: Option<Batcher>, sampled: crate::settings::Ratio) {
         clippy::cast_precision_loss,
         reason = "a share of the 64-bit numbers, to a precision of 2^-53; the cast saturates at 1"
     )]
-    let below = (sampled.get() * u64::MAX as f64) as u64;
-    SAMPLED_BELOW.store(below, Ordering::Relaxed);
+    let up_to = (sampled.get() * u64::MAX as f64) as u64;
+    SAMPLED_UP_TO.store(up_to, Ordering::Relaxed);
     if let Some(batcher) = batcher {
         // A second start, in a test, keeps the first.
         let _ = BATCHER.set(batcher);

@@ -15,7 +15,7 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(3);
 /// An unknown key id makes us ask again, but not for every forged token.
 const FETCH_EVERY: Duration = Duration::from_secs(10);
 /// A key that was withdrawn is believed no longer than this.
-const KEPT: Duration = Duration::from_secs(60 * 60);
+const KEPT: Duration = Duration::from_hours(1);
 /// What a provider can publish at most.
 const MAX_KEYS: usize = 100;
 

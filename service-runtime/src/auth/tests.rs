@@ -1,1 +1,139 @@
-//! t
+//! Who is believed, and who isn't.
+
+use actix_web::{ResponseError, test::TestRequest};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::settings::{CommonSettings, Env};
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+const LONG_FROM_NOW: i64 = 4_102_444_800;
+
+fn auth(variables: &[(&str, &str)]) -> Auth {
+    let env = Env::of(variables.iter().copied());
+    let settings = CommonSettings::read(common_events::Service::Order, &env).expect("valid");
+    Auth::new(settings.auth.as_ref()).expect("sets up")
+}
+
+fn jwt() -> Auth {
+    auth(&[("AUTH_JWT_SECRET", SECRET), ("AUTH_JWT_AUDIENCE", "commerce")])
+}
+
+async fn ask<T: FromRequest<Error = Problem>>(auth: Auth, headers: &[(&str, &str)]) -> Result<T, Problem> {
+    let request = TestRequest::default().app_data(Data::new(auth));
+    let request = headers.iter().fold(request, |request, header| request.append_header(*header));
+    T::extract(&request.to_http_request()).await
+}
+
+async fn ask_gateway<T: FromRequest<Error = Problem>>(headers: &[(&str, &str)]) -> Result<T, Problem> {
+    ask(auth(&[("AUTH_MODE", "header")]), headers).await
+}
+
+fn claims() -> Value {
+    json!({"sub": "kim", "aud": "commerce", "exp": LONG_FROM_NOW, "roles": ["customer"]})
+}
+
+fn signed(algorithm: Algorithm, secret: &str, claims: &Value) -> String {
+    encode(&Header::new(algorithm), claims, &EncodingKey::from_secret(secret.as_bytes())).expect("signs")
+}
+
+async fn ask_with_token(token: &str) -> Result<Caller, Problem> {
+    ask(jwt(), &[("authorization", &format!("Bearer {token}"))]).await
+}
+
+#[actix_web::test]
+async fn a_gateway_says_who_it_is() {
+    let caller: Caller = ask_gateway(&[("x-user-id", "kim")]).await.expect("believed");
+    assert_eq!((caller.user_id.as_str(), caller.roles), ("kim", Roles { customer: true, ..Roles::default() }));
+    let caller: Caller = ask_gateway(&[("x-user-id", "kim"), ("x-roles", "astronaut")]).await.expect("believed");
+    assert_eq!(caller.roles, Roles::default(), "unknown roles are nobody's");
+}
+
+#[rstest]
+#[case::nobody(&[])]
+#[case::empty(&[("x-user-id", "")])]
+#[case::characters(&[("x-user-id", "kim lee")])]
+#[case::long(&[("x-user-id", &*"x".repeat(1_000_000))])]
+#[case::two_people(&[("x-user-id", "kim"), ("x-user-id", "lee")])]
+#[case::two_sets_of_roles(&[("x-user-id", "kim"), ("x-roles", "customer"), ("x-roles", "admin")])]
+#[case::a_token_is_nothing_to_a_gateway(&[("authorization", "Bearer x")])]
+#[actix_web::test]
+async fn who_is_missing_or_impossible_is_401(#[case] headers: &[(&str, &str)]) {
+    let problem = ask_gateway::<Caller>(headers).await.expect_err("refused");
+    assert_eq!((problem.body().status, problem.body().code.as_str()), (401, "unauthorized"));
+}
+
+#[rstest]
+#[case("customer", 403, 403)]
+#[case("customer,operator", 200, 403)]
+#[case("admin", 200, 200)]
+#[case(" admin , customer", 200, 200)]
+#[case("ADMIN", 403, 403)]
+#[case("", 403, 403)]
+#[actix_web::test]
+async fn admin_includes_operator_and_nothing_else_does(#[case] roles: &str, #[case] operator: u16, #[case] admin: u16) {
+    let headers = [("x-user-id", "kim"), ("x-roles", roles)];
+    let status = |outcome: Result<(), Problem>| outcome.map_or_else(|problem| problem.body().status, |()| 200);
+    assert_eq!(status(ask_gateway::<Operator>(&headers).await.map(drop)), operator);
+    assert_eq!(status(ask_gateway::<Admin>(&headers).await.map(drop)), admin);
+}
+
+#[actix_web::test]
+async fn a_signed_token_says_who_it_is() {
+    let caller = ask_with_token(&signed(Algorithm::HS256, SECRET, &claims())).await.expect("believed");
+    assert_eq!((caller.user_id.as_str(), caller.roles.customer, caller.roles.operator), ("kim", true, false));
+}
+
+fn changed(field: &str, value: Value) -> Value {
+    let mut claims = claims();
+    claims[field] = value;
+    claims
+}
+
+fn without(field: &str) -> Value {
+    let mut claims = claims();
+    claims.as_object_mut().expect("an object").remove(field);
+    claims
+}
+
+#[rstest]
+#[case::expired(signed(Algorithm::HS256, SECRET, &changed("exp", json!(1))))]
+#[case::never_expires(signed(Algorithm::HS256, SECRET, &without("exp")))]
+#[case::not_yet(signed(Algorithm::HS256, SECRET, &changed("nbf", json!(LONG_FROM_NOW))))]
+#[case::for_somebody_else(signed(Algorithm::HS256, SECRET, &changed("aud", json!("bank"))))]
+#[case::for_nobody(signed(Algorithm::HS256, SECRET, &without("aud")))]
+#[case::of_nobody(signed(Algorithm::HS256, SECRET, &without("sub")))]
+#[case::impossible_user(signed(Algorithm::HS256, SECRET, &changed("sub", json!("kim lee"))))]
+#[case::another_algorithm(signed(Algorithm::HS512, SECRET, &claims()))]
+#[case::another_secret(signed(Algorithm::HS256, "another secret, of 32 bytes or so", &claims()))]
+#[case::unsigned(unsigned("none"))]
+#[case::unsigned_in_capitals(unsigned("None"))]
+#[case::garbage("a.b.c".to_owned())]
+#[case::empty(String::new())]
+#[case::huge("x".repeat(1_000_000))]
+#[actix_web::test]
+async fn a_token_that_is_not_ours_is_401(#[case] token: String) {
+    let problem = ask_with_token(&token).await.expect_err("refused");
+    assert_eq!(problem.body().status, 401);
+    assert_eq!(problem.error_response().headers().get("www-authenticate").expect("a challenge"), "Bearer");
+}
+
+fn unsigned(algorithm: &str) -> String {
+    let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+    format!("{}.{}.", part(&json!({"alg": algorithm, "typ": "JWT"})), part(&claims()))
+}
+
+#[actix_web::test]
+async fn in_jwt_mode_a_gateway_s_headers_are_nothing() {
+    let problem = ask::<Caller>(jwt(), &[("x-user-id", "kim"), ("x-roles", "admin")]).await.expect_err("refused");
+    assert_eq!(problem.body().status, 401);
+}
+
+#[actix_web::test]
+async fn a_process_without_auth_believes_nobody() {
+    let nobody = Auth::new(None).expect("sets up");
+    assert_eq!(ask::<Caller>(nobody, &[("x-user-id", "kim")]).await.expect_err("refused").body().status, 401);
+}

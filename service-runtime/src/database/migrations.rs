@@ -11,7 +11,7 @@ use deadpool_postgres::{ClientWrapper, Pool};
 /// The advisory lock of migrations: "commerce" in ASCII.
 const LOCK: i64 = 0x636f_6d6d_6572_6365;
 /// How long another instance's migrations are waited for.
-const LOCK_WAIT: Duration = Duration::from_secs(120);
+const LOCK_WAIT: Duration = Duration::from_mins(2);
 
 /// The migrations of one crate.
 #[derive(Debug, Clone, Copy)]

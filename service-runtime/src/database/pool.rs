@@ -63,10 +63,7 @@ pub async fn wait_for(pool: &Pool, at_most: Duration) -> anyhow::Result<()> {
     let until = Instant::now() + at_most;
     let mut said = false;
     loop {
-        let error = match pool.get().await {
-            Ok(_) => return Ok(()),
-            Err(error) => error,
-        };
+        let Err(error) = pool.get().await else { return Ok(()) };
         if !super::is_pool_unavailable(&error) || refused(&error) || Instant::now() >= until {
             return Err(error).context("connecting to the database");
         }

@@ -40,6 +40,9 @@ pub struct Cursor(String);
 
 impl Cursor {
     /// Behind which sort values the next page begins.
+    ///
+    /// # Panics
+    /// When a sort value is none: a map with keys that aren't texts.
     pub fn at(position: &impl Serialize) -> Self {
         let json = serde_json::to_vec(position).expect("sort values are numbers, texts and times");
         Self(BASE64_URL_SAFE_NO_PAD.encode(json))

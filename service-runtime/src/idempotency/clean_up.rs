@@ -6,7 +6,7 @@ use anyhow::Context;
 use deadpool_postgres::Pool;
 use tokio_util::sync::CancellationToken;
 
-const EVERY: Duration = Duration::from_secs(60 * 60);
+const EVERY: Duration = Duration::from_hours(1);
 /// CONTRACT §3 promises 24 hours.
 const KEPT_HOURS: i32 = 48;
 const BATCH_ROWS: i64 = 1_000;

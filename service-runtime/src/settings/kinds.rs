@@ -118,6 +118,9 @@ pub struct DatabaseUrl(SecretString);
 
 impl DatabaseUrl {
     /// What `tokio-postgres` makes of it.
+    ///
+    /// # Panics
+    /// Never: it was parsed when it was read.
     pub fn config(&self) -> tokio_postgres::Config {
         self.0.expose_secret().parse().expect("it was parsed when it was read")
     }

@@ -4,10 +4,7 @@
 //! thread can't drive an async HTTP client, and each failed batch is a log line of its own. An
 //! exporter that is away is one line when it goes and one when it is back.
 
-use std::{
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use common_events::Service;
 use tokio::{
@@ -45,7 +42,9 @@ impl Batcher {
     pub(crate) fn start(settings: &TraceSettings, service: Service) -> anyhow::Result<Option<Self>> {
         let exporter = match settings.exporter {
             TracesExporter::Zipkin => Exporter::Zipkin(Zipkin::new(&settings.zipkin_endpoint, service, SEND_TIMEOUT)?),
-            TracesExporter::Otlp => Exporter::Otlp(Otlp::new(&settings.otlp_endpoint, service, SEND_TIMEOUT)?),
+            TracesExporter::Otlp => {
+                Exporter::Otlp(Box::new(Otlp::new(&settings.otlp_endpoint, service, SEND_TIMEOUT)?))
+            }
             TracesExporter::None => return Ok(None),
         };
         let (queue, received) = mpsc::channel(QUEUE_SPANS);
@@ -75,7 +74,7 @@ impl Batcher {
 
 enum Exporter {
     Zipkin(Zipkin),
-    Otlp(Otlp),
+    Otlp(Box<Otlp>),
 }
 
 impl Exporter {
@@ -88,7 +87,7 @@ impl Exporter {
 }
 
 async fn send_batches(mut queue: mpsc::Receiver<Message>, exporter: Exporter) {
-    let mut outage = Outage { exporter, away: false, lost: AtomicUsize::new(0) };
+    let mut outage = Outage { exporter, away: false, lost: 0 };
     let mut spans = Vec::new();
     let mut messages = Vec::new();
     while let Some(first) = queue.recv().await {
@@ -128,7 +127,7 @@ fn take(message: Message, spans: &mut Vec<Span>) -> Option<oneshot::Sender<()>> 
 struct Outage {
     exporter: Exporter,
     away: bool,
-    lost: AtomicUsize,
+    lost: usize,
 }
 
 impl Outage {
@@ -142,12 +141,12 @@ impl Outage {
         match sent {
             Ok(()) if self.away => {
                 self.away = false;
-                tracing::info!(lost = self.lost.swap(0, Ordering::Relaxed), "spans are sent again");
+                tracing::info!(lost = std::mem::take(&mut self.lost), "spans are sent again");
             }
             Ok(()) => {}
             Err(error) => {
                 metrics::counter!("spans_dropped_total").increment(count as u64);
-                self.lost.fetch_add(count, Ordering::Relaxed);
+                self.lost += count;
                 if !self.away {
                     self.away = true;
                     tracing::warn!(

@@ -13,6 +13,7 @@ probe_process() { if is_part "$1"; then "probe_$1"; else probe_service "$1"; fi;
 # Starts all NAMEs that are not up at once, then waits for each.
 start_processes() {
   local name awaited=()
+  [[ " $* " != *" postgres "* ]] || choose_postgres_user # says what is wrong with SUITE_HOME before anything starts
   for name; do
     if ! is_running "$name"; then
       start_process "$name"

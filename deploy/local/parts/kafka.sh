@@ -9,7 +9,7 @@ start_kafka() {
   [[ -n $java ]] && jars_present kafka || die "kafka is not installed; run: suite install"
   write_kafka_settings "$settings"
   format_kafka "$java" "$settings"
-  spawn kafka "$java" -Xms256m -Xmx512m -Dlog4j2.configurationFile="$HERE/kafka/log4j2.yaml" \
+  spawn kafka "$java" -Xms256m -Xmx512m -XX:+ExitOnOutOfMemoryError -Dlog4j2.configurationFile="$HERE/kafka/log4j2.yaml" \
     -cp "$(jars_dir kafka)/*" kafka.Kafka "$settings"
 }
 

@@ -44,7 +44,6 @@ postgres_can_enter() { (cd / && "${AS_POSTGRES[@]}" test -x "$1"); }
 # Made beside its place and then renamed, so that an interrupted initdb doesn't look finished.
 create_postgres_data() {
   local bin=$1 unfinished=$DATA_DIR/postgres.unfinished password=$DATA_DIR/postgres.password output
-  choose_postgres_user
   [[ ! -d $DATA_DIR/postgres ]] || return 0
   rm -rf -- "$unfinished"
   echo postgres >"$password"
@@ -63,6 +62,7 @@ create_postgres_data() {
 end_postgres_orphans() {
   local orphans=() waited signal=QUIT
   ! is_running postgres || return 0
+  refuse_foreign_server
   for ((waited = 0; waited < ORPHANS_LIMIT_S * 5; waited++)); do
     mapfile -t orphans < <(postgres_processes)
     ((${#orphans[@]} > 0)) || return 0
@@ -74,13 +74,28 @@ end_postgres_orphans() {
   die "postgres: the processes ${orphans[*]} of a killed server are still there after SIGKILL"
 }
 
-# The pids of every server process on our data folder: it is where they all work.
+# The pids of all that work in our data folder, as every process of a server does. It is the folder itself
+# that is compared and not its path: in a container or chroot another folder has the same path.
 postgres_processes() {
-  local file folder pid
-  while read -r file folder; do
-    pid=${file//[^0-9]/}
-    [[ $folder != "$DATA_DIR/postgres" || $(readlink -- "/proc/$pid/exe") != */postgres ]] || echo "$pid"
-  done < <(find /proc/[0-9]*/cwd -maxdepth 0 -printf '%p %l\n' 2>/dev/null || true)
+  local folder pid
+  [[ -d $DATA_DIR/postgres ]] || return 0
+  for folder in /proc/[0-9]*/cwd; do
+    pid=${folder//[^0-9]/}
+    if [[ $folder -ef $DATA_DIR/postgres && $(readlink -- "/proc/$pid/exe") == */postgres ]]; then
+      echo "$pid"
+    fi
+  done
+}
+
+# A server on our data folder that is not ours is somebody's, and is left alone. Its own command line is the one
+# that it was started with; those of its sessions begin with "postgres: ".
+refuse_foreign_server() {
+  local pid command
+  for pid in $(postgres_processes); do
+    command=$(command_of_pid "$pid")
+    [[ -z $command || $command == "postgres: "* ]] ||
+      die "postgres: $DATA_DIR/postgres is in use by a server that was not started here (pid $pid: $command)"
+  done
 }
 
 # Nobody works on the data folder now. Then the process that its lock file names is either dead and not yet

@@ -78,7 +78,8 @@ impl Consumer {
         self.stopping.cancel();
         self.housekeeping.abort();
         if let Some(polling) = self.polling.take() {
-            let joined = tokio::task::spawn_blocking(move || polling.join()).await.context("waiting for the poll thread")?;
+            let joined =
+                tokio::task::spawn_blocking(move || polling.join()).await.context("waiting for the poll thread")?;
             joined.map_err(|_| anyhow::anyhow!("the poll thread panicked"))?;
         }
         Ok(())

@@ -195,8 +195,7 @@ impl Group {
         let mut attempts = 1;
         let mut delay = FIRST_IMMEDIATE_DELAY;
         while matches!(failure, Failure::Transient(_)) && attempts < self.immediate_attempts {
-            counter!("event_retries_total").increment(1);
-            warn!(error = chain(&failure), attempts, "handling failed, trying again");
+            alone[0].log_failed(self, &failure, attempts);
             tokio::time::sleep(delay).await;
             delay *= 2;
             match self.attempt(alone).await? {
@@ -234,11 +233,24 @@ impl Heard<'_> {
         }
     }
 
-    fn log_dead(&self, group: &Group, class: &'static str, message: &str) {
-        let (event_id, trace_id) = match &self.reading {
+    /// (event id, trace id), as far as the record could be read.
+    fn ids(&self) -> (String, String) {
+        match &self.reading {
             Reading::Event { decoded, .. } => (decoded.id.to_string(), decoded.trace.trace_id.to_string()),
             Reading::Refused { .. } => <_>::default(),
-        };
+        }
+    }
+
+    fn log_failed(&self, group: &Group, failure: &Failure, attempts: u32) {
+        let (event_id, traceid) = self.ids();
+        let (topic, class) = (self.record.event_topic(), failure.class());
+        let (group, error) = (group.subscriptions.group().name(), chain(failure));
+        warn!(group, topic, event_id, traceid, class, attempts, error, "handling failed, trying again");
+        counter!("event_retries_total", "topic" => topic.to_owned(), "class" => class).increment(1);
+    }
+
+    fn log_dead(&self, group: &Group, class: &'static str, message: &str) {
+        let (event_id, trace_id) = self.ids();
         let topic = self.record.event_topic();
         error!(
             group = group.subscriptions.group().name(),

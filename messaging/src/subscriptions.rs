@@ -2,11 +2,11 @@
 
 use std::{any::Any, collections::BTreeMap, marker::PhantomData};
 
+use chrono::{DateTime, Utc};
 use common_events::{
     EventData, EventId, Service, Topic, TraceParent,
     envelope::{self, DecodeError},
 };
-use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 use service_runtime::telemetry;
 

@@ -22,12 +22,10 @@ fn main() -> ExitCode {
         let times = lease_times(&runtime)?;
         let names: Vec<&str> = sources.iter().map(|source| source.name).collect();
         let wakes = relay::listen(&runtime.env, &names).await?;
-        let relays = try_join_all(
-            sources.into_iter().map(|source| {
-                let wakes = wakes[source.name].clone();
-                relay::run(&runtime, source, times, wakes)
-            }),
-        );
+        let relays = try_join_all(sources.into_iter().map(|source| {
+            let wakes = wakes[source.name].clone();
+            relay::run(&runtime, source, times, wakes)
+        }));
         let (served, relayed) = tokio::join!(runtime.serve(|_| ()), relays);
         relayed?;
         served

@@ -43,7 +43,10 @@ pub(crate) fn hint() {
 ///
 /// # Errors
 /// When the address is wrong or can't be bound.
-pub async fn listen(env: &Env, databases: &[&'static str]) -> anyhow::Result<HashMap<&'static str, watch::Receiver<u64>>> {
+pub async fn listen(
+    env: &Env,
+    databases: &[&'static str],
+) -> anyhow::Result<HashMap<&'static str, watch::Receiver<u64>>> {
     let channels: HashMap<&'static str, (watch::Sender<u64>, watch::Receiver<u64>)> =
         databases.iter().map(|name| (*name, watch::channel(0))).collect();
     let receivers = channels.iter().map(|(name, (_, wakes))| (*name, wakes.clone())).collect();

@@ -38,6 +38,12 @@ impl Record {
         self.header(X_ORIGIN_TOPIC).unwrap_or(&self.topic)
     }
 
+    /// About how much memory it takes, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.key.as_ref().map_or(0, Vec::len) + self.value.as_ref().map_or(0, Vec::len) + headers
+    }
+
     pub(crate) fn is_resume(&self) -> bool {
         self.header(X_RESUME).is_some()
     }

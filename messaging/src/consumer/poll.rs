@@ -28,10 +28,10 @@ use crate::{delivery::Group, record::Record, topics::Names};
 
 /// How long one poll waits for a record: also how soon a stop or a resume of a partition is noticed.
 const POLL: Duration = Duration::from_millis(100);
-/// A partition with more records waiting than this is paused …
-const PAUSE_ABOVE: usize = 4_000;
-/// … until fewer than this wait.
-const RESUME_BELOW: usize = 1_000;
+/// A partition with more records or bytes waiting than this is paused …
+const PAUSE_ABOVE: (usize, usize) = (4_000, 16 * 1024 * 1024);
+/// … until no more than this wait.
+const RESUME_BELOW: (usize, usize) = (1_000, 4 * 1024 * 1024);
 /// How long a hand-over waits for workers to finish their batch. Well below `max.poll.interval`.
 const HAND_OVER: Duration = Duration::from_secs(10);
 
@@ -200,14 +200,15 @@ impl Member {
             return;
         };
         running.worker.push(self.owned(message));
-        if running.worker.waiting() > PAUSE_ABOVE && !running.paused {
+        if running.worker.waiting().is_above(PAUSE_ABOVE.0, PAUSE_ABOVE.1) && !running.paused {
             running.paused = self.switch(message.topic(), message.partition(), Flow::Pause);
         }
     }
 
     fn resume_partitions(&self) {
         let mut workers = self.consumer.context().workers();
-        let caught_up = |running: &Running| running.paused && running.worker.waiting() < RESUME_BELOW;
+        let caught_up =
+            |running: &Running| running.paused && !running.worker.waiting().is_above(RESUME_BELOW.0, RESUME_BELOW.1);
         for ((topic, partition), running) in workers.iter_mut().filter(|(_, running)| caught_up(running)) {
             running.paused = !self.switch(topic, *partition, Flow::Resume);
         }

@@ -25,9 +25,33 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// A partition's worker, as the poll thread holds it.
 pub(super) struct Worker {
     records: mpsc::UnboundedSender<Record>,
-    waiting: Arc<AtomicUsize>,
+    waiting: Arc<Waiting>,
     stopping: CancellationToken,
     task: tokio::task::JoinHandle<()>,
+}
+
+/// What was pushed and isn't applied yet.
+#[derive(Default)]
+pub(super) struct Waiting {
+    records: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Waiting {
+    fn add(&self, record: &Record) {
+        self.records.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(record.size(), Ordering::Relaxed);
+    }
+
+    fn subtract(&self, batch: &[Record]) {
+        self.records.fetch_sub(batch.len(), Ordering::Relaxed);
+        self.bytes.fetch_sub(batch.iter().map(Record::size).sum(), Ordering::Relaxed);
+    }
+
+    /// Whether more waits than either.
+    pub(super) fn is_above(&self, records: usize, bytes: usize) -> bool {
+        self.records.load(Ordering::Relaxed) > records || self.bytes.load(Ordering::Relaxed) > bytes
+    }
 }
 
 /// Where a worker reads, and where it stores offsets.
@@ -41,21 +65,20 @@ pub(super) struct Place {
 impl Worker {
     pub(super) fn start(runtime: &tokio::runtime::Handle, group: Arc<Group>, place: Place) -> Self {
         let (records, inbox) = mpsc::unbounded_channel();
-        let waiting = Arc::new(AtomicUsize::new(0));
+        let waiting = Arc::<Waiting>::default();
         let stopping = CancellationToken::new();
         let task = runtime.spawn(run(group, place, inbox, Arc::clone(&waiting), stopping.clone()));
         Self { records, waiting, stopping, task }
     }
 
     pub(super) fn push(&self, record: Record) {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.waiting.add(&record);
         // A worker only ends when it is told to, and then nobody pushes any more.
         let _ = self.records.send(record);
     }
 
-    /// Records pushed and not yet applied.
-    pub(super) fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
+    pub(super) fn waiting(&self) -> &Waiting {
+        &self.waiting
     }
 
     /// Lets the batch at hand end, and drops the rest: it is read again by the next owner.
@@ -72,7 +95,7 @@ async fn run(
     group: Arc<Group>,
     place: Place,
     mut inbox: mpsc::UnboundedReceiver<Record>,
-    waiting: Arc<AtomicUsize>,
+    waiting: Arc<Waiting>,
     stopping: CancellationToken,
 ) {
     let mut batch = Vec::new();
@@ -85,7 +108,7 @@ async fn run(
         if received == 0 || !apply(&group, &place, &batch, &stopping).await {
             return;
         }
-        waiting.fetch_sub(received, Ordering::Relaxed);
+        waiting.subtract(&batch);
         batch.clear();
     }
 }

@@ -1,0 +1,160 @@
+//! What order-service hears, and what it tells because of it.
+//!
+//! Every handler goes the same way: lock the orders of the batch, let the domain decide event by
+//! event, save, publish. So that way is written once ([`decide_by`]), and a handler is the decision.
+//! Only here is an order unknown: order-service writes the first event of every order, so an event
+//! about any other one makes no sense.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use common_events::{
+    EventData, OrderId, Service,
+    events::{
+        CouponUseFailed, CouponUsed, PaymentCompleted, PaymentFailed, PaymentRefunded, ProductCatalog,
+        StockDeductFailed, StockDeducted,
+    },
+};
+use futures::{FutureExt, future::BoxFuture};
+use messaging::{Cause, Event, Failure, Handled, Subscriptions, Tx, Unprocessable};
+
+use crate::{
+    domain::{Happened, Misfit, Order},
+    store,
+    waiting::Waiting,
+};
+
+/// What this group hears. Who waits in this process for an order to end is woken through `waiting`.
+pub fn subscriptions(waiting: &Waiting) -> Subscriptions {
+    Subscriptions::of(Service::Order)
+        .hear(decide_by(waiting, on_stock_deducted))
+        .hear(decide_by(waiting, on_stock_deduct_failed))
+        .hear(decide_by(waiting, on_coupon_used))
+        .hear(decide_by(waiting, on_coupon_use_failed))
+        .hear(decide_by(waiting, on_payment_completed))
+        .hear(decide_by(waiting, on_payment_failed))
+        .hear(decide_by(waiting, on_payment_refunded))
+        .hear::<ProductCatalog, _>(|tx, events| on_product_catalog(tx, events).boxed())
+}
+
+/// What came of an event, or why it doesn't fit its order.
+type Decision = Result<Vec<Happened>, Misfit>;
+
+/// The line's stock is held. With the last thing that was missing the order can be paid.
+fn on_stock_deducted(order: &mut Order, event: &StockDeducted, now: DateTime<Utc>) -> Decision {
+    order.hold_stock(&event.product_id, now)
+}
+
+/// A line that gets no stock ends the order. What other lines and the coupon hold goes back when
+/// their owners hear `OrderCancelled`, so nothing is restored from here.
+fn on_stock_deduct_failed(order: &mut Order, event: &StockDeductFailed, now: DateTime<Utc>) -> Decision {
+    order.refuse_stock(&event.product_id, event.reason, now)
+}
+
+/// The coupon is held, and with it the price is known.
+fn on_coupon_used(order: &mut Order, event: &CouponUsed, now: DateTime<Utc>) -> Decision {
+    order.hold_coupon(event.issued_coupon_id, event.discount, now)
+}
+
+/// An order whose coupon can't be used ends, rather than cost more than its customer agreed to.
+fn on_coupon_use_failed(order: &mut Order, event: &CouponUseFailed, now: DateTime<Utc>) -> Decision {
+    order.refuse_coupon(event.issued_coupon_id, event.reason, now)
+}
+
+/// A paid order is done. One that has ended in the meantime is refunded by its `OrderCancelled`.
+fn on_payment_completed(order: &mut Order, _: &PaymentCompleted, now: DateTime<Utc>) -> Decision {
+    Ok(order.complete_payment(now))
+}
+
+/// A payment that was refused ends the order.
+fn on_payment_failed(order: &mut Order, event: &PaymentFailed, now: DateTime<Utc>) -> Decision {
+    Ok(order.fail_payment(event.reason, now))
+}
+
+/// The refund of a cancelled order is noted.
+fn on_payment_refunded(order: &mut Order, _: &PaymentRefunded, _: DateTime<Utc>) -> Decision {
+    order.refund_payment();
+    Ok(Vec::new())
+}
+
+/// Keeps the copy of names and prices up to date; an older version than ours is no news.
+async fn on_product_catalog(tx: &Tx<'_>, events: &[&Event<ProductCatalog>]) -> Handled {
+    store::update_products(tx, events.iter().map(|event| &event.data)).await?;
+    Ok(())
+}
+
+/// An event about one order.
+trait AboutOrder: EventData {
+    fn order_id(&self) -> OrderId;
+}
+
+macro_rules! about_order {
+    ($($data:ident),+ $(,)?) => {$(
+        impl AboutOrder for $data {
+            fn order_id(&self) -> OrderId {
+                self.order_id
+            }
+        }
+    )+};
+}
+
+about_order!(
+    StockDeducted,
+    StockDeductFailed,
+    CouponUsed,
+    CouponUseFailed,
+    PaymentCompleted,
+    PaymentFailed,
+    PaymentRefunded,
+);
+
+/// Makes a handler of a decision.
+fn decide_by<T: AboutOrder>(
+    waiting: &Waiting,
+    decide: fn(&mut Order, &T, DateTime<Utc>) -> Decision,
+) -> impl for<'a> Fn(&'a Tx<'a>, &'a [&'a Event<T>]) -> BoxFuture<'a, Handled> + Send + Sync + 'static {
+    let waiting = waiting.clone();
+    move |tx, events| {
+        let waiting = waiting.clone();
+        async move { handle(tx, events, decide, &waiting).await }.boxed()
+    }
+}
+
+async fn handle<T: AboutOrder>(
+    tx: &Tx<'_>,
+    events: &[&Event<T>],
+    decide: fn(&mut Order, &T, DateTime<Utc>) -> Decision,
+    waiting: &Waiting,
+) -> Handled {
+    let ids: BTreeSet<OrderId> = events.iter().map(|event| event.data.order_id()).collect();
+    let mut orders = store::lock_orders(tx, &ids).await?;
+    for event in events {
+        let order = find(&mut orders, event)?;
+        let happened = decide(order, &event.data, tx.now()).map_err(|misfit| Unprocessable::new(misfit.to_string()))?;
+        for news in happened {
+            publish(tx, event.cause(), news)?;
+        }
+        if !order.status.is_open() {
+            waiting.wake_after(tx, order.id);
+        }
+    }
+    store::update_orders(tx, orders.values()).await?;
+    Ok(())
+}
+
+fn find<'o, T: AboutOrder>(
+    orders: &'o mut BTreeMap<OrderId, Order>,
+    event: &Event<T>,
+) -> Result<&'o mut Order, Unprocessable> {
+    let id = event.data.order_id();
+    orders.get_mut(&id).ok_or_else(|| Unprocessable::new(format!("{} for order {id}, which never was", T::TOPIC)))
+}
+
+fn publish(tx: &Tx<'_>, cause: Cause, happened: Happened) -> Result<(), Failure> {
+    match happened {
+        Happened::Reserved(reserved) => tx.publish(cause.causes(reserved)),
+        Happened::Confirmed(confirmed) => tx.publish(cause.causes(confirmed)),
+        Happened::Cancelled(cancelled) => tx.publish(cause.causes(cancelled)),
+    }
+    .map(|_| ())
+}

@@ -1,0 +1,28 @@
+//! The endpoints of orders (CONTRACT §3). A customer sees his own orders; anybody else's is a 404,
+//! but for operators.
+
+mod cancel_order;
+mod get_order;
+mod list_orders;
+mod place_order;
+mod view;
+
+use actix_web::web::Data;
+use service_runtime::Pool;
+use utoipa_actix_web::service_config::ServiceConfig;
+
+use crate::waiting::Waiting;
+
+/// Every route of this service.
+pub fn routes(pool: Pool, waiting: Waiting) -> impl Fn(&mut ServiceConfig<'_>) + Clone + Send + 'static {
+    let (pool, waiting) = (Data::new(pool), Data::new(waiting));
+    move |config| {
+        config
+            .app_data(pool.clone())
+            .app_data(waiting.clone())
+            .service(place_order::place_order)
+            .service(list_orders::list_orders)
+            .service(get_order::get_order)
+            .service(cancel_order::cancel_order);
+    }
+}

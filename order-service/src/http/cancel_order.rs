@@ -1,0 +1,99 @@
+//! `POST /orders/{id}/cancel`, before or after it is confirmed.
+
+use std::{future::Future, pin::Pin};
+
+use actix_web::{
+    FromRequest, HttpRequest, HttpResponse,
+    dev::Payload,
+    http::header,
+    post,
+    web::{Data, Path},
+};
+use common_events::OrderId;
+use messaging::{Cause, Tx};
+use serde::Deserialize;
+use service_runtime::{Caller, Pool, Problem, http::Json};
+use utoipa::ToSchema;
+
+use super::view::OrderView;
+use crate::{domain::CancelledBy, store, waiting::Waiting};
+
+/// The longest note, in characters (CONTRACT §3).
+const MAX_NOTE_CHARS: usize = 200;
+
+/// Why, in the words of who cancels.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct CancelOrder {
+    /// Free text, kept as the order's `note`.
+    #[schema(max_length = 200)]
+    reason: Option<String>,
+}
+
+/// Cancels an order. What was done for it is undone. An order that is cancelled already stays as
+/// it was.
+#[utoipa::path(
+    tag = "orders",
+    params(("order_id" = Uuid, Path)),
+    request_body(content = Option<CancelOrder>),
+    responses(
+        (status = 202, body = OrderView),
+        (status = 400, body = Problem), (status = 401, body = Problem), (status = 404, body = Problem),
+        (status = 413, body = Problem), (status = 422, body = Problem),
+    )
+)]
+#[post("/orders/{order_id}/cancel")]
+pub(super) async fn cancel_order(
+    caller: Caller,
+    order_id: Path<OrderId>,
+    PerhapsJson(request): PerhapsJson<CancelOrder>,
+    pool: Data<Pool>,
+    waiting: Data<Waiting>,
+) -> Result<HttpResponse, Problem> {
+    let note = request.unwrap_or_default().note()?;
+    let mut client = pool.get().await?;
+    let tx = Tx::begin(&mut client).await?;
+    let order = store::lock_order(&tx, *order_id).await?;
+    let mut order = order.filter(|order| caller.may_see(&order.user_id)).ok_or_else(|| Problem::not_found("order"))?;
+    let who = if caller.user_id == order.user_id { CancelledBy::Owner } else { CancelledBy::Operator };
+    if let Some(cancelled) = order.cancel_by_hand(who, note, tx.now()) {
+        store::update_orders(&tx, [&order]).await?;
+        tx.publish(Cause::trace(order.trace).causes(cancelled)).map_err(Problem::internal)?;
+        waiting.wake_after(&tx, order.id);
+        tx.commit().await?;
+    }
+    Ok(HttpResponse::Accepted().json(OrderView::from(order)))
+}
+
+impl CancelOrder {
+    /// Text that says nothing is no note. A NUL is no text: PostgreSQL can't keep it.
+    fn note(self) -> Result<Option<String>, Problem> {
+        let Some(note) = self.reason.filter(|note| !note.trim().is_empty()) else { return Ok(None) };
+        if note.chars().count() > MAX_NOTE_CHARS {
+            return Err(Problem::invalid_field("reason", format!("At most {MAX_NOTE_CHARS} characters.")));
+        }
+        if note.contains('\0') {
+            return Err(Problem::invalid_field("reason", "A text without NUL characters."));
+        }
+        Ok(Some(note))
+    }
+}
+
+/// A JSON body that may be left out altogether.
+struct PerhapsJson<T>(Option<T>);
+
+impl<T: serde::de::DeserializeOwned + 'static> FromRequest for PerhapsJson<T> {
+    type Error = Problem;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let headers = request.headers();
+        let is_empty = headers.get(header::CONTENT_LENGTH).is_none_or(|length| length == "0")
+            && !headers.contains_key(header::TRANSFER_ENCODING);
+        if is_empty {
+            return Box::pin(async { Ok(Self(None)) });
+        }
+        let body = Json::<T>::from_request(request, payload);
+        Box::pin(async move { Ok(Self(Some(body.await?.0))) })
+    }
+}

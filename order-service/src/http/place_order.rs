@@ -1,0 +1,123 @@
+//! `POST /orders`: the beginning of every order's saga.
+
+use actix_web::{HttpResponse, http::StatusCode, post, web::Data};
+use common_events::{IssuedCouponId, OrderId, ProductId, Quantity, TraceId};
+use messaging::{Cause, Tx};
+use serde::{Deserialize, Serialize};
+use service_runtime::{
+    Caller, Pool, Problem,
+    http::{Json, RequestTrace},
+    idempotency::{self, Attempt, IdempotencyKey},
+};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::{
+    domain::{AskedLine, Basket, Order, Placed, Placing, Refusal, Status},
+    store,
+};
+
+/// What keys are scoped to, beside the caller.
+const CALL: &str = "POST /orders";
+
+/// What to order.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct PlaceOrder {
+    /// 1 to 100, each product once.
+    #[schema(min_items = 1, max_items = 100)]
+    lines: Vec<PlaceOrderLine>,
+    /// A coupon of the caller's to use.
+    #[schema(value_type = Option<Uuid>)]
+    issued_coupon_id: Option<IssuedCouponId>,
+}
+
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct PlaceOrderLine {
+    #[schema(value_type = String)]
+    product_id: ProductId,
+    #[schema(value_type = i32, minimum = 1, maximum = 10_000)]
+    quantity: Quantity,
+}
+
+/// The order is taken; how it ends is to be asked for.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct OrderTaken {
+    #[schema(value_type = Uuid)]
+    order_id: OrderId,
+    #[schema(value_type = String)]
+    trace_id: TraceId,
+    status: Status,
+}
+
+/// Takes an order.
+#[utoipa::path(
+    tag = "orders",
+    params(("Idempotency-Key" = String, Header, description = "1–255 visible ASCII characters")),
+    responses(
+        (status = 202, body = OrderTaken, headers(("Location" = String))),
+        (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
+        (status = 409, body = Problem), (status = 413, body = Problem), (status = 422, body = Problem),
+    )
+)]
+#[post("/orders")]
+pub(super) async fn place_order(
+    caller: Caller,
+    key: IdempotencyKey,
+    Json(request): Json<PlaceOrder>,
+    RequestTrace(trace): RequestTrace,
+    pool: Data<Pool>,
+) -> Result<HttpResponse, Problem> {
+    if !caller.roles.customer {
+        return Err(Problem::forbidden());
+    }
+    let basket = Basket::new(request.asked_lines())?;
+    let mut client = pool.get().await?;
+    let tx = Tx::begin(&mut client).await?;
+    let pending = match idempotency::begin(tx.transaction(), &caller.user_id, CALL, &key, &request).await? {
+        Attempt::First(pending) => pending,
+        Attempt::Repeat(answer) => return Ok(answer.into()),
+    };
+    let products = store::list_products(&tx, &basket.product_ids()).await?;
+    let placing = Placing {
+        order_id: OrderId::new(Uuid::now_v7()),
+        user_id: caller.user_id,
+        issued_coupon_id: request.issued_coupon_id,
+        trace,
+    };
+    let Placed { order, created, lines } = Order::place(placing, basket, &products, tx.now())?;
+    store::insert_order(&tx, &order).await?;
+    let cause = Cause::trace(trace);
+    tx.publish(cause.causes(created)).map_err(Problem::internal)?;
+    for line in lines {
+        tx.publish(cause.causes(line)).map_err(Problem::internal)?;
+    }
+    let location = format!("/orders/{}", order.id);
+    let taken = OrderTaken { order_id: order.id, trace_id: trace.trace_id, status: order.status };
+    let answer = pending.remember(tx.transaction(), StatusCode::ACCEPTED, Some(location), &taken).await?;
+    tx.commit().await?;
+    Ok(answer.into())
+}
+
+impl PlaceOrder {
+    fn asked_lines(&self) -> Vec<AskedLine> {
+        let asked = |line: &PlaceOrderLine| AskedLine { product_id: line.product_id.clone(), quantity: line.quantity };
+        self.lines.iter().map(asked).collect()
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let detail = format!("{refusal}.");
+        match refusal {
+            Refusal::LineCount(_) => Self::invalid_field("lines", detail),
+            Refusal::ProductTwice { line, .. } => Self::invalid_field(format!("lines[{line}].productId"), detail),
+            Refusal::UnknownProduct { line, .. } => {
+                Self::unprocessable("unknown-product", detail).of_field(format!("lines[{line}].productId"))
+            }
+            Refusal::TotalTooLarge { line } => Self::invalid_field(format!("lines[{line}].quantity"), detail),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! An order as the outside sees it.
+
+use chrono::{DateTime, Utc};
+use common_events::{IssuedCouponId, OrderId, ProductId, Quantity, Reason, TraceId, UserId, Won};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::domain::{Line, Order, Status};
+
+/// An order.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Order)]
+pub(super) struct OrderView {
+    #[schema(value_type = Uuid)]
+    order_id: OrderId,
+    #[schema(value_type = String)]
+    user_id: UserId,
+    status: Status,
+    lines: Vec<LineView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Uuid>)]
+    issued_coupon_id: Option<IssuedCouponId>,
+    /// Won: the sum of the lines.
+    #[schema(value_type = i64)]
+    subtotal: Won,
+    /// Won: what the coupon takes off, as far as that is known.
+    #[schema(value_type = i64)]
+    discount: Won,
+    /// Won: what is paid.
+    #[schema(value_type = i64)]
+    total: Won,
+    /// Why it was cancelled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    reason: Option<Reason>,
+    /// What the person said who cancelled it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
+    #[schema(value_type = String)]
+    trace_id: TraceId,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+/// One line of it.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = OrderLine)]
+pub(super) struct LineView {
+    #[schema(value_type = String)]
+    product_id: ProductId,
+    name: String,
+    #[schema(value_type = i32, minimum = 1, maximum = 10_000)]
+    quantity: Quantity,
+    /// Won per piece, when the order was placed.
+    #[schema(value_type = i64)]
+    unit_price: Won,
+}
+
+impl From<Order> for OrderView {
+    fn from(order: Order) -> Self {
+        let total = order.total();
+        Self {
+            order_id: order.id,
+            user_id: order.user_id,
+            status: order.status,
+            lines: order.lines.into_iter().map(LineView::from).collect(),
+            issued_coupon_id: order.coupon.map(|coupon| coupon.id),
+            subtotal: order.subtotal,
+            discount: order.discount,
+            total,
+            reason: order.reason,
+            note: order.note,
+            trace_id: order.trace.trace_id,
+            created_at: order.created_at,
+            updated_at: order.updated_at,
+        }
+    }
+}
+
+impl OrderView {
+    pub(super) const fn order_id(&self) -> OrderId {
+        self.order_id
+    }
+}
+
+impl From<Line> for LineView {
+    fn from(line: Line) -> Self {
+        let placed = line.placed;
+        Self {
+            product_id: placed.product_id,
+            name: placed.name,
+            quantity: placed.quantity,
+            unit_price: placed.unit_price,
+        }
+    }
+}

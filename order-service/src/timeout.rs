@@ -1,0 +1,71 @@
+//! Orders that don't get on are cancelled: a timeout is a cancel like any other.
+//!
+//! Several instances may sweep at the same time; each leaves out what another one works on.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta};
+use messaging::{Cause, Failure, Tx};
+use service_runtime::Pool;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::{domain::Order, store, waiting::Waiting};
+
+/// How many orders one transaction cancels.
+const BATCH: i64 = 200;
+/// An order is cancelled at most this long after its timeout, as long as there are few …
+const MAX_INTERVAL: Duration = Duration::from_secs(1);
+/// … and it is looked for overdue orders no more often than this …
+const MIN_INTERVAL: Duration = Duration::from_millis(20);
+/// … and this many times within the timeout.
+const SWEEPS_PER_TIMEOUT: u32 = 10;
+
+/// Sweeps until the process stops.
+pub async fn sweep_until(stopping: CancellationToken, pool: Pool, waiting: Waiting, order_timeout: TimeDelta) {
+    let timeout = order_timeout.to_std().unwrap_or_default();
+    let mut tick = interval((timeout / SWEEPS_PER_TIMEOUT).clamp(MIN_INTERVAL, MAX_INTERVAL));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = stopping.cancelled() => return,
+        }
+        match sweep(&pool, &waiting, order_timeout).await {
+            Ok(0) => {}
+            Ok(cancelled) => {
+                tracing::info!(cancelled, "orders timed out");
+                // There may be more.
+                tick.reset_immediately();
+            }
+            Err(error) => tracing::warn!(error = format!("{error:#}"), "overdue orders wait for the next sweep"),
+        }
+    }
+}
+
+/// Cancels the orders that are open for longer than `order_timeout`, at most [`BATCH`] of them.
+/// Returns how many.
+pub async fn sweep(pool: &Pool, waiting: &Waiting, order_timeout: TimeDelta) -> anyhow::Result<usize> {
+    let mut client = pool.get().await?;
+    let tx = Tx::begin(&mut client).await?;
+    let since = tx.now().checked_sub_signed(order_timeout).unwrap_or(DateTime::UNIX_EPOCH);
+    let mut orders = store::lock_overdue_orders(&tx, since, BATCH).await?;
+    for order in &mut orders {
+        time_out(&tx, order, order_timeout, waiting)?;
+    }
+    if orders.is_empty() {
+        tx.rollback().await?;
+    } else {
+        store::update_orders(&tx, &orders).await?;
+        tx.commit().await?;
+    }
+    Ok(orders.len())
+}
+
+fn time_out(tx: &Tx<'_>, order: &mut Order, at_most: TimeDelta, waiting: &Waiting) -> Result<(), Failure> {
+    if let Some(cancelled) = order.time_out(at_most, tx.now()) {
+        tx.publish(Cause::trace(order.trace).causes(cancelled))?;
+        waiting.wake_after(tx, order.id);
+    }
+    Ok(())
+}

@@ -1,0 +1,234 @@
+//! What holds for an order whatever happens to it, in any order and however often.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use common_events::{IssuedCouponId, OrderId, ProductId, Quantity, Reason, TraceParent, Won, events::OrderCancelled};
+use order_service::domain::{
+    AskedLine, Basket, CancelledBy, Happened, Hold, Order, Payment, Placed, Placing, Product, Refusal, Status,
+};
+use proptest::{collection::vec, prelude::*, sample::subsequence};
+use uuid::Uuid;
+
+/// Something that can happen to an order.
+#[derive(Debug, Clone)]
+enum Fact {
+    StockHeld(usize),
+    StockRefused(usize, Reason),
+    CouponHeld(i64),
+    CouponRefused(Reason),
+    Paid,
+    NotPaid(Reason),
+    Refunded,
+    TimedOut,
+    CancelledByHand(CancelledBy),
+}
+
+const LINES: usize = 3;
+const TIMEOUT: TimeDelta = TimeDelta::minutes(15);
+
+fn start() -> DateTime<Utc> {
+    "2026-11-21T06:00:00Z".parse().expect("a time")
+}
+
+fn later() -> DateTime<Utc> {
+    start() + TIMEOUT
+}
+
+fn product(line: usize) -> ProductId {
+    format!("product-{line}").parse().expect("an id")
+}
+
+fn coupon() -> IssuedCouponId {
+    IssuedCouponId::new(Uuid::from_u128(9))
+}
+
+fn won(amount: i64) -> Won {
+    amount.try_into().expect("an amount")
+}
+
+fn quantity(pieces: i64) -> Quantity {
+    pieces.try_into().expect("a quantity")
+}
+
+fn trace() -> TraceParent {
+    "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().expect("a trace")
+}
+
+fn place(asked: Vec<AskedLine>, price: Won, issued_coupon_id: Option<IssuedCouponId>) -> Result<Placed, Refusal> {
+    let products: Vec<Product> =
+        (0..LINES).map(|line| Product { id: product(line), name: format!("Product {line}"), price }).collect();
+    let placing = Placing {
+        order_id: OrderId::new(Uuid::from_u128(1)),
+        user_id: "kim".parse().expect("an id"),
+        issued_coupon_id,
+        trace: trace(),
+    };
+    Order::place(placing, Basket::new(asked)?, &products, start())
+}
+
+fn new_order(lines: usize, issued_coupon_id: Option<IssuedCouponId>) -> Order {
+    let asked = (0..lines).map(|line| AskedLine { product_id: product(line), quantity: quantity(2) }).collect();
+    place(asked, won(1_000), issued_coupon_id).expect("a good order").order
+}
+
+/// What it came to. A fact about a line or coupon that the order doesn't have comes to nothing.
+fn apply(order: &mut Order, fact: &Fact) -> Vec<Happened> {
+    let now = later();
+    let cancelled = |cancelled: Option<OrderCancelled>| cancelled.map(Happened::Cancelled).into_iter().collect();
+    match fact {
+        Fact::StockHeld(line) => order.hold_stock(&product(*line), now).unwrap_or_default(),
+        Fact::StockRefused(line, reason) => order.refuse_stock(&product(*line), *reason, now).unwrap_or_default(),
+        Fact::CouponHeld(discount) => order.hold_coupon(coupon(), won(*discount), now).unwrap_or_default(),
+        Fact::CouponRefused(reason) => order.refuse_coupon(coupon(), *reason, now).unwrap_or_default(),
+        Fact::Paid => order.complete_payment(now),
+        Fact::NotPaid(reason) => order.fail_payment(*reason, now),
+        Fact::Refunded => {
+            order.refund_payment();
+            Vec::new()
+        }
+        Fact::TimedOut => cancelled(order.time_out(TIMEOUT, now)),
+        Fact::CancelledByHand(who) => cancelled(order.cancel_by_hand(*who, None, now)),
+    }
+}
+
+fn reason() -> impl Strategy<Value = Reason> {
+    prop::sample::select(Reason::ALL)
+}
+
+fn fact() -> impl Strategy<Value = Fact> {
+    prop_oneof![
+        8 => (0..LINES).prop_map(Fact::StockHeld),
+        1 => (0..LINES, reason()).prop_map(|(line, reason)| Fact::StockRefused(line, reason)),
+        4 => (0..10_000_i64).prop_map(Fact::CouponHeld),
+        1 => reason().prop_map(Fact::CouponRefused),
+        4 => Just(Fact::Paid),
+        1 => reason().prop_map(Fact::NotPaid),
+        1 => Just(Fact::Refunded),
+        1 => Just(Fact::TimedOut),
+        1 => prop_oneof![Just(CancelledBy::Owner), Just(CancelledBy::Operator)].prop_map(Fact::CancelledByHand),
+    ]
+}
+
+fn any_order() -> impl Strategy<Value = Order> {
+    (1..=LINES, any::<bool>()).prop_map(|(lines, with_coupon)| new_order(lines, with_coupon.then(coupon)))
+}
+
+/// Everything that a good order hears, in any order, some of it twice.
+fn good_facts() -> impl Strategy<Value = Vec<Fact>> {
+    let all = || {
+        let stock = (0..LINES).map(Fact::StockHeld);
+        stock.chain([Fact::CouponHeld(700), Fact::Paid]).collect::<Vec<_>>()
+    };
+    subsequence(all(), 0..=LINES + 2).prop_flat_map(move |again| Just([all(), again].concat()).prop_shuffle())
+}
+
+proptest! {
+    #[test]
+    fn an_order_is_reserved_confirmed_and_cancelled_once_at_most_and_in_that_order(
+        mut order in any_order(), facts in vec(fact(), 0..24)
+    ) {
+        let mut steps = Vec::new();
+        for fact in &facts {
+            let version = order.version;
+            let happened = apply(&mut order, fact);
+            prop_assert_eq!(usize::try_from(order.version - version).expect("it grows"), happened.len());
+            steps.extend(happened.iter().map(|happened| match happened {
+                Happened::Reserved(reserved) => (1, reserved.order_version),
+                Happened::Confirmed(confirmed) => (2, confirmed.order_version),
+                Happened::Cancelled(cancelled) => (3, cancelled.order_version),
+            }));
+        }
+        prop_assert!(steps.windows(2).all(|two| two[0].0 < two[1].0 && two[0].1 < two[1].1), "{:?}", steps);
+        let last = match steps.last() {
+            None => Status::Pending,
+            Some((1, _)) => Status::AwaitingPayment,
+            Some((2, _)) => Status::Confirmed,
+            Some(_) => Status::Cancelled,
+        };
+        prop_assert_eq!(order.status, last);
+        prop_assert_eq!(order.reason.is_some(), last == Status::Cancelled);
+    }
+
+    #[test]
+    fn what_is_to_be_paid_is_what_was_told_and_never_below_nothing(
+        mut order in any_order(), facts in vec(fact(), 0..24)
+    ) {
+        let mut told = None;
+        for fact in &facts {
+            for happened in apply(&mut order, fact) {
+                match happened {
+                    Happened::Reserved(reserved) => {
+                        prop_assert!(order.lines.iter().all(|line| line.stock == Hold::Held));
+                        prop_assert!(order.coupon.is_none_or(|coupon| coupon.hold == Hold::Held));
+                        told = Some(reserved.total);
+                    }
+                    Happened::Confirmed(confirmed) => {
+                        prop_assert_eq!(order.payment, Some(Payment::Completed));
+                        prop_assert_eq!(Some(confirmed.total), told);
+                    }
+                    Happened::Cancelled(_) => {}
+                }
+            }
+            prop_assert!(order.discount <= order.subtotal);
+            if let Some(total) = told {
+                prop_assert_eq!(order.total(), total);
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_is_heard_again_changes_nothing(mut order in any_order(), facts in vec(fact(), 1..24)) {
+        for fact in &facts {
+            apply(&mut order, fact);
+            let before = order.clone();
+            prop_assert_eq!(apply(&mut order, fact), vec![]);
+            prop_assert_eq!(&order, &before);
+        }
+        let ended = order.clone();
+        for fact in facts.iter().filter(|_| ended.status == Status::Cancelled) {
+            prop_assert_eq!(apply(&mut order, fact), vec![]);
+            prop_assert_eq!((order.version, order.reason, order.total()), (ended.version, ended.reason, ended.total()));
+        }
+    }
+
+    #[test]
+    fn a_good_order_is_confirmed_in_whatever_order_its_answers_come(
+        mut order in any_order(), facts in good_facts()
+    ) {
+        let expected = if order.coupon.is_some() { 700 } else { 0 };
+        let happened: Vec<Happened> = facts.iter().flat_map(|fact| apply(&mut order, fact)).collect();
+        prop_assert!(matches!(happened[..], [Happened::Reserved(_), Happened::Confirmed(_)]), "{:?}", happened);
+        prop_assert_eq!((order.status, order.discount), (Status::Confirmed, won(expected)));
+    }
+}
+
+#[test]
+fn only_an_open_order_that_is_old_enough_times_out() {
+    let mut order = new_order(1, None);
+    assert_eq!(order.time_out(TIMEOUT, later() - TimeDelta::milliseconds(1)), None);
+    assert_eq!(order.time_out(TIMEOUT, later()).expect("it is due").reason, Reason::Timeout);
+
+    let mut confirmed = new_order(1, None);
+    apply(&mut confirmed, &Fact::StockHeld(0));
+    apply(&mut confirmed, &Fact::Paid);
+    assert_eq!(confirmed.time_out(TIMEOUT, later()), None);
+}
+
+#[test]
+fn a_discount_above_the_subtotal_leaves_nothing_to_pay() {
+    let mut order = new_order(1, Some(coupon()));
+    apply(&mut order, &Fact::CouponHeld(9_000));
+    assert_eq!((order.subtotal, order.discount, order.total()), (won(2_000), won(2_000), Won::ZERO));
+}
+
+#[test]
+fn the_total_of_an_order_can_be_held() {
+    let asked = |pieces: &[i64]| {
+        let line = |(line, pieces): (usize, &i64)| AskedLine { product_id: product(line), quantity: quantity(*pieces) };
+        pieces.iter().enumerate().map(line).collect::<Vec<_>>()
+    };
+    let dear = won(Won::MAX.get() - 1);
+    assert!(place(asked(&[1]), dear, None).is_ok());
+    assert_eq!(place(asked(&[1, 2]), dear, None), Err(Refusal::TotalTooLarge { line: 1 }));
+    assert_eq!(place(asked(&[1, 1]), dear, None), Err(Refusal::TotalTooLarge { line: 1 }));
+    assert_eq!(place(asked(&[10_000]), Won::MAX, None), Err(Refusal::TotalTooLarge { line: 0 }));
+}

@@ -35,7 +35,7 @@ fn causes<'a>(error: &'a Error) -> impl Iterator<Item = &'a (dyn std::error::Err
 pub fn is_pool_unavailable(error: &PoolError) -> bool {
     match error {
         PoolError::Timeout(_) | PoolError::Closed => true,
-        PoolError::Backend(error) => is_connection_lost(error) || error.to_string().starts_with("error connecting"),
+        PoolError::Backend(error) => is_connection_lost(error),
         PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => false,
     }
 }

@@ -3,7 +3,7 @@
 //! The key is locked and its answer stored in the transaction of the call's own effects, so there
 //! is never one without the other. What is refused rolls back, and is forgotten with it.
 //!
-//! ```ignore
+//! ```text
 //! let tx = client.transaction().await?;
 //! let pending = match idempotency::begin(&tx, &caller.user_id, "POST /orders", &key, &request).await? {
 //!     Attempt::First(pending) => pending,

@@ -7,7 +7,10 @@ use jsonwebtoken::{
     Algorithm, DecodingKey,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet},
 };
-use tokio::{sync::RwLock, time::Instant};
+use tokio::{
+    sync::{Mutex, RwLock},
+    time::Instant,
+};
 use url::Url;
 
 /// How long the provider may take.
@@ -23,6 +26,9 @@ pub(super) struct Published {
     client: reqwest::Client,
     url: Url,
     known: RwLock<Known>,
+    /// When the provider was last asked, with whatever outcome. Held while it is being asked, so
+    /// that one asks for all, and tokens with known keys don't wait.
+    asked: Mutex<Option<Instant>>,
 }
 
 #[derive(Default)]
@@ -30,29 +36,31 @@ struct Known {
     keys: HashMap<String, (DecodingKey, Algorithm)>,
     /// When the keys came.
     fetched: Option<Instant>,
-    /// When they were last asked for, with whatever outcome.
-    asked: Option<Instant>,
 }
 
 impl Published {
     pub(super) fn new(url: &Url) -> anyhow::Result<Self> {
-        Ok(Self { client: crate::http::client(url, FETCH_TIMEOUT)?, url: url.clone(), known: RwLock::default() })
+        let client = crate::http::client(url, FETCH_TIMEOUT)?;
+        Ok(Self { client, url: url.clone(), known: RwLock::default(), asked: Mutex::default() })
     }
 
     /// The key with this id, and the one algorithm it may be used with.
     pub(super) async fn key(&self, kid: Option<&str>) -> Option<(DecodingKey, Algorithm)> {
-        if let Some(key) = self.known.read().await.find(kid) {
+        let find = async || self.known.read().await.find(kid);
+        if let Some(key) = find().await {
             return Some(key);
         }
-        let mut known = self.known.write().await;
-        if known.find(kid).is_none() && known.asked.is_none_or(|at| at.elapsed() >= FETCH_EVERY) {
-            known.asked = Some(Instant::now());
-            match self.fetch().await {
-                Ok(keys) => (known.keys, known.fetched) = (keys, Some(Instant::now())),
-                Err(error) => tracing::warn!(error = crate::chain(&error), "the keys at AUTH_JWKS_URL can't be read"),
-            }
+        let mut asked = self.asked.lock().await;
+        let key = find().await;
+        if key.is_some() || asked.is_some_and(|at| at.elapsed() < FETCH_EVERY) {
+            return key;
         }
-        known.find(kid)
+        *asked = Some(Instant::now());
+        match self.fetch().await {
+            Ok(keys) => *self.known.write().await = Known { keys, fetched: Some(Instant::now()) },
+            Err(error) => tracing::warn!(error = crate::chain(&error), "the keys at AUTH_JWKS_URL can't be read"),
+        }
+        find().await
     }
 
     async fn fetch(&self) -> Result<HashMap<String, (DecodingKey, Algorithm)>, reqwest::Error> {

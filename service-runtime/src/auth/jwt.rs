@@ -21,7 +21,7 @@ pub(super) struct Verifier {
 
 enum Keys {
     Secret(DecodingKey),
-    Published(Published),
+    Published(Box<Published>),
 }
 
 #[derive(Deserialize)]
@@ -35,7 +35,9 @@ impl Verifier {
     pub(super) fn new(settings: &JwtSettings) -> anyhow::Result<Self> {
         let keys = match &settings.key {
             JwtKey::Secret(secret) => Keys::Secret(DecodingKey::from_secret(secret.expose_secret().as_bytes())),
-            JwtKey::Published(url) => Keys::Published(Published::new(url).context("setting up AUTH_JWKS_URL")?),
+            JwtKey::Published(url) => {
+                Keys::Published(Box::new(Published::new(url).context("setting up AUTH_JWKS_URL")?))
+            }
         };
         Ok(Self { keys, audience: settings.audience.clone() })
     }

@@ -137,3 +137,51 @@ async fn a_process_without_auth_believes_nobody() {
     let nobody = Auth::new(None).expect("sets up");
     assert_eq!(ask::<Caller>(nobody, &[("x-user-id", "kim")]).await.expect_err("refused").body().status, 401);
 }
+
+#[actix_web::test]
+async fn a_published_key_is_fetched_once_and_pins_its_algorithm() {
+    let provider = Provider::start().await;
+    let auth = auth(&[("AUTH_JWKS_URL", &provider.url()), ("AUTH_JWT_AUDIENCE", "commerce")]);
+    let caller = auth.caller_of_token(&provider.signed("one")).await.expect("believed");
+    assert_eq!(caller.user_id.as_str(), "kim");
+    assert_eq!(auth.caller_of_token(&provider.signed("unknown")).await, Err(NotBelieved));
+    let with_the_public_part = signed(Algorithm::HS256, &provider.public_part, &claims());
+    assert_eq!(auth.caller_of_token(&with_the_public_part).await, Err(NotBelieved));
+    auth.caller_of_token(&provider.signed("one")).await.expect("still believed");
+    assert_eq!(provider.server.received_requests().await.expect("recorded").len(), 1, "forged ids don't ask again");
+}
+
+/// An identity provider with one ES256 key, `one`.
+struct Provider {
+    server: wiremock::MockServer,
+    key: EncodingKey,
+    public_part: String,
+}
+
+impl Provider {
+    async fn start() -> Self {
+        use openssl::{bn::BigNum, bn::BigNumContext, ec::EcGroup, ec::EcKey, nid::Nid, pkey::PKey};
+        let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).expect("P-256");
+        let pair = EcKey::generate(&group).expect("a key");
+        let (mut x, mut y) = (BigNum::new().expect("zero"), BigNum::new().expect("zero"));
+        let mut context = BigNumContext::new().expect("a context");
+        pair.public_key().affine_coordinates(&group, &mut x, &mut y, &mut context).expect("a point");
+        let part = |number: &BigNum| BASE64_URL_SAFE_NO_PAD.encode(number.to_vec_padded(32).expect("32 bytes"));
+        let jwk = json!({"kty": "EC", "crv": "P-256", "kid": "one", "x": part(&x), "y": part(&y)});
+        let der = PKey::from_ec_key(pair).and_then(|key| key.private_key_to_pkcs8()).expect("PKCS #8");
+
+        let server = wiremock::MockServer::start().await;
+        let answer = wiremock::ResponseTemplate::new(200).set_body_json(json!({"keys": [jwk]}));
+        wiremock::Mock::given(wiremock::matchers::path("/jwks")).respond_with(answer).mount(&server).await;
+        Self { server, key: EncodingKey::from_ec_der(&der), public_part: part(&x) }
+    }
+
+    fn url(&self) -> String {
+        format!("{}/jwks", self.server.uri())
+    }
+
+    fn signed(&self, kid: &str) -> String {
+        let header = Header { kid: Some(kid.to_owned()), ..Header::new(Algorithm::ES256) };
+        encode(&header, &claims(), &self.key).expect("signs")
+    }
+}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use common_events::Service;
-use deadpool_postgres::{Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use openssl::ssl::{SslConnector, SslMethod};
 use postgres_openssl::MakeTlsConnector;
 use tokio::time::{Instant, sleep};
@@ -64,7 +64,7 @@ pub async fn wait_for(pool: &Pool, at_most: Duration) -> anyhow::Result<()> {
     let mut said = false;
     loop {
         let Err(error) = pool.get().await else { return Ok(()) };
-        if !super::is_pool_unavailable(&error) || refused(&error) || Instant::now() >= until {
+        if !super::is_pool_unavailable(&error) || Instant::now() >= until {
             return Err(error).context("connecting to the database");
         }
         if !said {
@@ -72,16 +72,6 @@ pub async fn wait_for(pool: &Pool, at_most: Duration) -> anyhow::Result<()> {
             tracing::warn!(error = crate::chain(&error), "waiting for the database");
         }
         sleep(START_RETRY_EVERY).await;
-    }
-}
-
-/// The server answered, and said no.
-fn refused(error: &PoolError) -> bool {
-    match error {
-        PoolError::Backend(error) => error.code().is_some() && !super::is_connection_lost(error),
-        PoolError::Timeout(_) | PoolError::Closed | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {
-            false
-        }
     }
 }
 

@@ -47,7 +47,7 @@ fn nothing_said_is_the_contract_s_defaults() {
 #[case("ORDER_TIMEOUT", "99999999999999999999h")]
 #[case("FAULT_INJECTION", "yes")]
 fn a_wrong_value_stops_the_start_with_one_line_that_names_it(#[case] name: &'static str, #[case] held: &'static str) {
-    let line = read(&[(name, held)]).expect_err("refused").to_string();
+    let line = read(&[("DATABASE_URL", "postgres://h/db"), (name, held)]).expect_err("refused").to_string();
     assert!(line.starts_with(&format!("{name} holds {held:?}; it may hold ")), "{line}");
     assert_eq!(line.lines().count(), 1);
 }

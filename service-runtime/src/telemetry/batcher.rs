@@ -158,3 +158,98 @@ impl Outage {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use serde_json::Value;
+    use wiremock::{Mock, MockServer, ResponseTemplate, matchers};
+
+    use super::*;
+    use crate::{
+        settings::{Env, Ratio, Url},
+        telemetry::{self, SpanKind},
+    };
+
+    const LONG: Duration = Duration::from_secs(10);
+
+    fn settings(exporter: TracesExporter, collector: &str) -> TraceSettings {
+        let env = Env::of([("U", collector)]);
+        let url: Url = env.required("U").expect("an URL");
+        let zipkin_endpoint = url.join("/api/v2/spans").expect("an URL");
+        TraceSettings { exporter, zipkin_endpoint, otlp_endpoint: url, sampled: Ratio::ALL }
+    }
+
+    fn span(nth: usize) -> Span {
+        let now = SystemTime::now();
+        Span {
+            name: format!("span {nth}").into(),
+            kind: SpanKind::Internal,
+            me: telemetry::root(),
+            parent: None,
+            start: now,
+            end: now,
+            tags: Vec::new(),
+            error: None,
+        }
+    }
+
+    async fn collector(status: u16) -> MockServer {
+        let server = MockServer::start().await;
+        Mock::given(matchers::method("POST")).respond_with(ResponseTemplate::new(status)).mount(&server).await;
+        server
+    }
+
+    async fn received(server: &MockServer) -> Vec<wiremock::Request> {
+        server.received_requests().await.expect("they are recorded")
+    }
+
+    #[tokio::test]
+    async fn every_span_reaches_zipkin_once_in_few_requests() {
+        let server = collector(202).await;
+        let batcher = Batcher::start(&settings(TracesExporter::Zipkin, &server.uri()), Service::Order);
+        let batcher = batcher.expect("starts").expect("spans go somewhere");
+        for nth in 0..2_000 {
+            batcher.take(span(nth));
+        }
+        batcher.flush(LONG).await;
+        let requests = received(&server).await;
+        let mut names: Vec<_> = requests
+            .iter()
+            .flat_map(|request| request.body_json::<Vec<Value>>().expect("a list"))
+            .map(|span| span["name"].as_str().expect("a name").to_owned())
+            .collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), 2_000);
+        assert!(requests.len() <= 5, "{} requests", requests.len());
+        assert!(requests.iter().all(|request| request.url.path() == "/api/v2/spans"));
+    }
+
+    #[tokio::test]
+    async fn otlp_is_protobuf_at_v1_traces() {
+        let server = collector(200).await;
+        let batcher = Batcher::start(&settings(TracesExporter::Otlp, &server.uri()), Service::Order);
+        let batcher = batcher.expect("starts").expect("spans go somewhere");
+        batcher.take(span(1));
+        batcher.flush(LONG).await;
+        let requests = received(&server).await;
+        let request = requests.first().expect("one");
+        assert_eq!(request.url.path(), "/v1/traces");
+        assert_eq!(request.headers["content-type"], "application/x-protobuf");
+        let holds = |text: &str| request.body.windows(text.len()).any(|part| part == text.as_bytes());
+        assert!(holds("order-service") && holds("span 1"));
+    }
+
+    #[tokio::test]
+    async fn a_collector_that_refuses_costs_its_callers_nothing() {
+        let server = collector(500).await;
+        let batcher = Batcher::start(&settings(TracesExporter::Zipkin, &server.uri()), Service::Order);
+        let batcher = batcher.expect("starts").expect("spans go somewhere");
+        for nth in 0..3 * QUEUE_SPANS {
+            batcher.take(span(nth));
+        }
+        assert_eq!(batcher.queue.capacity(), 0, "what doesn't fit is dropped, nobody waits");
+    }
+}

@@ -14,9 +14,12 @@ use tracing_subscriber::{
 
 use crate::settings::{CommonSettings, LogFormat};
 
+/// What says at "info" what is nobody's news; `RUST_LOG` may name them again.
+const QUIETER: &str = "actix_server=warn,refinery_core=warn,tokio_postgres=warn";
+
 /// Sets up the process's log. A second call, as tests make it, changes nothing.
 pub fn start_logs(service: Service, settings: &CommonSettings) {
-    let filter = EnvFilter::new(&settings.log_filter);
+    let filter = EnvFilter::new(format!("{QUIETER},{}", settings.log_filter));
     let lines = tracing_subscriber::fmt::layer();
     let outcome = match settings.log_format {
         LogFormat::Json => {

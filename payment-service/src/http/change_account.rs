@@ -1,0 +1,93 @@
+//! `PUT /points/accounts/{userId}`: an admin closes, opens or limits an account.
+
+use actix_web::{
+    put,
+    web::{Data, Path},
+};
+use common_events::{UserId, Won};
+use serde::{Deserialize, Serialize};
+use service_runtime::{Admin, Pool, Problem, http::Json};
+use utoipa::ToSchema;
+
+use crate::{
+    domain::{Account, AccountState},
+    store,
+};
+
+/// How an account is to be.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ChangeAccount {
+    /// A closed account takes no charges and pays nothing; refunds still arrive.
+    state: AccountState,
+    /// What one payment may take at most, in won; no limit when it isn't said.
+    #[schema(value_type = Option<i64>, minimum = 1, maximum = 9_007_199_254_740_991_i64)]
+    limit_per_payment: Option<PaymentLimit>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "i64")]
+struct PaymentLimit(Won);
+
+#[derive(Debug, thiserror::Error)]
+#[error("a limit is a whole number of won from 1 to {}", Won::MAX.get())]
+struct NoLimit;
+
+impl TryFrom<i64> for PaymentLimit {
+    type Error = NoLimit;
+
+    fn try_from(limit: i64) -> Result<Self, NoLimit> {
+        Won::try_from(limit).ok().filter(|limit| *limit > Won::ZERO).map(Self).ok_or(NoLimit)
+    }
+}
+
+/// An account, as an admin sees it.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct AccountAnswer {
+    #[schema(value_type = String)]
+    user_id: UserId,
+    state: AccountState,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<i64>)]
+    limit_per_payment: Option<Won>,
+    /// In won.
+    #[schema(value_type = i64)]
+    balance: Won,
+}
+
+impl From<Account> for AccountAnswer {
+    fn from(Account { user_id, state, limit_per_payment, balance, .. }: Account) -> Self {
+        Self { user_id, state, limit_per_payment, balance }
+    }
+}
+
+/// Closes, opens or limits an account; makes it where the user has none yet.
+#[utoipa::path(
+    tag = "points",
+    params(("userId" = String, Path)),
+    responses(
+        (status = 200, body = AccountAnswer),
+        (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
+        (status = 404, body = Problem), (status = 413, body = Problem), (status = 422, body = Problem),
+    )
+)]
+#[put("/points/accounts/{userId}")]
+pub(super) async fn change_account(
+    Admin(admin): Admin,
+    user_id: Path<UserId>,
+    Json(change): Json<ChangeAccount>,
+    pool: Data<Pool>,
+) -> Result<Json<AccountAnswer>, Problem> {
+    let limit = change.limit_per_payment.map(|limit| limit.0);
+    let client = pool.get().await?;
+    let account = store::upsert_account(&client, &user_id, change.state, limit).await?;
+    tracing::info!(
+        admin = admin.user_id.as_str(),
+        user = account.user_id.as_str(),
+        state = account.state.as_str(),
+        limit_per_payment = account.limit_per_payment.map(Won::get),
+        "an account was changed"
+    );
+    Ok(Json(account.into()))
+}

@@ -1,0 +1,104 @@
+//! `POST /points/charge`: the caller pays points in.
+
+use actix_web::{HttpResponse, http::StatusCode, post, web::Data};
+use common_events::Won;
+use messaging::{Cause, Tx};
+use serde::{Deserialize, Serialize};
+use service_runtime::{
+    Caller, Pool, Problem,
+    http::{Json, RequestTrace},
+    idempotency::{self, Attempt, IdempotencyKey},
+};
+use utoipa::ToSchema;
+
+use super::Points;
+use crate::{
+    domain::ChargeRefused,
+    events::{new_entry_id, publish_entry},
+    store::{self, Posting},
+};
+
+const CALL: &str = "POST /points/charge";
+/// What one charge may pay in at most, in won (CONTRACT §3).
+const MAX_CHARGE: i64 = 1_000_000_000_000;
+
+/// Points to be paid in.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ChargePoints {
+    /// In won.
+    #[schema(value_type = i64, minimum = 1, maximum = 1_000_000_000_000_i64)]
+    amount: ChargeAmount,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(try_from = "i64", into = "i64")]
+struct ChargeAmount(Won);
+
+#[derive(Debug, thiserror::Error)]
+#[error("a charge is a whole number of won from 1 to {MAX_CHARGE}")]
+struct NoCharge;
+
+impl TryFrom<i64> for ChargeAmount {
+    type Error = NoCharge;
+
+    fn try_from(amount: i64) -> Result<Self, NoCharge> {
+        let amount = Some(amount).filter(|amount| (1..=MAX_CHARGE).contains(amount)).ok_or(NoCharge)?;
+        Won::try_from(amount).map(Self).map_err(|_| NoCharge)
+    }
+}
+
+impl From<ChargeAmount> for i64 {
+    fn from(amount: ChargeAmount) -> Self {
+        amount.0.get()
+    }
+}
+
+/// Pays points in.
+#[utoipa::path(
+    tag = "points",
+    params(("Idempotency-Key" = String, Header, description = "1–255 visible ASCII characters")),
+    responses(
+        (status = 200, body = Points),
+        (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
+        (status = 409, description = "The account is closed, or the first call with this key still runs", body = Problem),
+        (status = 413, body = Problem), (status = 422, body = Problem),
+    )
+)]
+#[post("/points/charge")]
+pub(super) async fn charge_points(
+    caller: Caller,
+    key: IdempotencyKey,
+    Json(request): Json<ChargePoints>,
+    RequestTrace(trace): RequestTrace,
+    pool: Data<Pool>,
+) -> Result<HttpResponse, Problem> {
+    if !caller.roles.customer {
+        return Err(Problem::forbidden());
+    }
+    let mut client = pool.get().await?;
+    let tx = Tx::begin(&mut client).await?;
+    let pending = match idempotency::begin(tx.transaction(), &caller.user_id, CALL, &key, &request).await? {
+        Attempt::First(pending) => pending,
+        Attempt::Repeat(answer) => return Ok(answer.into()),
+    };
+    let mut accounts = store::lock_or_insert_account(&tx, &caller.user_id).await?;
+    let stamp = accounts.stamp(new_entry_id());
+    let entry = accounts.of(&caller.user_id).charge(request.amount.0, stamp)?;
+    publish_entry(&tx, Cause::trace(trace), &entry).map_err(Problem::internal)?;
+    let points = Points { user_id: caller.user_id, balance: entry.balance, at: entry.at };
+    store::insert_entries(&tx, &[Posting { entry, trace_id: trace.trace_id }]).await?;
+    let answer = pending.remember(tx.transaction(), StatusCode::OK, None, &points).await?;
+    tx.commit().await?;
+    Ok(answer.into())
+}
+
+impl From<ChargeRefused> for Problem {
+    fn from(refused: ChargeRefused) -> Self {
+        let detail = format!("{refused}.");
+        match refused {
+            ChargeRefused::AccountClosed => Self::conflict("account-closed", detail),
+            ChargeRefused::Overflow => Self::unprocessable("balance-overflow", detail).of_field("amount"),
+        }
+    }
+}

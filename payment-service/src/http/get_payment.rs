@@ -1,0 +1,71 @@
+//! `GET /payments/{orderId}`: how the payment of an order stands.
+
+use actix_web::{
+    get,
+    web::{Data, Path},
+};
+use chrono::{DateTime, Utc};
+use common_events::{OrderId, Reason, UserId, Won};
+use serde::Serialize;
+use service_runtime::{Caller, Pool, Problem, http::Json};
+use utoipa::ToSchema;
+
+use crate::store::{self, PaymentView};
+
+/// A payment.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct PaymentAnswer {
+    #[schema(value_type = uuid::Uuid)]
+    order_id: OrderId,
+    #[schema(value_type = String)]
+    user_id: UserId,
+    /// What was paid, or should have been; in won.
+    #[schema(value_type = i64)]
+    amount: Won,
+    /// What a coupon took off the lines' sum.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<i64>)]
+    discount: Option<Won>,
+    /// `COMPLETED`, `FAILED` or `REFUNDED`.
+    status: String,
+    /// Why it failed, or why what was paid went back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    reason: Option<Reason>,
+    trace_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paid_at: Option<DateTime<Utc>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refunded_at: Option<DateTime<Utc>>,
+}
+
+/// The payment of an order.
+#[utoipa::path(
+    tag = "payments",
+    params(("orderId" = uuid::Uuid, Path)),
+    responses((status = 200, body = PaymentAnswer), (status = 401, body = Problem), (status = 404, body = Problem))
+)]
+#[get("/payments/{orderId}")]
+pub(super) async fn get_payment(
+    caller: Caller,
+    order_id: Path<OrderId>,
+    pool: Data<Pool>,
+) -> Result<Json<PaymentAnswer>, Problem> {
+    let order_id = order_id.into_inner();
+    let client = pool.get().await?;
+    let payment = store::find_payment(&client, order_id).await?.filter(|payment| caller.may_see(&payment.user_id));
+    let payment = payment.ok_or_else(|| Problem::not_found("payment"))?;
+    let PaymentView { user_id, status, total, discount, reason, trace_id, paid_at, refunded_at } = payment;
+    Ok(Json(PaymentAnswer {
+        order_id,
+        user_id,
+        amount: total,
+        discount,
+        status,
+        reason,
+        trace_id,
+        paid_at,
+        refunded_at,
+    }))
+}

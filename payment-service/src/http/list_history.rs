@@ -1,0 +1,99 @@
+//! `GET /points/history`: what happened to the caller's balance.
+
+use actix_web::{get, web::Data};
+use chrono::{DateTime, Utc};
+use common_events::{OrderId, Reason, TraceId, Won};
+use serde::{Deserialize, Serialize};
+use service_runtime::{
+    Caller, Pool, Problem,
+    http::{Cursor, Json, Limit, Page, Query},
+};
+use utoipa::{IntoParams, ToSchema};
+
+use super::askable;
+use crate::store::{self, Posting};
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Wanted {
+    /// The first moment of interest.
+    from: Option<DateTime<Utc>>,
+    /// The moment after the last of interest.
+    to: Option<DateTime<Utc>>,
+    /// 1 to 200, 50 when nothing is said.
+    #[serde(default)]
+    #[param(value_type = Option<u16>)]
+    limit: Limit,
+    /// The `nextCursor` of the page before.
+    #[param(value_type = Option<String>)]
+    cursor: Option<Cursor>,
+}
+
+/// An entry of the ledger.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct EntryView {
+    /// `CHARGED`, `DEDUCTED` or `REFUNDED`.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// What it added to the balance, in won; negative for `DEDUCTED`.
+    delta: i64,
+    /// The balance after it.
+    #[schema(value_type = i64)]
+    balance: Won,
+    /// The order that was paid or refunded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<uuid::Uuid>)]
+    order_id: Option<OrderId>,
+    /// Why points went back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    reason: Option<Reason>,
+    #[schema(value_type = String)]
+    trace_id: TraceId,
+    /// To the microsecond; no two entries of a user have the same.
+    at: DateTime<Utc>,
+}
+
+impl From<Posting> for EntryView {
+    fn from(Posting { entry, trace_id }: Posting) -> Self {
+        Self {
+            kind: entry.kind.as_str(),
+            delta: entry.delta(),
+            balance: entry.balance,
+            order_id: entry.kind.order_id(),
+            reason: entry.kind.reason(),
+            trace_id,
+            at: entry.at,
+        }
+    }
+}
+
+/// The caller's ledger, latest first.
+#[utoipa::path(
+    tag = "points",
+    params(Wanted),
+    responses(
+        (status = 200, body = Page<EntryView>),
+        (status = 400, body = Problem), (status = 401, body = Problem),
+        (status = 422, description = "`from` is later than `to`", body = Problem),
+    )
+)]
+#[get("/points/history")]
+pub(super) async fn list_history(
+    caller: Caller,
+    Query(wanted): Query<Wanted>,
+    pool: Data<Pool>,
+) -> Result<Json<Page<EntryView>>, Problem> {
+    let (from, to) = (wanted.from.map(askable), wanted.to.map(askable));
+    if from.zip(to).is_some_and(|(from, to)| from > to) {
+        return Err(Problem::invalid_field("from", "It is later than `to`."));
+    }
+    let shown_before: Option<DateTime<Utc>> = wanted.cursor.map(|cursor| cursor.position()).transpose()?;
+    let before = [to, shown_before.map(askable)].into_iter().flatten().min();
+    let client = pool.get().await?;
+    let postings = store::list_history(&client, &caller.user_id, from, before, wanted.limit.and_one()).await?;
+    let entries = postings.into_iter().map(EntryView::from).collect();
+    Ok(Json(Page::of(entries, wanted.limit, |last: &EntryView| last.at)))
+}

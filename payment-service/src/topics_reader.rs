@@ -1,0 +1,119 @@
+//! Reads topics from their beginning to their end, as it is at that moment. Joins no group and commits
+//! nothing, so nobody's progress is touched.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use common_events::{Service, Topic};
+use messaging::{kafka, topics::Names};
+use rdkafka::{
+    Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+};
+use service_runtime::settings::KafkaSettings;
+
+/// How long one question to the cluster may take.
+const ASK_TIMEOUT: Duration = Duration::from_secs(15);
+const POLL: Duration = Duration::from_millis(200);
+/// Without a single record for this long, though there are more, reading is given up.
+const STALLED_AFTER: Duration = Duration::from_secs(30);
+
+/// By topic and partition.
+type Offsets = BTreeMap<(String, i32), i64>;
+
+/// Some topics, and how far each of their partitions was read.
+pub(crate) struct TopicsReader {
+    consumer: BaseConsumer,
+    names: Names,
+    next: Offsets,
+}
+
+impl TopicsReader {
+    /// Opens the topics at their beginning. Blocks.
+    pub(crate) fn open(settings: &KafkaSettings, topics: &[Topic]) -> anyhow::Result<Self> {
+        let names = Names::with_prefix(settings.topic_prefix.clone());
+        let consumer: BaseConsumer = kafka::client(settings)
+            // librdkafka wants a group to be named before partitions can be assigned; it isn't joined.
+            .set("group.id", names.group(Service::Payment))
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("isolation.level", "read_committed")
+            // What was there must not be skipped in silence.
+            .set("auto.offset.reset", "error")
+            .set("queued.max.messages.kbytes", "8192")
+            .create()
+            .context("a Kafka consumer")?;
+        let mut next = Offsets::new();
+        for topic in topics {
+            let name = names.topic(topic.name());
+            for partition in partitions(&consumer, &name)? {
+                let (first, _) = watermarks(&consumer, &name, partition)?;
+                next.insert((name.clone(), partition), first);
+            }
+        }
+        let mut assigned = TopicPartitionList::with_capacity(next.len());
+        for ((topic, partition), first) in &next {
+            assigned.add_partition_offset(topic, *partition, Offset::Offset(*first))?;
+        }
+        consumer.assign(&assigned).context("assigning the topics")?;
+        Ok(Self { consumer, names, next })
+    }
+
+    /// Hands over what lies between where it stopped and the end as it is now: the topic, without
+    /// prefix, and the record's value. Blocks.
+    pub(crate) fn read_to_end(&mut self, mut take: impl FnMut(&str, &[u8])) -> anyhow::Result<()> {
+        let mut ends = Offsets::new();
+        for (topic, partition) in self.next.keys() {
+            let (_, end) = watermarks(&self.consumer, topic, *partition)?;
+            ends.insert((topic.clone(), *partition), end);
+        }
+        let mut last_progress = Instant::now();
+        let mut last_error = None;
+        while self.first_behind(&ends).is_some() {
+            match self.consumer.poll(POLL) {
+                Some(Ok(record)) => {
+                    take(self.names.bare(record.topic()), record.payload().unwrap_or_default());
+                    let place = (record.topic().to_owned(), record.partition());
+                    self.next.insert(place, record.offset() + 1);
+                    last_progress = Instant::now();
+                }
+                // Brokers come back; only standing still ends the reading.
+                Some(Err(error)) => last_error = Some(error),
+                None => {}
+            }
+            if last_progress.elapsed() > STALLED_AFTER
+                && let Some(((topic, partition), next)) = self.first_behind(&ends)
+            {
+                let why = last_error.map_or_else(|| "no answer".to_owned(), |error| error.to_string());
+                bail!("{topic}/{partition} doesn't get past offset {next}: {why}");
+            }
+        }
+        Ok(())
+    }
+
+    fn first_behind(&self, ends: &Offsets) -> Option<(&(String, i32), &i64)> {
+        self.next.iter().find(|(place, next)| **next < ends[*place])
+    }
+}
+
+fn partitions(consumer: &BaseConsumer, topic: &str) -> anyhow::Result<Vec<i32>> {
+    let metadata = consumer.fetch_metadata(Some(topic), ASK_TIMEOUT).with_context(|| format!("asking for {topic}"))?;
+    let found: Vec<i32> = metadata
+        .topics()
+        .iter()
+        .filter(|found| found.name() == topic)
+        .flat_map(|found| found.partitions().iter().map(rdkafka::metadata::MetadataPartition::id))
+        .collect();
+    anyhow::ensure!(!found.is_empty(), "there is no topic {topic}");
+    Ok(found)
+}
+
+/// The first offset, and the one after the last.
+fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> anyhow::Result<(i64, i64)> {
+    consumer
+        .fetch_watermarks(topic, partition, ASK_TIMEOUT)
+        .with_context(|| format!("asking for the offsets of {topic}/{partition}"))
+}

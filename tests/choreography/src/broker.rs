@@ -1,0 +1,95 @@
+//! Where the broker would be: logs with partitions, and each group's position in them.
+
+use std::{
+    collections::{BTreeMap, hash_map::DefaultHasher},
+    hash::{Hash, Hasher},
+};
+
+use common_events::{Service, Topic};
+use messaging::Record;
+
+/// As many as the catalogue's topics begin with.
+pub(crate) const PARTITIONS: usize = 3;
+
+/// A partition of a topic, as one group reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Reading {
+    pub(crate) group: Service,
+    pub(crate) topic: Topic,
+    pub(crate) partition: usize,
+}
+
+/// All logs of a history, and who has read how far.
+#[derive(Default)]
+pub(crate) struct Broker {
+    logs: BTreeMap<(Topic, usize), Vec<Record>>,
+    positions: BTreeMap<Reading, usize>,
+}
+
+impl Broker {
+    /// Appends a record; order is kept per key.
+    pub(crate) fn append(&mut self, topic: Topic, key: &[u8], value: Vec<u8>) {
+        let mut hasher = DefaultHasher::new();
+        key.hash(&mut hasher);
+        let partition = usize::try_from(hasher.finish() % PARTITIONS as u64).expect("below PARTITIONS");
+        let log = self.logs.entry((topic, partition)).or_default();
+        log.push(Record {
+            topic: topic.name().to_owned(),
+            partition: i32::try_from(partition).expect("below PARTITIONS"),
+            offset: i64::try_from(log.len()).expect("a short log"),
+            timestamp: None,
+            key: Some(key.to_vec()),
+            value: Some(value),
+            headers: Vec::new(),
+        });
+    }
+
+    /// The readings with something left to read, in a fixed order.
+    pub(crate) fn waiting(&self, topics_of: &[(Service, Vec<Topic>)]) -> Vec<Reading> {
+        let mut waiting = Vec::new();
+        for (group, topics) in topics_of {
+            for topic in topics {
+                for partition in 0..PARTITIONS {
+                    let reading = Reading { group: *group, topic: *topic, partition };
+                    if !self.unread(reading).is_empty() {
+                        waiting.push(reading);
+                    }
+                }
+            }
+        }
+        waiting
+    }
+
+    /// What this reading has before it.
+    pub(crate) fn unread(&self, reading: Reading) -> &[Record] {
+        let position = self.positions.get(&reading).copied().unwrap_or_default();
+        self.log(reading).get(position..).unwrap_or_default()
+    }
+
+    /// Moves the offset past so many records.
+    pub(crate) fn commit(&mut self, reading: Reading, records: usize) {
+        let end = self.log(reading).len();
+        let position = self.positions.entry(reading).or_default();
+        *position = (*position + records).min(end);
+    }
+
+    /// Moves the offset back: everything from there is delivered again.
+    pub(crate) fn rewind(&mut self, reading: Reading, to: usize) {
+        let position = self.positions.entry(reading).or_default();
+        *position = to.min(*position);
+    }
+
+    /// Moves all offsets to the beginning.
+    pub(crate) fn rewind_all(&mut self) {
+        self.positions.clear();
+    }
+
+    /// Everything that was published, topic by topic.
+    pub(crate) fn records(&self) -> impl Iterator<Item = &Record> {
+        self.logs.values().flatten()
+    }
+
+    fn log(&self, reading: Reading) -> &[Record] {
+        self.logs.get(&(reading.topic, reading.partition)).map(Vec::as_slice).unwrap_or_default()
+    }
+}

@@ -1,0 +1,272 @@
+//! One history: a seed decides who does what when, and where it dies.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use common_events::{OrderId, ProductId, Quantity, Service, UserId, Won};
+use messaging::Record;
+use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
+use uuid::Uuid;
+
+use crate::{
+    broker::{Broker, Reading},
+    law,
+    shop::Shop,
+};
+
+/// A history ends after so many steps, whatever is left is delivered then.
+const MAX_STEPS: usize = 120;
+/// Rounds of delivering everything until all is quiet; a chain of the saga needs about ten.
+const MAX_QUIET_ROUNDS: usize = 60;
+/// A delivery that dies before its COMMIT dies within this time.
+const LONGEST_LIFE_US: u64 = 3_000;
+/// How much the relay takes at once.
+const RELAY_BATCH: i64 = 12;
+const MAX_BATCH: usize = 8;
+
+/// What a history was made of, and how it ended.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Outcome {
+    /// Orders that were confirmed and stayed so.
+    pub confirmed: usize,
+    /// Orders that were cancelled.
+    pub cancelled: usize,
+    /// Deliveries that died before or after their COMMIT, or came again.
+    pub mishaps: usize,
+}
+
+/// What somebody does from outside.
+enum Action {
+    Place { user: UserId, lines: Vec<(ProductId, Quantity)> },
+    CancelOne,
+    TimeOut,
+}
+
+/// Runs the history of `seed`, and checks the law at its end.
+///
+/// # Errors
+/// What of the law was broken, or what failed on the way.
+pub async fn run(shop: &Shop, seed: u64) -> anyhow::Result<Outcome> {
+    let mut history = History::begin(shop, seed).await?;
+    for _ in 0..MAX_STEPS {
+        if !history.step().await? {
+            break;
+        }
+    }
+    while let Some(action) = history.actions.pop() {
+        history.act(action).await?;
+    }
+    history.quiet().await?;
+    let told = history.broker.records().count();
+    history.broker.rewind_all();
+    history.quiet().await.context("delivering every topic again from the beginning")?;
+    ensure!(history.broker.records().count() == told, "replaying every topic published something new");
+    let (confirmed, cancelled) =
+        law::check(shop, &history.broker, &history.orders, &history.products, &history.users).await?;
+    Ok(Outcome { confirmed, cancelled, mishaps: history.mishaps })
+}
+
+struct History<'s> {
+    shop: &'s Shop,
+    chance: StdRng,
+    broker: Broker,
+    actions: Vec<Action>,
+    orders: Vec<OrderId>,
+    products: Vec<(ProductId, i64)>,
+    users: Vec<UserId>,
+    mishaps: usize,
+}
+
+impl<'s> History<'s> {
+    async fn begin(shop: &'s Shop, seed: u64) -> anyhow::Result<Self> {
+        let mut chance = StdRng::seed_from_u64(seed);
+        // Ids are new in every run, so that one database serves many histories.
+        let unique = Uuid::now_v7().simple().to_string();
+        let mut products = Vec::new();
+        for n in 0..chance.random_range(1..=3) {
+            let product: ProductId = format!("p{n}-{unique}").parse()?;
+            let pieces = chance.random_range(0..=6);
+            shop.stock(&product, Won::try_from(chance.random_range(0..=5) * 100)?, pieces).await?;
+            products.push((product, pieces));
+        }
+        let mut users = Vec::new();
+        for n in 0..chance.random_range(1..=3) {
+            let user: UserId = format!("u{n}-{unique}").parse()?;
+            let limit = if chance.random_bool(0.2) { Some(Won::try_from(900)?) } else { None };
+            shop.charge(&user, Won::try_from(chance.random_range(1..=20) * 100)?, limit).await?;
+            users.push(user);
+        }
+        let mut history =
+            Self { shop, chance, broker: Broker::default(), actions: Vec::new(), orders: Vec::new(), products, users, mishaps: 0 };
+        // Products are known to order-service before the first order comes.
+        history.quiet().await?;
+        history.plan()?;
+        Ok(history)
+    }
+
+    fn plan(&mut self) -> anyhow::Result<()> {
+        for _ in 0..self.chance.random_range(1..=4) {
+            let user = self.users.choose(&mut self.chance).context("a user")?.clone();
+            let mut lines = Vec::new();
+            for (product, _) in &self.products {
+                if lines.is_empty() || self.chance.random_bool(0.6) {
+                    lines.push((product.clone(), Quantity::try_from(self.chance.random_range(1..=3))?));
+                }
+            }
+            self.actions.push(Action::Place { user, lines });
+            if self.chance.random_bool(0.3) {
+                self.actions.insert(0, Action::CancelOne);
+            }
+        }
+        if self.chance.random_bool(0.15) {
+            self.actions.insert(0, Action::TimeOut);
+        }
+        Ok(())
+    }
+
+    /// One step. False when there is nothing left to do.
+    async fn step(&mut self) -> anyhow::Result<bool> {
+        let waiting = self.broker.waiting(&self.shop.topics);
+        let act = !self.actions.is_empty() && self.chance.random_bool(0.15);
+        if act && let Some(action) = self.actions.pop() {
+            self.act(action).await?;
+        } else if waiting.is_empty() || self.chance.random_bool(0.35) {
+            let relayed = self.relay_one().await?;
+            return Ok(relayed || !waiting.is_empty() || !self.actions.is_empty());
+        } else {
+            self.deliver_some(&waiting).await?;
+        }
+        Ok(true)
+    }
+
+    async fn act(&mut self, action: Action) -> anyhow::Result<()> {
+        match action {
+            Action::Place { user, lines } => self.orders.push(self.shop.place(&user, &lines).await?),
+            Action::CancelOne => {
+                if let Some(order) = self.orders.choose(&mut self.chance) {
+                    self.shop.cancel(*order).await?;
+                }
+            }
+            Action::TimeOut => self.shop.time_out().await?,
+        }
+        Ok(())
+    }
+
+    /// The relay of one service that has something moves some rows; now and then it dies before it
+    /// deletes them, and sends them again.
+    async fn relay_one(&mut self) -> anyhow::Result<bool> {
+        let services: Vec<Service> = self.shop.participants.keys().copied().collect();
+        let first = self.chance.random_range(0..services.len());
+        for service in services.iter().cycle().skip(first).take(services.len()) {
+            let at_most = self.chance.random_range(1..=RELAY_BATCH);
+            let dies = self.chance.random_bool(0.1);
+            if self.relay(*service, at_most, dies).await? > 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn relay(&mut self, service: Service, at_most: i64, dies: bool) -> anyhow::Result<usize> {
+        let rows = self.shop.outbox(service, at_most).await?;
+        let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
+        let moved = rows.len();
+        for row in rows {
+            self.broker.append(row.topic, &row.key, row.payload);
+        }
+        if dies {
+            self.mishaps += moved;
+        } else if moved > 0 {
+            self.shop.delete_relayed(service, &ids).await?;
+        }
+        Ok(moved)
+    }
+
+    /// One to three deliveries at the same time.
+    async fn deliver_some(&mut self, waiting: &[Reading]) -> anyhow::Result<()> {
+        let count = if self.chance.random_bool(0.5) { 1 } else { self.chance.random_range(2..=3) };
+        let mut deliveries = Vec::new();
+        for _ in 0..count {
+            let reading = *waiting.choose(&mut self.chance).context("a reading")?;
+            let unread = self.broker.unread(reading);
+            let batch = self.chance.random_range(1..=MAX_BATCH).min(unread.len());
+            deliveries.push(Delivery { reading, records: unread[..batch].to_vec(), fate: Fate::by(&mut self.chance) });
+        }
+        let shop = self.shop;
+        let outcomes = futures::future::join_all(deliveries.iter().map(|delivery| delivery.run(shop))).await;
+        for outcome in outcomes {
+            outcome?;
+        }
+        for Delivery { reading, records, fate } in deliveries {
+            match fate {
+                Fate::Commits => self.broker.commit(reading, records.len()),
+                Fate::DiesBeforeCommit(_) | Fate::DiesBeforeOffset => self.mishaps += 1,
+                Fate::Rewinds => {
+                    self.mishaps += 1;
+                    self.broker.rewind(reading, self.chance.random_range(0..=4));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Relays and delivers everything, in order and without mishaps, until nothing moves any more.
+    async fn quiet(&mut self) -> anyhow::Result<()> {
+        for _ in 0..MAX_QUIET_ROUNDS {
+            let mut moved = 0;
+            for service in self.shop.participants.keys() {
+                moved += self.relay(*service, i64::from(u16::MAX), false).await?;
+            }
+            let waiting = self.broker.waiting(&self.shop.topics);
+            if moved == 0 && waiting.is_empty() {
+                return Ok(());
+            }
+            for reading in waiting {
+                let records = self.broker.unread(reading).to_vec();
+                self.shop.deliver(reading.group, &records).await?;
+                self.broker.commit(reading, records.len());
+            }
+        }
+        anyhow::bail!("not quiet after {MAX_QUIET_ROUNDS} rounds")
+    }
+}
+
+/// How a delivery ends.
+#[derive(Clone, Copy)]
+enum Fate {
+    Commits,
+    /// It is cut off after so many microseconds; if it was done by then, it died after its COMMIT.
+    DiesBeforeCommit(u64),
+    DiesBeforeOffset,
+    /// It ends well, and then the group's offset is set back.
+    Rewinds,
+}
+
+impl Fate {
+    fn by(chance: &mut StdRng) -> Self {
+        match chance.random_range(0..100) {
+            0..70 => Self::Commits,
+            70..82 => Self::DiesBeforeCommit(chance.random_range(0..LONGEST_LIFE_US)),
+            82..94 => Self::DiesBeforeOffset,
+            _ => Self::Rewinds,
+        }
+    }
+}
+
+struct Delivery {
+    reading: Reading,
+    records: Vec<Record>,
+    fate: Fate,
+}
+
+impl Delivery {
+    async fn run(&self, shop: &Shop) -> anyhow::Result<()> {
+        let delivering = shop.deliver(self.reading.group, &self.records);
+        match self.fate {
+            Fate::DiesBeforeCommit(after_us) => {
+                tokio::time::timeout(Duration::from_micros(after_us), delivering).await.unwrap_or(Ok(()))
+            }
+            Fate::Commits | Fate::DiesBeforeOffset | Fate::Rewinds => delivering.await,
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The suite as its users and operators see it: real processes, HTTP, topics.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`shop`] | the verbs of customers and admins, over HTTP |
+//! | [`suite`] | the real programs as processes with databases, topics and ports of their own; kill, stop, start |
+//! | [`parts`] | where Kafka, PostgreSQL and Zipkin are; a second set of them, for tests that switch them off |
+//! | [`topics`] | what the topics hold, and where the consumer groups stand |
+//! | [`law`] | what always holds once a suite is quiet (DESIGN §6) |
+//! | [`traces`] | what Zipkin knows of a trace |
+//!
+//! Nothing here knows a service's crate. The law reads the services' databases, as a superuser may; tables
+//! and columns are named in one place, [`law::evidence`].
+
+pub mod law;
+pub mod parts;
+pub mod shop;
+pub mod suite;
+pub mod topics;
+pub mod traces;
+mod waiting;
+
+pub use parts::Parts;
+pub use shop::{Shop, Trouble, Urls};
+pub use suite::{Settings, Suite};
+pub use waiting::eventually;

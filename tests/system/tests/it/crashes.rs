@@ -1,0 +1,116 @@
+//! Programs that die, freeze, or get a twin, while orders come in.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context, ensure};
+use common_events::Service;
+use load::{Live, Plan, Seeded, Tally, orders};
+use system::{
+    Suite, eventually,
+    suite::{Instance, PROGRAMS, SERVICES},
+};
+use tokio::task::JoinHandle;
+
+/// How long orders come in before something happens to a program, and after it.
+const A_WHILE: Duration = Duration::from_secs(2);
+/// Well past the relay's lease.
+const FROZEN: Duration = Duration::from_secs(8);
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Orders that come in, in the background.
+pub(crate) struct Rush {
+    live: Live,
+    running: JoinHandle<Tally>,
+}
+
+impl Rush {
+    /// Begins to send orders.
+    pub(crate) async fn begin(suite: &Suite, rate: f64, duration: Duration) -> anyhow::Result<Self> {
+        let plan =
+            Plan { rate, duration, products: 10, users: 50, lines: 2, patience: PATIENCE * 2, ..Plan::default() };
+        let seeded: Arc<Seeded> = Arc::new(orders::seed(&suite.shop, &plan).await?);
+        let live = Live::default();
+        let running = tokio::spawn({
+            let live = live.clone();
+            async move { orders::run(&seeded, &plan, &live).await }
+        });
+        Ok(Self { live, running })
+    }
+
+    /// How it goes.
+    pub(crate) const fn live(&self) -> &Live {
+        &self.live
+    }
+
+    /// Waits until every order has ended. All that were accepted must have.
+    pub(crate) async fn end(self) -> anyhow::Result<Tally> {
+        let tally = self.running.await.context("the load")?;
+        ensure!(tally.unfinished == 0, "{} accepted orders never ended; {:?}", tally.unfinished, tally.answers);
+        ensure!(tally.confirmed > 0, "nothing was confirmed: {:?} {:?}", tally.answers, tally.cancelled);
+        Ok(tally)
+    }
+
+    /// Waits until so many more orders are accepted.
+    pub(crate) async fn until_more_accepted(&self, more: u64) -> anyhow::Result<()> {
+        let wanted = self.live.look(Tally::accepted) + more;
+        eventually("orders are accepted", PATIENCE, async || {
+            let accepted = self.live.look(Tally::accepted);
+            ensure!(accepted >= wanted, "{accepted} of {wanted}");
+            Ok(())
+        })
+        .await
+    }
+}
+
+pub(crate) async fn killed_under_load_each_program_loses_and_doubles_nothing(suite: &Suite) -> anyhow::Result<()> {
+    let rush = Rush::begin(suite, 40.0, Duration::from_secs(45)).await?;
+    for program in PROGRAMS {
+        rush.until_more_accepted(80).await?;
+        suite.kill(program)?;
+        tokio::time::sleep(A_WHILE).await;
+        suite.run(program).await?;
+    }
+    let tally = rush.end().await?;
+    println!("killed each once: {:?}, {} confirmed, {:?}", tally.answers, tally.confirmed, tally.cancelled);
+    Ok(())
+}
+
+pub(crate) async fn a_frozen_relay_that_wakes_after_its_stand_by_took_over_does_no_harm(
+    suite: &Suite,
+) -> anyhow::Result<()> {
+    suite.run_second(Service::OutboxRelay).await?;
+    let rush = Rush::begin(suite, 40.0, Duration::from_secs(20)).await?;
+    rush.until_more_accepted(80).await?;
+
+    suite.stop(Service::OutboxRelay, Instance::First)?;
+    let confirmed = rush.live().look(|tally| tally.confirmed);
+    tokio::time::sleep(FROZEN).await;
+    eventually("the stand-by moves events", PATIENCE, async || {
+        let now = rush.live().look(|tally| tally.confirmed);
+        ensure!(now > confirmed + 40, "{now} confirmed, {confirmed} before");
+        Ok(())
+    })
+    .await?;
+    suite.cont(Service::OutboxRelay, Instance::First)?;
+
+    rush.end().await?;
+    let stopped = suite.terminate(Service::OutboxRelay, Instance::Second).await?;
+    ensure!(stopped.success(), "{stopped}");
+    Ok(())
+}
+
+pub(crate) async fn two_instances_of_each_service_share_the_work(suite: &Suite) -> anyhow::Result<()> {
+    let rush = Rush::begin(suite, 40.0, Duration::from_secs(25)).await?;
+    for service in SERVICES {
+        rush.until_more_accepted(40).await?;
+        suite.run_second(service).await?;
+    }
+    rush.until_more_accepted(80).await?;
+    for service in SERVICES {
+        let stopped = suite.terminate(service, Instance::Second).await?;
+        ensure!(stopped.success(), "{service}: {stopped}");
+    }
+    let tally = rush.end().await?;
+    ensure!(tally.accepted() == tally.sent, "a rebalance refuses nobody: {:?}", tally.answers);
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! Parts that go away. These tests bring up parts of their own, as the others need theirs.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use common_events::Service;
+use system::{
+    Settings, Suite, eventually, law,
+    parts::OwnParts,
+    suite::{Instance, SERVICES},
+};
+
+use crate::crashes::Rush;
+
+const AWAY: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_mins(1);
+
+pub(crate) async fn without_kafka_orders_are_still_taken_and_end_once_it_is_back() -> anyhow::Result<()> {
+    let parts = OwnParts::up().await?;
+    let suite = Suite::start(Settings { parts: parts.addresses().clone(), ..Settings::default() }).await?;
+    let rush = Rush::begin(&suite, 20.0, Duration::from_secs(45)).await?;
+    rush.until_more_accepted(60).await?;
+
+    parts.stop("kafka").await?;
+    let order_service = suite.url(Service::Order, Instance::First);
+    eventually("order-service says that Kafka is away", PATIENCE, async || {
+        let (status, said) = suite.shop.readiness(&order_service).await?;
+        ensure!(status == 200 && said["status"] == "degraded", "{status} {said}");
+        Ok(())
+    })
+    .await?;
+    tokio::time::sleep(AWAY).await;
+    parts.start("kafka").await?;
+
+    let tally = rush.end().await?;
+    println!("Kafka away: {:?}, {} confirmed, {:?}", tally.answers, tally.confirmed, tally.cancelled);
+    ensure!(tally.accepted() == tally.sent, "every order is answered with 202: {:?}", tally.answers);
+    for service in SERVICES {
+        eventually(&format!("{service} is well again"), PATIENCE, async || {
+            let (status, said) = suite.shop.readiness(&suite.url(service, Instance::First)).await?;
+            ensure!(status == 200 && said["status"] == "ready", "{status} {said}");
+            Ok(())
+        })
+        .await?;
+    }
+    law::holds(&suite).await?;
+    Ok(())
+}
+
+pub(crate) async fn a_restart_of_postgresql_loses_no_acknowledged_order() -> anyhow::Result<()> {
+    let parts = OwnParts::up().await?;
+    let suite = Suite::start(Settings { parts: parts.addresses().clone(), ..Settings::default() }).await?;
+    let rush = Rush::begin(&suite, 30.0, Duration::from_secs(20)).await?;
+    rush.until_more_accepted(90).await?;
+
+    parts.restart("postgres").await?;
+
+    let tally = rush.end().await?;
+    println!("PostgreSQL restarted: {:?}, {} confirmed, {:?}", tally.answers, tally.confirmed, tally.cancelled);
+    law::holds(&suite).await?;
+    Ok(())
+}

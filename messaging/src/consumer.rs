@@ -42,7 +42,10 @@ impl Consumer {
     /// # Errors
     /// When the settings make no client. A broker that is away is no error: it is waited for.
     pub fn start(runtime: &Runtime, pool: Pool, subscriptions: Subscriptions) -> anyhow::Result<Self> {
-        relay::send_hints(&runtime.env, &runtime.service.name().replace('-', "_"))?;
+        // The relay knows a database by its name, which need not be the service's.
+        if let Some(database) = &runtime.settings.database {
+            relay::send_hints(&runtime.env, database.url.config().get_dbname().unwrap_or_default())?;
+        }
         let group = Group::new(pool, subscriptions, runtime.settings.retry.immediate);
         Self::start_group(Arc::new(group), &runtime.settings.kafka, runtime.health.part("kafka"))
     }

@@ -37,44 +37,43 @@ pub fn subscriptions(waiting: &Waiting) -> Subscriptions {
         .hear::<ProductCatalog, _>(|tx, events| on_product_catalog(tx, events).boxed())
 }
 
-/// What came of an event, or why it doesn't fit its order.
-type Decision = Result<Vec<Happened>, Misfit>;
+/// What comes of an event, or why it doesn't fit its order.
+type Fitting = Result<Vec<Happened>, Misfit>;
 
 /// The line's stock is held. With the last thing that was missing the order can be paid.
-fn on_stock_deducted(order: &mut Order, event: &StockDeducted, now: DateTime<Utc>) -> Decision {
+fn on_stock_deducted(order: &mut Order, event: &StockDeducted, now: DateTime<Utc>) -> Fitting {
     order.hold_stock(&event.product_id, now)
 }
 
 /// A line that gets no stock ends the order. What other lines and the coupon hold goes back when
 /// their owners hear `OrderCancelled`, so nothing is restored from here.
-fn on_stock_deduct_failed(order: &mut Order, event: &StockDeductFailed, now: DateTime<Utc>) -> Decision {
+fn on_stock_deduct_failed(order: &mut Order, event: &StockDeductFailed, now: DateTime<Utc>) -> Fitting {
     order.refuse_stock(&event.product_id, event.reason, now)
 }
 
 /// The coupon is held, and with it the price is known.
-fn on_coupon_used(order: &mut Order, event: &CouponUsed, now: DateTime<Utc>) -> Decision {
+fn on_coupon_used(order: &mut Order, event: &CouponUsed, now: DateTime<Utc>) -> Fitting {
     order.hold_coupon(event.issued_coupon_id, event.discount, now)
 }
 
 /// An order whose coupon can't be used ends, rather than cost more than its customer agreed to.
-fn on_coupon_use_failed(order: &mut Order, event: &CouponUseFailed, now: DateTime<Utc>) -> Decision {
+fn on_coupon_use_failed(order: &mut Order, event: &CouponUseFailed, now: DateTime<Utc>) -> Fitting {
     order.refuse_coupon(event.issued_coupon_id, event.reason, now)
 }
 
 /// A paid order is done. One that has ended in the meantime is refunded by its `OrderCancelled`.
-fn on_payment_completed(order: &mut Order, _: &PaymentCompleted, now: DateTime<Utc>) -> Decision {
-    Ok(order.complete_payment(now))
+fn on_payment_completed(order: &mut Order, _: &PaymentCompleted, now: DateTime<Utc>) -> Vec<Happened> {
+    order.complete_payment(now)
 }
 
 /// A payment that was refused ends the order.
-fn on_payment_failed(order: &mut Order, event: &PaymentFailed, now: DateTime<Utc>) -> Decision {
-    Ok(order.fail_payment(event.reason, now))
+fn on_payment_failed(order: &mut Order, event: &PaymentFailed, now: DateTime<Utc>) -> Vec<Happened> {
+    order.fail_payment(event.reason, now)
 }
 
 /// The refund of a cancelled order is noted.
-fn on_payment_refunded(order: &mut Order, _: &PaymentRefunded, _: DateTime<Utc>) -> Decision {
+fn on_payment_refunded(order: &mut Order, _: &PaymentRefunded, _: DateTime<Utc>) {
     order.refund_payment();
-    Ok(Vec::new())
 }
 
 /// Keeps the copy of names and prices up to date; an older version than ours is no news.
@@ -108,10 +107,31 @@ about_order!(
     PaymentRefunded,
 );
 
+/// A decision that can't go wrong, or of which nothing can come, needs not say so.
+struct Decided(Fitting);
+
+impl From<Fitting> for Decided {
+    fn from(fitting: Fitting) -> Self {
+        Self(fitting)
+    }
+}
+
+impl From<Vec<Happened>> for Decided {
+    fn from(happened: Vec<Happened>) -> Self {
+        Self(Ok(happened))
+    }
+}
+
+impl From<()> for Decided {
+    fn from((): ()) -> Self {
+        Self(Ok(Vec::new()))
+    }
+}
+
 /// Makes a handler of a decision.
-fn decide_by<T: AboutOrder>(
+fn decide_by<T: AboutOrder, D: Into<Decided> + 'static>(
     waiting: &Waiting,
-    decide: fn(&mut Order, &T, DateTime<Utc>) -> Decision,
+    decide: fn(&mut Order, &T, DateTime<Utc>) -> D,
 ) -> impl for<'a> Fn(&'a Tx<'a>, &'a [&'a Event<T>]) -> BoxFuture<'a, Handled> + Send + Sync + 'static {
     let waiting = waiting.clone();
     move |tx, events| {
@@ -120,18 +140,18 @@ fn decide_by<T: AboutOrder>(
     }
 }
 
-async fn handle<T: AboutOrder>(
+async fn handle<T: AboutOrder, D: Into<Decided>>(
     tx: &Tx<'_>,
     events: &[&Event<T>],
-    decide: fn(&mut Order, &T, DateTime<Utc>) -> Decision,
+    decide: fn(&mut Order, &T, DateTime<Utc>) -> D,
     waiting: &Waiting,
 ) -> Handled {
     let ids: BTreeSet<OrderId> = events.iter().map(|event| event.data.order_id()).collect();
     let mut orders = store::lock_orders(tx, &ids).await?;
     for event in events {
         let order = find(&mut orders, event)?;
-        let happened = decide(order, &event.data, tx.now()).map_err(|misfit| Unprocessable::new(misfit.to_string()))?;
-        for news in happened {
+        let Decided(fitting) = decide(order, &event.data, tx.now()).into();
+        for news in fitting.map_err(|misfit| Unprocessable::new(misfit.to_string()))? {
             publish(tx, event.cause(), news)?;
         }
         if !order.status.is_open() {

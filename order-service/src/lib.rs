@@ -7,7 +7,7 @@
 //! | hears | does | tells | undone by |
 //! |---|---|---|---|
 //! | `POST /orders` | an order, PENDING | `order-created`, `order-line-placed` per line | `order-cancelled` |
-//! | `stock-deducted`, `coupon-used` | notes what is held; when all is: AWAITING_PAYMENT | `order-reserved` | `order-cancelled` |
+//! | `stock-deducted`, `coupon-used` | notes what is held; when all is: `AWAITING_PAYMENT` | `order-reserved` | `order-cancelled` |
 //! | `payment-completed` | CONFIRMED | `order-confirmed` | `order-cancelled` |
 //! | `stock-deduct-failed`, `coupon-use-failed`, `payment-failed` | CANCELLED, for the event's reason | `order-cancelled` | – |
 //! | `POST /orders/{id}/cancel` | CANCELLED, also after CONFIRMED | `order-cancelled` | – |

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use common_events::{
-    IssuedCouponId, OrderId, UserId,
+    IssuedCouponId, OrderId, Reason, UserId,
     events::{OrderLine, ProductCatalog},
 };
 use deadpool_postgres::Client;
@@ -19,7 +19,7 @@ use service_runtime::database::Migrations;
 use tokio_postgres::{Error, Row, types::Json};
 use uuid::Uuid;
 
-use crate::domain::{Coupon, Hold, Line, Order, Product, Status};
+use crate::domain::{Coupon, Hold, Line, Order, Payment, Product, Status};
 use columns::{Amount, Word};
 
 mod embedded {
@@ -94,9 +94,9 @@ pub async fn update_orders(tx: &Tx<'_>, orders: impl IntoIterator<Item = &Order>
             &versions,
             &stocks,
             &column(|order| order.coupon.map(|coupon| coupon.hold.as_str())),
-            &column(|order| order.payment.map(|payment| payment.as_str())),
+            &column(|order| order.payment.map(Payment::as_str)),
             &discounts,
-            &column(|order| order.reason.map(|reason| reason.as_str())),
+            &column(|order| order.reason.map(Reason::as_str)),
             &column(|order| order.note.as_deref()),
             &updated,
             &open,

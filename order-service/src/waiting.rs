@@ -138,7 +138,7 @@ mod tests {
 
     use super::*;
 
-    const LONG: Duration = Duration::from_secs(3_600);
+    const LONG: Duration = Duration::from_hours(1);
 
     fn order() -> OrderId {
         OrderId::new(Uuid::from_u128(7))

@@ -42,7 +42,7 @@ async fn an_order_cancelled_while_its_stock_is_deducted_ends_cancelled_and_knows
     let shop = Shop::open().await;
     let order = shop.place(&["cup"]).await;
     let cancel = shop.ask(Method::POST, &format!("/orders/{order}/cancel"));
-    let (_, answer) = shop.at_the_same_time(order, shop.hear(stock_deducted(order, "cup")), send(cancel)).await;
+    let ((), answer) = shop.at_the_same_time(order, shop.hear(stock_deducted(order, "cup")), send(cancel)).await;
     assert_eq!(answer.status(), 202);
     let found = shop.order(order).await;
     assert_eq!((found.status, found.lines[0].stock), (Status::Cancelled, Hold::Held));
@@ -57,7 +57,7 @@ async fn an_order_cancelled_while_it_is_paid_ends_cancelled_and_knows_of_the_pay
     let order = shop.place(&["cup"]).await;
     shop.hear(stock_deducted(order, "cup")).await;
     let cancel = read(shop.ask(Method::POST, &format!("/orders/{order}/cancel")));
-    let (_, (status, answer)) = shop.at_the_same_time(order, shop.hear(payment_completed(order)), cancel).await;
+    let ((), (status, answer)) = shop.at_the_same_time(order, shop.hear(payment_completed(order)), cancel).await;
     assert_eq!((status.as_u16(), answer["status"].as_str()), (202, Some("CANCELLED")));
     let found = shop.order(order).await;
     assert_eq!((found.status, found.payment), (Status::Cancelled, Some(Payment::Completed)));

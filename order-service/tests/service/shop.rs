@@ -127,28 +127,36 @@ impl Shop {
 
     /// Runs both while the order's row is locked by somebody else, and lets go once both wait for it:
     /// then they really are there at the same time.
-    pub(crate) async fn at_the_same_time<A, B>(&self, id: OrderId, one: A, other: B) -> (A::Output, B::Output)
-    where
-        A: Future,
-        B: Future,
-    {
-        let mut blocker = self.database.pool.get().await.expect("a connection");
-        let blocking = blocker.transaction().await.expect("a transaction");
-        let lock = "SELECT FROM orders WHERE order_id = $1 FOR UPDATE";
-        blocking.execute(lock, &[&id.uuid()]).await.expect("the order can be locked");
-        let let_go = async {
-            let watcher = self.database.pool.get().await.expect("a connection");
-            eventually("both wait for the order", async || {
-                let waiting = "SELECT count(*) FROM pg_stat_activity
-                               WHERE datname = current_database() AND wait_event_type = 'Lock'";
-                let row = watcher.query_one(waiting, &[]).await.expect("PostgreSQL answers");
-                (row.get::<_, i64>(0) == 2).then_some(())
-            })
-            .await;
-            blocking.rollback().await.expect("the lock is given back");
-        };
-        let (one, other, ()) = futures::join!(one, other, let_go);
-        (one, other)
+    pub(crate) fn at_the_same_time<A: Future, B: Future>(
+        &self,
+        id: OrderId,
+        one: A,
+        other: B,
+    ) -> impl Future<Output = (A::Output, B::Output)> {
+        let (one, other) = (Box::pin(one), Box::pin(other));
+        async move {
+            let mut blocker = self.database.pool.get().await.expect("a connection");
+            let blocking = blocker.transaction().await.expect("a transaction");
+            let lock = "SELECT FROM orders WHERE order_id = $1 FOR UPDATE";
+            blocking.execute(lock, &[&id.uuid()]).await.expect("the order can be locked");
+            let let_go = async {
+                self.see_both_wait().await;
+                blocking.rollback().await.expect("the lock is given back");
+            };
+            let (one, other, ()) = futures::join!(one, other, let_go);
+            (one, other)
+        }
+    }
+
+    async fn see_both_wait(&self) {
+        let watcher = self.database.pool.get().await.expect("a connection");
+        eventually("both wait for the order", async || {
+            let waiting = "SELECT count(*) FROM pg_stat_activity
+                           WHERE datname = current_database() AND wait_event_type = 'Lock'";
+            let row = watcher.query_one(waiting, &[]).await.expect("PostgreSQL answers");
+            (row.get::<_, i64>(0) == 2).then_some(())
+        })
+        .await;
     }
 }
 

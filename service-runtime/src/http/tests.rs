@@ -60,11 +60,12 @@ async fn of_actix(body: web::Json<Echo>, _: web::Query<Echo>) -> HttpResponse {
     HttpResponse::Ok().json(body.into_inner())
 }
 
-/// Answers once the process stops.
+/// Work that goes on for a while after the process was told to stop.
 #[utoipa::path]
 #[get("/slow")]
 async fn slow(stopping: web::Data<CancellationToken>) -> &'static str {
     stopping.cancelled().await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
     "done"
 }
 

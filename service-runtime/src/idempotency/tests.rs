@@ -82,8 +82,37 @@ async fn while_the_first_runs_a_second_is_refused_and_what_is_rolled_back_is_for
     database.drop().await;
 }
 
-/// The look for the answer must see what committed before the lock was taken, or the second call
-/// believes itself the first.
+/// A statement that begins before the first call commits, and gets the lock after it, must find the
+/// answer, or the second call believes itself the first. A gate holds the statement in between.
+#[tokio::test]
+async fn the_look_for_the_answer_sees_what_committed_before_the_lock() {
+    let database = migrated().await;
+    let (gate, late) = (database.pool.get().await.expect("connects"), database.pool.get().await.expect("connects"));
+    gate.batch_execute("SELECT pg_advisory_lock(42)").await.expect("closes the gate");
+    let lock = lock_of(&user("kim"), CALL, &key("k"));
+    let look = format!(
+        "SELECT found.locked, found.body \
+         FROM (SELECT length(pg_advisory_lock(42)::text) AS zero) AS gate, \
+         LATERAL begin_idempotent({lock} + gate.zero, 'kim', '{CALL}', 'k') AS found"
+    );
+    let looking = tokio::spawn(async move { late.query_one(&look, &[]).await });
+    let held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted \
+         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let is_held = async {
+        while gate.query_one(held, &[]).await.expect("counts").get::<_, i64>(0) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), is_held).await.expect("it reaches the gate");
+
+    call(&database, "kim", CALL, "a", "one").await.expect("first");
+    gate.batch_execute("SELECT pg_advisory_unlock(42)").await.expect("opens the gate");
+    let found = looking.await.expect("no panic").expect("looks");
+    assert_eq!((found.get(0), found.get(1)), (true, Some(r#""one""#)));
+    drop(gate);
+    database.drop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_at_once_exactly_one_is_the_first() {
     let database = migrated().await;

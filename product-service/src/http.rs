@@ -1,0 +1,216 @@
+//! Products over HTTP: anyone reads them, admins put them up for sale, price them and restock them.
+//! What the catalogue tells is published in the transaction of the change.
+
+use actix_web::{
+    Responder, get,
+    http::{StatusCode, header},
+    post, put,
+    web::{Data, Path},
+};
+use common_events::{ProductId, Won};
+use messaging::{Cause, Tx};
+use serde::{Deserialize, Serialize};
+use service_runtime::{
+    Admin, Pool, Problem,
+    http::{Json, Page, Paging, Query, RequestTrace},
+};
+use utoipa::ToSchema;
+use utoipa_actix_web::service_config::ServiceConfig;
+use uuid::Uuid;
+
+use crate::{
+    domain::{Pieces, Price, Product, ProductName, Stock},
+    store,
+};
+
+/// A product that is put up for sale.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewProduct {
+    /// A UUID is made when none is given.
+    #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9._:@-]{1,128}$")]
+    product_id: Option<ProductId>,
+    /// What customers call it; no control characters.
+    #[schema(value_type = String, min_length = 1, max_length = 200)]
+    name: ProductName,
+    /// Won per piece.
+    #[schema(value_type = i64, minimum = 0, maximum = 1_000_000_000)]
+    price: Price,
+    /// Pieces for sale.
+    #[schema(value_type = i64, minimum = 0, maximum = 1_000_000_000)]
+    stock: Stock,
+}
+
+/// What a product is to cost.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewPrice {
+    /// Won per piece. Orders that were placed keep the price they were placed at.
+    #[schema(value_type = i64, minimum = 0, maximum = 1_000_000_000)]
+    price: Price,
+}
+
+/// What is put on the shelf.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Restock {
+    /// Pieces.
+    #[schema(value_type = i64, minimum = 1, maximum = 1_000_000)]
+    quantity: Pieces,
+}
+
+/// A product as anyone sees it.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProductAnswer {
+    /// What it is ordered by.
+    #[schema(value_type = String)]
+    product_id: ProductId,
+    /// What customers call it.
+    name: String,
+    /// Won per piece.
+    #[schema(value_type = i64)]
+    price: Won,
+    /// Pieces for sale: what is held for orders isn't among them.
+    stock: i64,
+}
+
+impl From<Product> for ProductAnswer {
+    fn from(Product { product_id, name, price, stock, version: _ }: Product) -> Self {
+        Self { product_id, name, price, stock }
+    }
+}
+
+/// The calls of product-service, on its database.
+pub fn routes(pool: Pool) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
+    let pool = Data::new(pool);
+    move |config| {
+        config
+            .app_data(pool.clone())
+            .service(create_product)
+            .service(change_price)
+            .service(restock)
+            .service(list_products)
+            .service(find_product);
+    }
+}
+
+/// Puts a product up for sale.
+#[utoipa::path(
+    request_body = NewProduct,
+    responses(
+        (status = 201, body = ProductAnswer),
+        (status = 401, body = Problem), (status = 403, body = Problem),
+        (status = 409, description = "There is a product of this id", body = Problem),
+        (status = 422, body = Problem),
+    )
+)]
+#[post("/products")]
+async fn create_product(
+    _: Admin,
+    trace: RequestTrace,
+    pool: Data<Pool>,
+    new: Json<NewProduct>,
+) -> Result<impl Responder, Problem> {
+    let NewProduct { product_id, name, price, stock } = new.0;
+    let product = Product::new(product_id.unwrap_or_else(new_product_id), name, price, stock);
+    let mut client = pool.get().await?;
+    let tx = Tx::begin(&mut client).await?;
+    if !store::insert_product(&tx, &product).await? {
+        return Err(Problem::conflict("product-exists", "There is a product of this id already."));
+    }
+    tx.publish(Cause::trace(trace.0).causes(product.in_catalogue())).map_err(Problem::internal)?;
+    tx.commit().await?;
+    let location = format!("/products/{}", product.product_id);
+    let answer = Json(ProductAnswer::from(product)).customize();
+    Ok(answer.with_status(StatusCode::CREATED).insert_header((header::LOCATION, location)))
+}
+
+fn new_product_id() -> ProductId {
+    Uuid::now_v7().to_string().try_into().expect("hex digits and hyphens")
+}
+
+/// Changes a product's price; orders that were placed keep theirs.
+#[utoipa::path(
+    request_body = NewPrice,
+    params(("productId" = String, Path)),
+    responses(
+        (status = 200, body = ProductAnswer),
+        (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 422, body = Problem),
+    )
+)]
+#[put("/products/{productId}/price")]
+async fn change_price(
+    _: Admin,
+    trace: RequestTrace,
+    pool: Data<Pool>,
+    product_id: Path<ProductId>,
+    new: Json<NewPrice>,
+) -> Result<Json<ProductAnswer>, Problem> {
+    let mut client = pool.get().await?;
+    let tx = Tx::begin(&mut client).await?;
+    let mut product = store::lock_product(&tx, &product_id).await?.ok_or_else(no_product)?;
+    if let Some(catalogue) = product.change_price(new.0.price) {
+        store::update_product(&tx, &product).await?;
+        tx.publish(Cause::trace(trace.0).causes(catalogue)).map_err(Problem::internal)?;
+    }
+    tx.commit().await?;
+    Ok(Json(product.into()))
+}
+
+/// Puts pieces of a product on the shelf.
+#[utoipa::path(
+    request_body = Restock,
+    params(("productId" = String, Path)),
+    responses(
+        (status = 200, body = ProductAnswer),
+        (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 422, description = "Also: more than a shelf can take", body = Problem),
+    )
+)]
+#[post("/products/{productId}/restock")]
+async fn restock(
+    _: Admin,
+    pool: Data<Pool>,
+    product_id: Path<ProductId>,
+    restock: Json<Restock>,
+) -> Result<Json<ProductAnswer>, Problem> {
+    let mut client = pool.get().await?;
+    let tx = Tx::begin(&mut client).await?;
+    let mut product = store::lock_product(&tx, &product_id).await?.ok_or_else(no_product)?;
+    product
+        .restock(restock.0.quantity)
+        .map_err(|full| Problem::unprocessable("shelf-full", format!("{full}.")).of_field("quantity"))?;
+    store::update_product(&tx, &product).await?;
+    tx.commit().await?;
+    Ok(Json(product.into()))
+}
+
+/// The products, by id.
+#[utoipa::path(params(Paging), responses((status = 200, body = Page<ProductAnswer>), (status = 400, body = Problem)))]
+#[get("/products")]
+async fn list_products(pool: Data<Pool>, paging: Query<Paging>) -> Result<Json<Page<ProductAnswer>>, Problem> {
+    let Paging { limit, cursor } = paging.0;
+    let after: Option<ProductId> = cursor.map(|cursor| cursor.position()).transpose()?;
+    let client = pool.get().await?;
+    let products = store::list_products(&client, after.as_ref(), limit.and_one()).await?;
+    let answers = products.into_iter().map(ProductAnswer::from).collect();
+    Ok(Json(Page::of(answers, limit, |last: &ProductAnswer| last.product_id.clone())))
+}
+
+/// One product.
+#[utoipa::path(
+    params(("productId" = String, Path)),
+    responses((status = 200, body = ProductAnswer), (status = 404, body = Problem))
+)]
+#[get("/products/{productId}")]
+async fn find_product(pool: Data<Pool>, product_id: Path<ProductId>) -> Result<Json<ProductAnswer>, Problem> {
+    let client = pool.get().await?;
+    let product = store::find_product(&client, &product_id).await?.ok_or_else(no_product)?;
+    Ok(Json(product.into()))
+}
+
+fn no_product() -> Problem {
+    Problem::not_found("product")
+}

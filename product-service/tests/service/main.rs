@@ -1,0 +1,5 @@
+//! product-service on a real PostgreSQL: its handlers through the seam, its calls over HTTP.
+
+mod catalogue;
+mod shop;
+mod stock;

@@ -1,0 +1,6 @@
+//! ranking-service on a real PostgreSQL: its handlers through the seam, its call over HTTP.
+
+mod board;
+mod counting;
+mod reading;
+mod recomputation;

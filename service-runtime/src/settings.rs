@@ -4,14 +4,15 @@
 //! [`CommonSettings`] is what every process has; a service reads its own beside it through [`Env`].
 //! Left out on purpose: files, reloading, and defaults that depend on where the process runs.
 
+mod auth;
 mod common;
 mod kinds;
 
 use std::{borrow::Cow, collections::BTreeMap, fmt::Display, ops::RangeInclusive};
 
+pub use auth::{AuthSettings, JwtKey, JwtSettings};
 pub use common::{
-    AuthSettings, CommonSettings, DatabaseSettings, JwtKey, JwtSettings, KafkaSettings, LogFormat, RetrySettings,
-    TraceSettings, TracesExporter,
+    CommonSettings, DatabaseSettings, KafkaSettings, LogFormat, RetrySettings, TraceSettings, TracesExporter,
 };
 pub use kinds::{DatabaseUrl, Durations, Ratio};
 pub use secrecy::{ExposeSecret, SecretString};

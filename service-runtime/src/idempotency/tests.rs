@@ -90,12 +90,12 @@ async fn the_look_for_the_answer_sees_what_committed_before_the_lock() {
     let (gate, late) = (database.pool.get().await.expect("connects"), database.pool.get().await.expect("connects"));
     gate.batch_execute("SELECT pg_advisory_lock(42)").await.expect("closes the gate");
     let lock = lock_of(&user("kim"), CALL, &key("k"));
-    let look = format!(
+    let statement = format!(
         "SELECT found.locked, found.body \
          FROM (SELECT length(pg_advisory_lock(42)::text) AS zero) AS gate, \
          LATERAL begin_idempotent({lock} + gate.zero, 'kim', '{CALL}', 'k') AS found"
     );
-    let looking = tokio::spawn(async move { late.query_one(&look, &[]).await });
+    let looking = tokio::spawn(async move { late.query_one(&statement, &[]).await });
     let held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted \
          AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     let is_held = async {

@@ -4,6 +4,7 @@
 mod cancel_order;
 mod get_order;
 mod list_orders;
+mod object;
 mod place_order;
 mod view;
 

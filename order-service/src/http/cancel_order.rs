@@ -15,7 +15,7 @@ use serde::Deserialize;
 use service_runtime::{Caller, Pool, Problem, http::Json};
 use utoipa::ToSchema;
 
-use super::view::OrderView;
+use super::{object::Object, view::OrderView};
 use crate::{domain::CancelledBy, store, waiting::Waiting};
 
 /// The longest note, in characters (CONTRACT §3).
@@ -46,11 +46,11 @@ struct CancelOrder {
 pub(super) async fn cancel_order(
     caller: Caller,
     order_id: Path<OrderId>,
-    PerhapsJson(request): PerhapsJson<CancelOrder>,
+    PerhapsJson(request): PerhapsJson<Object<CancelOrder>>,
     pool: Data<Pool>,
     waiting: Data<Waiting>,
 ) -> Result<HttpResponse, Problem> {
-    let note = request.unwrap_or_default().note()?;
+    let note = request.unwrap_or_default().0.note()?;
     let mut client = pool.get().await?;
     let tx = Tx::begin(&mut client).await?;
     let order = store::lock_order(&tx, *order_id).await?;

@@ -12,6 +12,7 @@ use service_runtime::{
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::object::Object;
 use crate::{
     domain::{AskedLine, Basket, Order, Placed, Placing, Refusal, Status},
     store,
@@ -25,8 +26,8 @@ const CALL: &str = "POST /orders";
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct PlaceOrder {
     /// 1 to 100, each product once.
-    #[schema(min_items = 1, max_items = 100)]
-    lines: Vec<PlaceOrderLine>,
+    #[schema(value_type = Vec<PlaceOrderLine>, min_items = 1, max_items = 100)]
+    lines: Vec<Object<PlaceOrderLine>>,
     /// A coupon of the caller's to use.
     #[schema(value_type = Option<Uuid>)]
     issued_coupon_id: Option<IssuedCouponId>,
@@ -56,6 +57,7 @@ struct OrderTaken {
 #[utoipa::path(
     tag = "orders",
     params(("Idempotency-Key" = String, Header, description = "1–255 visible ASCII characters")),
+    request_body = PlaceOrder,
     responses(
         (status = 202, body = OrderTaken, headers(("Location" = String))),
         (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
@@ -66,7 +68,7 @@ struct OrderTaken {
 pub(super) async fn place_order(
     caller: Caller,
     key: IdempotencyKey,
-    Json(request): Json<PlaceOrder>,
+    Json(Object(request)): Json<Object<PlaceOrder>>,
     RequestTrace(trace): RequestTrace,
     pool: Data<Pool>,
 ) -> Result<HttpResponse, Problem> {
@@ -103,7 +105,10 @@ pub(super) async fn place_order(
 
 impl PlaceOrder {
     fn asked_lines(&self) -> Vec<AskedLine> {
-        let asked = |line: &PlaceOrderLine| AskedLine { product_id: line.product_id.clone(), quantity: line.quantity };
+        let asked = |Object(line): &Object<PlaceOrderLine>| AskedLine {
+            product_id: line.product_id.clone(),
+            quantity: line.quantity,
+        };
         self.lines.iter().map(asked).collect()
     }
 }

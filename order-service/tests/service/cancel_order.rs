@@ -87,6 +87,7 @@ async fn a_body_may_be_left_out_but_not_be_nonsense() {
     refused(field(json!({"reason": 1})), 422, "invalid-field", Some("reason")).await;
     refused(field(json!({"reason": "x".repeat(201)})), 422, "invalid-field", Some("reason")).await;
     refused(field(json!({"reason": "a\u{0}b"})), 422, "invalid-field", Some("reason")).await;
+    refused(field(json!(["too slow"])), 422, "invalid-field", Some("body")).await;
     refused(field(json!([])), 422, "invalid-field", Some("body")).await;
     refused(cancel(&shop, order).body("rubbish"), 400, "malformed-json", None).await;
     refused(cancel(&shop, order).body(vec![b' '; 65 * 1024]), 413, "body-too-large", None).await;

@@ -70,6 +70,8 @@ async fn a_body_that_is_no_order_is_refused_with_its_field() {
     let cup = json!({"productId": "cup", "quantity": 1});
     for (body, code, field) in [
         (json!([]), "invalid-field", "body"),
+        (json!([[["cup", 1]], null]), "invalid-field", "body"),
+        (json!({"lines": [["cup", 1]]}), "invalid-field", "lines[0]"),
         (json!({}), "invalid-field", "lines"),
         (json!({"lines": "cup"}), "invalid-field", "lines"),
         (json!({"lines": [], "colour": "red"}), "invalid-field", "colour"),

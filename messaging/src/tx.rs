@@ -1,6 +1,9 @@
 //! One transaction: rows and events that are committed together or not at all.
 
-use std::sync::Mutex;
+use std::sync::{
+    Mutex,
+    atomic::{AtomicBool, Ordering},
+};
 
 use chrono::{DateTime, SubsecRound, Utc};
 use common_events::{EventData, EventId, catalogue::Retention, envelope};
@@ -30,6 +33,8 @@ pub struct Tx<'t> {
     inner: Transaction<'t>,
     now: DateTime<Utc>,
     unwritten: Mutex<Unwritten>,
+    /// COMMIT of a transaction in which a statement failed rolls back, and reports no error.
+    may_be_aborted: AtomicBool,
 }
 
 #[derive(Default)]
@@ -45,7 +50,12 @@ impl<'t> Tx<'t> {
     /// When the database can't be asked.
     pub async fn begin(client: &'t mut deadpool_postgres::Client) -> Result<Self, tokio_postgres::Error> {
         let inner = client.transaction().await?;
-        Ok(Self { inner, now: Utc::now().trunc_subsecs(6), unwritten: Mutex::default() })
+        Ok(Self {
+            inner,
+            now: Utc::now().trunc_subsecs(6),
+            unwritten: Mutex::default(),
+            may_be_aborted: AtomicBool::new(false),
+        })
     }
 
     /// The moment this transaction began, to the microsecond: the time of the events published in it.
@@ -58,8 +68,7 @@ impl<'t> Tx<'t> {
     /// # Errors
     /// What the database answers.
     pub async fn query(&self, sql: &str, params: Params<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
-        let statement = self.inner.prepare_cached(sql).await?;
-        self.inner.query(&statement, params).await
+        self.note(async { self.inner.query(&self.inner.prepare_cached(sql).await?, params).await }.await)
     }
 
     /// Runs a query for at most one row.
@@ -67,8 +76,7 @@ impl<'t> Tx<'t> {
     /// # Errors
     /// What the database answers, and when there are several rows.
     pub async fn query_opt(&self, sql: &str, params: Params<'_>) -> Result<Option<Row>, tokio_postgres::Error> {
-        let statement = self.inner.prepare_cached(sql).await?;
-        self.inner.query_opt(&statement, params).await
+        self.note(async { self.inner.query_opt(&self.inner.prepare_cached(sql).await?, params).await }.await)
     }
 
     /// Runs a query for exactly one row.
@@ -76,8 +84,7 @@ impl<'t> Tx<'t> {
     /// # Errors
     /// What the database answers, and when there isn't exactly one row.
     pub async fn query_one(&self, sql: &str, params: Params<'_>) -> Result<Row, tokio_postgres::Error> {
-        let statement = self.inner.prepare_cached(sql).await?;
-        self.inner.query_one(&statement, params).await
+        self.note(async { self.inner.query_one(&self.inner.prepare_cached(sql).await?, params).await }.await)
     }
 
     /// Runs a statement; returns how many rows it touched.
@@ -85,8 +92,7 @@ impl<'t> Tx<'t> {
     /// # Errors
     /// What the database answers.
     pub async fn execute(&self, sql: &str, params: Params<'_>) -> Result<u64, tokio_postgres::Error> {
-        let statement = self.inner.prepare_cached(sql).await?;
-        self.inner.execute(&statement, params).await
+        self.note(async { self.inner.execute(&self.inner.prepare_cached(sql).await?, params).await }.await)
     }
 
     /// Publishes an event with this transaction: it is on its way if and only if the transaction commits.
@@ -129,8 +135,12 @@ impl<'t> Tx<'t> {
     /// Writes the published events and commits.
     ///
     /// # Errors
-    /// What the database answers. An error of the commit itself leaves open whether it happened.
+    /// What the database answers, also when a statement failed before and the caller overlooked it. An
+    /// error of the commit itself leaves open whether it happened.
     pub async fn commit(self) -> Result<(), tokio_postgres::Error> {
+        if self.may_be_aborted.load(Ordering::Relaxed) {
+            self.inner.simple_query("SELECT 1").await?;
+        }
         let Unwritten { rows, after_commit } = std::mem::take(&mut *self.unwritten());
         outbox::insert(&self.inner, &rows).await?;
         self.inner.commit().await?;
@@ -155,6 +165,13 @@ impl<'t> Tx<'t> {
     /// The bare transaction, for what takes one.
     pub const fn transaction(&self) -> &Transaction<'t> {
         &self.inner
+    }
+
+    fn note<T>(&self, answer: Result<T, tokio_postgres::Error>) -> Result<T, tokio_postgres::Error> {
+        if answer.is_err() {
+            self.may_be_aborted.store(true, Ordering::Relaxed);
+        }
+        answer
     }
 
     fn unwritten(&self) -> std::sync::MutexGuard<'_, Unwritten> {

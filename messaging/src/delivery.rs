@@ -10,7 +10,6 @@ mod attempt;
 use std::{collections::BTreeSet, error::Error, time::Duration};
 
 use chrono::{NaiveDate, Utc};
-use common_events::catalogue::Retention;
 use metrics::counter;
 use service_runtime::database::Pool;
 use tracing::{error, warn};
@@ -85,16 +84,8 @@ struct Heard<'r> {
 }
 
 enum Reading<'r> {
-    Event {
-        decoded: Decoded,
-        hearing: &'r dyn Hearing,
-        /// `None` on topics that are kept for ever: their handlers compare versions or entry ids.
-        day: Option<NaiveDate>,
-    },
-    Refused {
-        class: &'static str,
-        message: String,
-    },
+    Event { decoded: Decoded, hearing: &'r dyn Hearing },
+    Refused { class: &'static str, message: String },
 }
 
 /// Applies records, as [`Group::deliver`] does.
@@ -123,7 +114,7 @@ impl Group {
     /// [`Stalled`] when the group's database is away; deliver the same records again later.
     pub async fn deliver(&self, records: &[Record]) -> Result<Delivered, Stalled> {
         let heard: Vec<Heard<'_>> = records.iter().map(|record| self.hear(record)).collect();
-        let days: BTreeSet<NaiveDate> = heard.iter().filter_map(Heard::day).collect();
+        let days: BTreeSet<NaiveDate> = heard.iter().filter_map(|heard| Some(heard.arrival()?.day)).collect();
         self.days.ensure(&self.pool, &days).await?;
 
         let mut delivered = Delivered::default();
@@ -178,13 +169,11 @@ impl Group {
             .ok_or_else(|| ("unknown-topic", format!("{} hears no {topic}", self.subscriptions.group())))?;
         let value = record.value.as_deref().ok_or_else(|| ("undecodable", "a record without a value".to_owned()))?;
         let decoded = hearing.decode(value).map_err(|error| ("undecodable", chain(&error)))?;
-        let day = decoded.time.date_naive();
-        match hearing.topic().spec().retention {
-            Retention::ForEver | Retention::Compacted => Ok(Reading::Event { decoded, hearing, day: None }),
-            Retention::Days(_) if partitions::is_remembered(day) => {
-                Ok(Reading::Event { decoded, hearing, day: Some(day) })
+        match decoded.day {
+            Some(day) if !partitions::is_remembered(day) => {
+                Err(("out-of-time", format!("an event of {day}: too old, or from the future")))
             }
-            Retention::Days(_) => Err(("out-of-time", format!("an event of {day}: too old, or from the future"))),
+            Some(_) | None => Ok(Reading::Event { decoded, hearing }),
         }
     }
 
@@ -212,11 +201,10 @@ impl Group {
     async fn set_aside(&self, heard: &Heard<'_>, death: &Death) -> Result<Delivered, Stalled> {
         let mut client = self.pool.get().await?;
         let tx = Tx::begin(&mut client).await?;
-        if let Reading::Event { decoded, day: Some(day), .. } = &heard.reading {
-            let arrival = Arrival { day: *day, id: decoded.id, record: heard.record };
-            if !inbox::mark_dead(&tx, &arrival).await? {
-                return Ok(Delivered { duplicates: 1, ..Delivered::default() });
-            }
+        if let Some(arrival) = heard.arrival()
+            && !inbox::mark_dead(&tx, &arrival).await?
+        {
+            return Ok(Delivered { duplicates: 1, ..Delivered::default() });
         }
         dead_letters::insert(&tx, heard.record, death).await?;
         tx.commit().await?;
@@ -226,9 +214,12 @@ impl Group {
 }
 
 impl Heard<'_> {
-    const fn day(&self) -> Option<NaiveDate> {
+    /// What the inbox is to know of it, if anything.
+    fn arrival(&self) -> Option<Arrival<'_>> {
         match &self.reading {
-            Reading::Event { day, .. } => *day,
+            Reading::Event { decoded, .. } => {
+                decoded.day.map(|day| Arrival { day, id: decoded.id, record: self.record })
+            }
             Reading::Refused { .. } => None,
         }
     }

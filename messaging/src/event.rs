@@ -11,16 +11,18 @@ use common_events::{EventData, EventId, TraceParent, envelope};
 pub struct Event<T> {
     event: envelope::Event<T>,
     span: TraceParent,
+    /// The day under which its answers are kept; `None` on topics that are kept for ever.
+    day: Option<NaiveDate>,
 }
 
 impl<T> Event<T> {
-    pub(crate) fn new(event: envelope::Event<T>, span: TraceParent) -> Self {
-        Self { event, span }
+    pub(crate) fn new(event: envelope::Event<T>, span: TraceParent, day: Option<NaiveDate>) -> Self {
+        Self { event, span, day }
     }
 
     /// This event as the cause of others.
     pub fn cause(&self) -> Cause {
-        Cause { event: Some((self.event.time.date_naive(), self.event.id)), parent: self.span }
+        Cause { event: self.day.map(|day| (day, self.event.id)), parent: self.span }
     }
 
     /// What happened because of this event, to be published.

@@ -2,9 +2,10 @@
 
 use std::{any::Any, collections::BTreeMap, marker::PhantomData};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use common_events::{
     EventData, EventId, Service, Topic, TraceParent,
+    catalogue::Retention,
     envelope::{self, DecodeError},
 };
 use futures::future::BoxFuture;
@@ -56,6 +57,9 @@ impl Subscriptions {
 pub(crate) struct Decoded {
     pub(crate) id: EventId,
     pub(crate) time: DateTime<Utc>,
+    /// The day under which it is remembered. `None` on topics that are kept for ever: their handlers
+    /// compare versions or entry ids.
+    pub(crate) day: Option<NaiveDate>,
     /// Where the event stands in its trace.
     pub(crate) trace: TraceParent,
     /// The span of its handling here.
@@ -87,7 +91,11 @@ where
         let event = envelope::decode::<T>(value)?;
         let (id, time, trace) = (event.id, event.time, event.trace);
         let span = telemetry::child_of(trace);
-        Ok(Decoded { id, time, trace, span, event: Box::new(Event::new(event, span)) })
+        let day = match T::TOPIC.spec().retention {
+            Retention::Days(_) => Some(time.date_naive()),
+            Retention::ForEver | Retention::Compacted => None,
+        };
+        Ok(Decoded { id, time, day, trace, span, event: Box::new(Event::new(event, span, day)) })
     }
 
     fn handle<'a>(&'a self, tx: &'a Tx<'a>, events: &'a [&'a Decoded]) -> BoxFuture<'a, Handled> {

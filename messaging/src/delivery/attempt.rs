@@ -84,25 +84,17 @@ impl Group {
         part: &'h [Heard<'h>],
         delivered: &mut Delivered,
     ) -> Result<Vec<Fresh<'h>>, Failure> {
-        let arrivals: Vec<Arrival<'_>> = part
-            .iter()
-            .filter_map(|heard| match &heard.reading {
-                Reading::Event { decoded, day: Some(day), .. } => {
-                    Some(Arrival { day: *day, id: decoded.id, record: heard.record })
-                }
-                Reading::Event { day: None, .. } | Reading::Refused { .. } => None,
-            })
-            .collect();
+        let arrivals: Vec<Arrival<'_>> = part.iter().filter_map(Heard::arrival).collect();
         let mut new: HashSet<EventId> = inbox::insert_new(tx, &arrivals).await?;
         let mut fresh = Vec::with_capacity(part.len());
         let mut resumes: Vec<(NaiveDate, EventId)> = Vec::new();
         for heard in part {
-            let Reading::Event { decoded, hearing, day } = &heard.reading else { continue };
-            match day {
+            let Reading::Event { decoded, hearing } = &heard.reading else { continue };
+            match decoded.day {
                 Some(day) if !new.remove(&decoded.id) => {
                     delivered.duplicates += 1;
                     if heard.record.is_resume() {
-                        resumes.push((*day, decoded.id));
+                        resumes.push((day, decoded.id));
                     }
                 }
                 _ => fresh.push(Fresh { decoded, hearing: *hearing, heard }),

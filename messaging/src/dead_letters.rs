@@ -1,7 +1,7 @@
 //! Dead letters: records this group could not handle, kept byte for byte with where they lay and why.
 //! Each service owns its own.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use common_events::envelope;
 use uuid::Uuid;
 
@@ -9,6 +9,8 @@ use crate::{record::Record, tx::Tx};
 
 /// The longest error message kept, in characters.
 const MAX_MESSAGE_CHARS: usize = 1_000;
+/// The first year that PostgreSQL's timestamps reach back to; chrono's go further.
+const FIRST_YEAR: i32 = -4712;
 
 /// Why a record is set aside.
 pub(crate) struct Death {
@@ -20,6 +22,7 @@ pub(crate) struct Death {
 
 /// Sets a record aside. Again for the same position: nothing happens.
 pub(crate) async fn insert(tx: &Tx<'_>, record: &Record, death: &Death) -> Result<(), tokio_postgres::Error> {
+    let (topic, partition, offset) = record.origin();
     let peeked = envelope::peek(record.value.as_deref().unwrap_or_default());
     let names: Vec<String> = record.headers.iter().map(|(name, _)| without_nul(name)).collect();
     let values: Vec<&[u8]> = record.headers.iter().map(|(_, value)| &**value).collect();
@@ -35,17 +38,17 @@ pub(crate) async fn insert(tx: &Tx<'_>, record: &Record, death: &Death) -> Resul
          ON CONFLICT (origin_topic, origin_partition, origin_offset) DO NOTHING",
         &[
             &Uuid::now_v7(),
-            &without_nul(record.event_topic()),
-            &record.partition,
-            &record.offset,
-            &record.timestamp,
+            &topic,
+            &partition,
+            &offset,
+            &storable(record.timestamp),
             &record.key,
             &record.value,
             &names,
             &values,
             &peeked.id.map(common_events::EventId::uuid),
             &peeked.kind.as_deref().map(without_nul),
-            &peeked.time,
+            &storable(peeked.time),
             &peeked.trace.map(|trace| trace.trace_id.to_string()),
             &key_text,
             &death.attempts,
@@ -57,6 +60,10 @@ pub(crate) async fn insert(tx: &Tx<'_>, record: &Record, death: &Death) -> Resul
     )
     .await?;
     Ok(())
+}
+
+fn storable(time: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
+    time.filter(|time| time.year() >= FIRST_YEAR)
 }
 
 /// PostgreSQL's text can't hold NUL; a hostile record can.

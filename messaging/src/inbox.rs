@@ -25,9 +25,10 @@ pub(crate) async fn insert_new(
     }
     let days: Vec<NaiveDate> = arrivals.iter().map(|arrival| arrival.day).collect();
     let ids: Vec<Uuid> = arrivals.iter().map(|arrival| arrival.id.uuid()).collect();
-    let topics: Vec<&str> = arrivals.iter().map(|arrival| arrival.record.event_topic()).collect();
-    let partitions: Vec<i32> = arrivals.iter().map(|arrival| arrival.record.partition).collect();
-    let offsets: Vec<i64> = arrivals.iter().map(|arrival| arrival.record.offset).collect();
+    let origins = || arrivals.iter().map(|arrival| arrival.record.origin());
+    let topics: Vec<&str> = origins().map(|(topic, _, _)| topic).collect();
+    let partitions: Vec<i32> = origins().map(|(_, partition, _)| partition).collect();
+    let offsets: Vec<i64> = origins().map(|(_, _, offset)| offset).collect();
     let rows = tx
         .query(
             r#"INSERT INTO inbox (day, event_id, topic, "partition", "offset")
@@ -61,18 +62,13 @@ pub(crate) async fn states(
 
 /// Notes that the event ended as a dead letter. Returns false when it had been applied in the meantime.
 pub(crate) async fn mark_dead(tx: &Tx<'_>, arrival: &Arrival<'_>) -> Result<bool, tokio_postgres::Error> {
+    let (topic, partition, offset) = arrival.record.origin();
     let touched = tx
         .execute(
             r#"INSERT INTO inbox (day, event_id, state, topic, "partition", "offset")
                VALUES ($1, $2, 'dead', $3, $4, $5)
                ON CONFLICT (event_id, day) DO NOTHING"#,
-            &[
-                &arrival.day,
-                &arrival.id.uuid(),
-                &arrival.record.event_topic(),
-                &arrival.record.partition,
-                &arrival.record.offset,
-            ],
+            &[&arrival.day, &arrival.id.uuid(), &topic, &partition, &offset],
         )
         .await?;
     Ok(touched == 1)

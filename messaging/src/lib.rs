@@ -33,7 +33,7 @@ pub use consumer::Consumer;
 pub use delivery::{Delivered, Stalled, deliver};
 pub use event::{Cause, Draft, Event};
 pub use failure::{Failure, Handled, Transient, Unprocessable};
-pub use record::{Record, X_ORIGIN_TOPIC, X_RESUME};
+pub use record::{Record, X_ORIGIN_OFFSET, X_ORIGIN_PARTITION, X_ORIGIN_TOPIC, X_RESUME};
 pub use subscriptions::Subscriptions;
 pub use tx::{MAX_EVENT_BYTES, Tx};
 

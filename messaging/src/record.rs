@@ -1,11 +1,16 @@
 //! A record as it lay on a topic, byte for byte, and owned: it outlives the client that read it.
 
 use chrono::{DateTime, Utc};
+use common_events::Topic;
 
 /// Set on a record by whoever wants the kept answers of an event published again (DESIGN §2).
 pub const X_RESUME: &str = "x-resume";
 /// The topic a record on a group's own topic came from, without prefix.
 pub const X_ORIGIN_TOPIC: &str = "x-origin-topic";
+/// The partition it lay on there.
+pub const X_ORIGIN_PARTITION: &str = "x-origin-partition";
+/// Its offset there.
+pub const X_ORIGIN_OFFSET: &str = "x-origin-offset";
 
 /// One record. `topic` is the catalogue's name, without the suite's prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +40,26 @@ impl Record {
 
     /// The topic whose event it carries: its own, or the one it was sent on from.
     pub fn event_topic(&self) -> &str {
-        self.header(X_ORIGIN_TOPIC).unwrap_or(&self.topic)
+        self.origin_topic().map_or(&*self.topic, |topic| topic.name())
+    }
+
+    /// Where it lay first, if it says so; else where it lies.
+    pub(crate) fn origin(&self) -> (&str, i32, i64) {
+        let first = || {
+            let partition = self.header(X_ORIGIN_PARTITION)?.parse().ok()?;
+            let offset = self.header(X_ORIGIN_OFFSET)?.parse().ok()?;
+            Some((self.origin_topic()?.name(), partition, offset))
+        };
+        first().unwrap_or((&self.topic, self.partition, self.offset))
+    }
+
+    /// Only what lies on a group's own topic comes from somewhere else: on a topic of the catalogue
+    /// nobody can call it an event of another.
+    fn origin_topic(&self) -> Option<Topic> {
+        if self.topic.parse::<Topic>().is_ok() {
+            return None;
+        }
+        self.header(X_ORIGIN_TOPIC)?.parse().ok()
     }
 
     /// About how much memory it takes, in bytes.

@@ -15,17 +15,16 @@ CREATE INDEX idempotency_keys_created_at ON idempotency_keys (created_at);
 
 -- Takes the key's lock until the transaction ends, then looks for the answer. A function, so that
 -- the look has a snapshot of its own, taken when the lock is held: a statement's snapshot is older
--- than its locks, and would miss the answer of a call that committed in between.
+-- than its locks, and would miss the answer of a call that committed in between. Where there is an
+-- answer, nobody needs the lock: who holds it is only repeating the call, too.
 CREATE FUNCTION begin_idempotent(p_lock bigint, p_user_id text, p_call text, p_key text)
     RETURNS TABLE (locked boolean, request_hash bytea, status smallint, location text, body text)
     LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    is_locked boolean := pg_try_advisory_xact_lock(p_lock);
 BEGIN
-    IF NOT pg_try_advisory_xact_lock(p_lock) THEN
-        RETURN QUERY SELECT false, NULL::bytea, NULL::smallint, NULL::text, NULL::text;
-        RETURN;
-    END IF;
     RETURN QUERY
-        SELECT true, k.request_hash, k.status, k.location, k.body
+        SELECT is_locked OR k.key IS NOT NULL, k.request_hash, k.status, k.location, k.body
         FROM (SELECT) AS one
         LEFT JOIN idempotency_keys k ON k.user_id = p_user_id AND k.call = p_call AND k.key = p_key;
 END $$;

@@ -82,6 +82,20 @@ async fn while_the_first_runs_a_second_is_refused_and_what_is_rolled_back_is_for
     database.drop().await;
 }
 
+#[tokio::test]
+async fn while_a_repeated_call_runs_others_get_the_answer_too() {
+    let database = migrated().await;
+    let first = call(&database, "kim", CALL, "a", "one").await.expect("first");
+    let mut client = database.pool.get().await.expect("connects");
+    let repeating = client.transaction().await.expect("begins");
+    let repeated = begin(&repeating, &user("kim"), CALL, &key("k"), &"a").await.expect("repeats");
+    assert!(matches!(repeated, Attempt::Repeat(_)));
+    assert_eq!(call(&database, "kim", CALL, "a", "two").await.expect("repeats beside it"), first);
+    repeating.rollback().await.expect("rolls back");
+    drop(client);
+    database.drop().await;
+}
+
 /// A statement that begins before the first call commits, and gets the lock after it, must find the
 /// answer, or the second call believes itself the first. A gate holds the statement in between.
 #[tokio::test]

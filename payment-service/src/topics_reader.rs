@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -12,11 +13,14 @@ use messaging::{kafka, topics::Names};
 use rdkafka::{
     Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
+    error::KafkaError,
+    types::RDKafkaErrorCode,
 };
 use service_runtime::settings::KafkaSettings;
 
 /// How long one question to the cluster may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(15);
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 const POLL: Duration = Duration::from_millis(200);
 /// Without a single record for this long, though there are more, reading is given up.
 const STALLED_AFTER: Duration = Duration::from_secs(30);
@@ -43,6 +47,8 @@ impl TopicsReader {
             .set("isolation.level", "read_committed")
             // What was there must not be skipped in silence.
             .set("auto.offset.reset", "error")
+            // Questions for offsets queue behind a fetch that waits at the end of a topic.
+            .set("fetch.wait.max.ms", "20")
             .set("queued.max.messages.kbytes", "8192")
             .create()
             .context("a Kafka consumer")?;
@@ -111,9 +117,23 @@ fn partitions(consumer: &BaseConsumer, topic: &str) -> anyhow::Result<Vec<i32>> 
     Ok(found)
 }
 
-/// The first offset, and the one after the last.
+/// The first offset, and the one after the last. A partition between two leaders is asked again.
 fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> anyhow::Result<(i64, i64)> {
-    consumer
-        .fetch_watermarks(topic, partition, ASK_TIMEOUT)
-        .with_context(|| format!("asking for the offsets of {topic}/{partition}"))
+    let until = Instant::now() + ASK_TIMEOUT;
+    loop {
+        match consumer.fetch_watermarks(topic, partition, ASK_TIMEOUT) {
+            Ok(watermarks) => return Ok(watermarks),
+            Err(error) if is_between_leaders(&error) && Instant::now() < until => thread::sleep(ASK_AGAIN_AFTER),
+            Err(error) => {
+                return Err(error).with_context(|| format!("asking for the offsets of {topic}/{partition}"));
+            }
+        }
+    }
+}
+
+fn is_between_leaders(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::NotLeaderForPartition | RDKafkaErrorCode::LeaderNotAvailable)
+    )
 }

@@ -101,7 +101,7 @@ pub async fn list_history(
     let statement = client
         .prepare_cached(
             "SELECT entry_id, at, kind, abs(delta) AS amount, balance, order_id, reason, trace_id FROM points_ledger
-             WHERE user_id = $1 AND at >= coalesce($2, '-infinity') AND at < coalesce($3, 'infinity')
+             WHERE user_id = $1 AND at >= coalesce($2::timestamptz, '-infinity') AND at < coalesce($3::timestamptz, 'infinity')
              ORDER BY at DESC LIMIT $4",
         )
         .await?;

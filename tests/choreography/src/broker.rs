@@ -1,9 +1,6 @@
 //! Where the broker would be: logs with partitions, and each group's position in them.
 
-use std::{
-    collections::{BTreeMap, hash_map::DefaultHasher},
-    hash::{Hash, Hasher},
-};
+use std::collections::BTreeMap;
 
 use common_events::{Service, Topic};
 use messaging::Record;
@@ -24,14 +21,15 @@ pub(crate) struct Reading {
 pub(crate) struct Broker {
     logs: BTreeMap<(Topic, usize), Vec<Record>>,
     positions: BTreeMap<Reading, usize>,
+    /// Keys in the order they came: ids differ from run to run, the partitions of a seed must not.
+    keys: BTreeMap<Vec<u8>, usize>,
 }
 
 impl Broker {
     /// Appends a record; order is kept per key.
     pub(crate) fn append(&mut self, topic: Topic, key: &[u8], value: Vec<u8>) {
-        let mut hasher = DefaultHasher::new();
-        key.hash(&mut hasher);
-        let partition = usize::try_from(hasher.finish() % PARTITIONS as u64).expect("below PARTITIONS");
+        let newest = self.keys.len();
+        let partition = *self.keys.entry(key.to_vec()).or_insert(newest) % PARTITIONS;
         let log = self.logs.entry((topic, partition)).or_default();
         log.push(Record {
             topic: topic.name().to_owned(),

@@ -96,8 +96,16 @@ impl<'s> History<'s> {
             shop.charge(&user, Won::try_from(chance.random_range(1..=20) * 100)?, limit).await?;
             users.push(user);
         }
-        let mut history =
-            Self { shop, chance, broker: Broker::default(), actions: Vec::new(), orders: Vec::new(), products, users, mishaps: 0 };
+        let mut history = Self {
+            shop,
+            chance,
+            broker: Broker::default(),
+            actions: Vec::new(),
+            orders: Vec::new(),
+            products,
+            users,
+            mishaps: 0,
+        };
         // Products are known to order-service before the first order comes.
         history.quiet().await?;
         history.plan()?;

@@ -54,7 +54,8 @@ async fn orders_end(shop: &Shop, ids: &[Uuid]) -> anyhow::Result<BTreeMap<Uuid, 
 
 /// 1: captured − refunded = total of confirmed orders, order by order; the ledger sums to the balance.
 async fn money(shop: &Shop, ids: &[Uuid], users: &[UserId]) -> anyhow::Result<()> {
-    let sql = "SELECT order_id, CASE WHEN status = 'CONFIRMED' THEN total ELSE 0 END FROM orders WHERE order_id = ANY($1)";
+    let sql =
+        "SELECT order_id, CASE WHEN status = 'CONFIRMED' THEN total ELSE 0 END FROM orders WHERE order_id = ANY($1)";
     let owed: BTreeMap<Uuid, i64> =
         ask(shop.pool(Service::Order), sql, &[&ids]).await?.iter().map(|row| (row.get(0), row.get(1))).collect();
     let sql = "SELECT order_id, (-sum(delta))::bigint, count(*) FILTER (WHERE kind = 'DEDUCTED'),

@@ -120,6 +120,34 @@ async fn a_line_and_its_cancellation_at_the_same_time_hold_nothing_for_ever() {
     assert_eq!(shop.restored().await.len(), held, "what was held went back");
 }
 
+/// The order's row is there already, so nothing but its lock keeps the two apart.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_line_and_the_cancellation_at_the_same_time_hold_nothing_for_ever() {
+    let shop = Shop::selling(&[("tea", 5), ("cup", 5)]).await;
+    for round in 0..ROUNDS {
+        let order = new_order();
+        shop.seam.deliver(&shop.line(order, "tea", 3)).await;
+        let (line, cancelled) = (shop.line(order, "cup", 2), shop.cancelled(order, &[("tea", 3), ("cup", 2)]));
+        tokio::join!(shop.seam.deliver(&line), shop.seam.deliver(&cancelled));
+        for product in ["tea", "cup"] {
+            assert_eq!((shop.stock(product).await, shop.held(product).await), (5, 0), "round {round}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_cancellations_at_the_same_time_give_back_once() {
+    let shop = Shop::selling(&[("tea", 5)]).await;
+    for round in 0..ROUNDS {
+        let order = new_order();
+        shop.seam.deliver(&shop.line(order, "tea", 3)).await;
+        let (one, other) = (shop.cancelled(order, &[("tea", 3)]), shop.cancelled(order, &[("tea", 3)]));
+        tokio::join!(shop.seam.deliver(&one), shop.seam.deliver(&other));
+        assert_eq!(shop.stock("tea").await, 5, "round {round}");
+    }
+    assert_eq!(shop.restored().await.len(), ROUNDS);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_lines_of_one_order_at_the_same_time_are_both_answered() {
     let shop = Shop::selling(&[("tea", 100), ("cup", 100)]).await;

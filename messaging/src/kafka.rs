@@ -1,10 +1,18 @@
 //! Settings of the Kafka clients, each with its reason.
 
+use std::time::Duration;
+
 use common_events::Service;
-use rdkafka::{ClientConfig, Statistics};
+use rdkafka::{
+    ClientConfig, Statistics,
+    producer::{BaseProducer, Producer},
+};
 use service_runtime::{health, settings::KafkaSettings};
 
 use crate::topics::Names;
+
+/// How long the cluster may take to answer whether it is there.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A client that knows where the cluster is and how to get in.
 pub fn client(settings: &KafkaSettings) -> ClientConfig {
@@ -66,6 +74,16 @@ pub(crate) fn producer(settings: &KafkaSettings) -> ClientConfig {
         .set("queue.buffering.max.messages", "100000")
         .set("statistics.interval.ms", "1000");
     config
+}
+
+/// Whether the cluster answers now, for who has no client yet that would tell.
+pub(crate) async fn answers(settings: &KafkaSettings) -> bool {
+    let config = client(settings);
+    let asked = tokio::task::spawn_blocking(move || {
+        let asking: BaseProducer = config.create()?;
+        asking.client().fetch_metadata(None, ANSWER_TIMEOUT).map(drop)
+    });
+    matches!(asked.await, Ok(Ok(())))
 }
 
 /// Kafka counts as there while any broker's connection is up.

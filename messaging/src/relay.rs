@@ -28,7 +28,7 @@ pub use lease::LeaseTimes;
 pub(crate) use wake::hint;
 pub use wake::{listen, send_hints};
 
-use crate::topics::Names;
+use crate::{kafka, topics::Names};
 
 /// The pause after the database failed.
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
@@ -52,11 +52,12 @@ pub async fn run(
     times: LeaseTimes,
     wakes: tokio::sync::watch::Receiver<u64>,
 ) -> anyhow::Result<()> {
-    let kafka = &runtime.settings.kafka;
-    let names = Names::with_prefix(kafka.topic_prefix.clone());
+    let kafka_settings = &runtime.settings.kafka;
+    let names = Names::with_prefix(kafka_settings.topic_prefix.clone());
     let health: health::Part = runtime.health.part("kafka");
     let database: health::Part = runtime.health.part(source.name);
     let mut lease = lease::Lease::new(source.pool.clone(), times);
+    let mut kafka_reached = false;
     while !runtime.shutdown.is_cancelled() {
         match lease.acquire().await {
             Ok(true) => {}
@@ -68,13 +69,18 @@ pub async fn run(
                         warn!(database = source.name, error = format!("{error:#}"), "no lease");
                     }
                 }
+                // A stand-by produces nothing that would tell; ready it is, once it could.
+                if !kafka_reached && kafka::answers(kafka_settings).await {
+                    kafka_reached = true;
+                    health.ready();
+                }
                 pause(&runtime.shutdown, times.renew).await;
                 continue;
             }
         }
         database.ready();
         info!(database = source.name, "leading: moving this database's events");
-        let pipeline = pipeline::Pipeline::new(kafka, &names, &source, health.clone())
+        let pipeline = pipeline::Pipeline::new(kafka_settings, &names, &source, health.clone())
             .with_context(|| format!("a producer for {}", source.name))?;
         match pipeline.run(&lease, &runtime.shutdown, wakes.clone()).await {
             Ok(()) => info!(database = source.name, "standing by"),

@@ -126,6 +126,9 @@ pub async fn run(seeded: &Arc<Seeded>, plan: &Plan, live: &Live) -> Tally {
     for number in 0..count {
         let planned = start + gap * number;
         tokio::time::sleep_until(planned).await;
+        if live.is_enough() {
+            break;
+        }
         live.tell(|tally| tally.sent += 1);
         let arrival = Arrival { number, planned, seeded: Arc::clone(seeded), lines: plan.lines, live: live.clone() };
         orders.spawn(arrival.live_through(Arc::clone(&connections), plan.patience));

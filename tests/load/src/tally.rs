@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -112,9 +115,12 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX).max(1)
 }
 
-/// A tally that grows while others look at it.
+/// A tally that grows while others look at it, and may say that it is enough.
 #[derive(Debug, Clone, Default)]
-pub struct Live(Arc<Mutex<Tally>>);
+pub struct Live {
+    tally: Arc<Mutex<Tally>>,
+    enough: Arc<AtomicBool>,
+}
 
 impl Live {
     /// As it is now.
@@ -127,12 +133,21 @@ impl Live {
         look(&self.locked())
     }
 
+    /// No more orders are sent; those under way go on to their end.
+    pub fn stop_sending(&self) {
+        self.enough.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_enough(&self) -> bool {
+        self.enough.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn tell(&self, tell: impl FnOnce(&mut Tally)) {
         tell(&mut self.locked());
     }
 
     fn locked(&self) -> MutexGuard<'_, Tally> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

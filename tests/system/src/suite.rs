@@ -53,6 +53,8 @@ pub struct Settings {
     pub order_timeout: Duration,
     /// More variables, for every program.
     pub variables: Vec<(String, String)>,
+    /// Where the logs of all suites of this process go.
+    pub logs: PathBuf,
 }
 
 impl Default for Settings {
@@ -62,8 +64,14 @@ impl Default for Settings {
             bin_dir: bin_dir(),
             order_timeout: Duration::from_mins(2),
             variables: Vec::new(),
+            logs: logs_of_this_process(),
         }
     }
+}
+
+/// The folder of the logs of all suites that this process runs. Who starts suites removes it in the end.
+pub fn logs_of_this_process() -> PathBuf {
+    env::temp_dir().join(format!("commerce-suites-{}", std::process::id()))
 }
 
 /// `TEST_BIN_DIR`, else where this test's cargo builds.
@@ -118,7 +126,7 @@ impl Suite {
             payment: url(Service::Payment),
             ranking: url(Service::Ranking),
         };
-        let logs = env::temp_dir().join(format!("commerce-{name}"));
+        let logs = settings.logs.join(&name);
         std::fs::create_dir_all(&logs).with_context(|| format!("making {}", logs.display()))?;
         let wake_port = next()?;
         let shop = Shop::at(urls);
@@ -143,7 +151,7 @@ impl Suite {
         format!("http://127.0.0.1:{}", self.ports[&(service, instance)])
     }
 
-    /// Where the processes' logs are; kept when a test fails.
+    /// Where the processes' logs are.
     pub fn logs(&self) -> &Path {
         &self.logs
     }
@@ -284,7 +292,6 @@ impl Suite {
             }
         })
         .await
-        .inspect_err(|_| eprintln!("the logs are in {}", self.logs.display()))
     }
 
     fn with<T>(
@@ -317,7 +324,6 @@ impl Suite {
             Ok(())
         })
         .await
-        .inspect_err(|_| eprintln!("the logs are in {}", self.logs.display()))
     }
 
     async fn nothing_is_open(&self) -> anyhow::Result<()> {
@@ -325,10 +331,16 @@ impl Suite {
         let open: i64 = orders.query_one("SELECT count(*) FROM orders WHERE open_since IS NOT NULL", &[]).await?.get(0);
         ensure!(open == 0, "{open} orders are open");
         for service in SERVICES {
-            let database = self.database(service).await?;
-            let waiting: i64 = database.query_one("SELECT count(*) FROM outbox", &[]).await?.get(0);
-            ensure!(waiting == 0, "{waiting} rows wait in the outbox of {service}");
+            self.nothing_waits_in_the_outbox_of(service).await?;
         }
+        Ok(())
+    }
+
+    /// Whether everything that a service published is acknowledged by Kafka.
+    pub async fn nothing_waits_in_the_outbox_of(&self, service: Service) -> anyhow::Result<()> {
+        let database = self.database(service).await?;
+        let waiting: i64 = database.query_one("SELECT count(*) FROM outbox", &[]).await?.get(0);
+        ensure!(waiting == 0, "{waiting} rows wait in the outbox of {service}");
         Ok(())
     }
 
@@ -387,11 +399,6 @@ impl Drop for Suite {
             Ok(Ok(())) => {}
             Ok(Err(error)) => eprintln!("databases or topics of {} are left: {error:#}", self.name),
             Err(_) => eprintln!("databases or topics of {} are left", self.name),
-        }
-        if std::thread::panicking() {
-            eprintln!("the logs are in {}", self.logs.display());
-        } else {
-            let _ = std::fs::remove_dir_all(&self.logs);
         }
     }
 }

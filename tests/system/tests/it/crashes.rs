@@ -16,6 +16,8 @@ const A_WHILE: Duration = Duration::from_secs(2);
 /// Well past the relay's lease.
 const FROZEN: Duration = Duration::from_secs(8);
 const PATIENCE: Duration = Duration::from_mins(1);
+/// Orders come in for this long at most, whatever a test waits for.
+const LONGEST: Duration = Duration::from_mins(5);
 
 /// Orders that come in, in the background.
 pub(crate) struct Rush {
@@ -24,10 +26,9 @@ pub(crate) struct Rush {
 }
 
 impl Rush {
-    /// Begins to send orders.
-    pub(crate) async fn begin(suite: &Suite, rate: f64, duration: Duration) -> anyhow::Result<Self> {
-        let plan =
-            Plan { rate, duration, products: 10, users: 50, lines: 2, patience: PATIENCE * 2, ..Plan::default() };
+    /// Begins to send so many orders a second.
+    pub(crate) async fn begin(suite: &Suite, rate: f64) -> anyhow::Result<Self> {
+        let plan = Plan { rate, duration: LONGEST, products: 10, users: 50, patience: PATIENCE * 2, ..Plan::default() };
         let seeded: Arc<Seeded> = Arc::new(orders::seed(&suite.shop, &plan).await?);
         let live = Live::default();
         let running = tokio::spawn({
@@ -42,8 +43,9 @@ impl Rush {
         &self.live
     }
 
-    /// Waits until every order has ended. All that were accepted must have.
+    /// Sends no more, and waits until every order has ended. All that were accepted must have.
     pub(crate) async fn end(self) -> anyhow::Result<Tally> {
+        self.live.stop_sending();
         let tally = self.running.await.context("the load")?;
         ensure!(tally.unfinished == 0, "{} accepted orders never ended; {:?}", tally.unfinished, tally.answers);
         ensure!(tally.confirmed > 0, "nothing was confirmed: {:?} {:?}", tally.answers, tally.cancelled);
@@ -63,13 +65,14 @@ impl Rush {
 }
 
 pub(crate) async fn killed_under_load_each_program_loses_and_doubles_nothing(suite: &Suite) -> anyhow::Result<()> {
-    let rush = Rush::begin(suite, 40.0, Duration::from_secs(45)).await?;
+    let rush = Rush::begin(suite, 40.0).await?;
     for program in PROGRAMS {
         rush.until_more_accepted(80).await?;
         suite.kill(program)?;
         tokio::time::sleep(A_WHILE).await;
         suite.run(program).await?;
     }
+    rush.until_more_accepted(80).await?;
     let tally = rush.end().await?;
     println!("killed each once: {:?}, {} confirmed, {:?}", tally.answers, tally.confirmed, tally.cancelled);
     Ok(())
@@ -79,7 +82,7 @@ pub(crate) async fn a_frozen_relay_that_wakes_after_its_stand_by_took_over_does_
     suite: &Suite,
 ) -> anyhow::Result<()> {
     suite.run_second(Service::OutboxRelay).await?;
-    let rush = Rush::begin(suite, 40.0, Duration::from_secs(20)).await?;
+    let rush = Rush::begin(suite, 40.0).await?;
     rush.until_more_accepted(80).await?;
 
     suite.stop(Service::OutboxRelay, Instance::First)?;
@@ -92,6 +95,7 @@ pub(crate) async fn a_frozen_relay_that_wakes_after_its_stand_by_took_over_does_
     })
     .await?;
     suite.cont(Service::OutboxRelay, Instance::First)?;
+    rush.until_more_accepted(80).await?;
 
     rush.end().await?;
     let stopped = suite.terminate(Service::OutboxRelay, Instance::Second).await?;
@@ -100,7 +104,7 @@ pub(crate) async fn a_frozen_relay_that_wakes_after_its_stand_by_took_over_does_
 }
 
 pub(crate) async fn two_instances_of_each_service_share_the_work(suite: &Suite) -> anyhow::Result<()> {
-    let rush = Rush::begin(suite, 40.0, Duration::from_secs(25)).await?;
+    let rush = Rush::begin(suite, 40.0).await?;
     for service in SERVICES {
         rush.until_more_accepted(40).await?;
         suite.run_second(service).await?;

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use anyhow::Context;
 use futures::{FutureExt, future::LocalBoxFuture};
 use libtest_mimic::{Arguments, Failed, Trial};
-use system::{Settings, Suite, law};
+use system::{Settings, Suite, law, suite::logs_of_this_process};
 use tokio::runtime::Runtime;
 
 /// The suite that tests share, while none of them uses it.
@@ -78,6 +78,12 @@ fn main() -> anyhow::Result<()> {
     }));
     let conclusion = libtest_mimic::run(&arguments, trials);
     drop(shared.lock().map(|mut suite| suite.take()));
+    let logs = logs_of_this_process();
+    if conclusion.has_failed() {
+        eprintln!("the programs' logs are in {}", logs.display());
+    } else {
+        let _ = std::fs::remove_dir_all(logs);
+    }
     conclusion.exit()
 }
 

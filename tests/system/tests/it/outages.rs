@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 pub(crate) async fn without_kafka_orders_are_still_taken_and_end_once_it_is_back() -> anyhow::Result<()> {
     let parts = OwnParts::up().await?;
     let suite = Suite::start(Settings { parts: parts.addresses().clone(), ..Settings::default() }).await?;
-    let rush = Rush::begin(&suite, 20.0, Duration::from_secs(45)).await?;
+    let rush = Rush::begin(&suite, 20.0).await?;
     rush.until_more_accepted(60).await?;
 
     parts.stop("kafka").await?;
@@ -31,6 +31,7 @@ pub(crate) async fn without_kafka_orders_are_still_taken_and_end_once_it_is_back
     .await?;
     tokio::time::sleep(AWAY).await;
     parts.start("kafka").await?;
+    rush.until_more_accepted(60).await?;
 
     let tally = rush.end().await?;
     println!("Kafka away: {:?}, {} confirmed, {:?}", tally.answers, tally.confirmed, tally.cancelled);
@@ -50,10 +51,11 @@ pub(crate) async fn without_kafka_orders_are_still_taken_and_end_once_it_is_back
 pub(crate) async fn a_restart_of_postgresql_loses_no_acknowledged_order() -> anyhow::Result<()> {
     let parts = OwnParts::up().await?;
     let suite = Suite::start(Settings { parts: parts.addresses().clone(), ..Settings::default() }).await?;
-    let rush = Rush::begin(&suite, 30.0, Duration::from_secs(20)).await?;
+    let rush = Rush::begin(&suite, 30.0).await?;
     rush.until_more_accepted(90).await?;
 
     parts.restart("postgres").await?;
+    rush.until_more_accepted(90).await?;
 
     let tally = rush.end().await?;
     println!("PostgreSQL restarted: {:?}, {} confirmed, {:?}", tally.answers, tally.confirmed, tally.cancelled);

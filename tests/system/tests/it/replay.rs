@@ -1,14 +1,14 @@
 //! Everything once more.
 
-use std::time::Duration;
-
 use anyhow::ensure;
 use system::{Suite, law, suite::SERVICES};
 
 use crate::crashes::Rush;
 
 pub(crate) async fn replaying_every_topic_from_the_first_record_changes_nothing(suite: &Suite) -> anyhow::Result<()> {
-    Rush::begin(suite, 50.0, Duration::from_secs(4)).await?.end().await?;
+    let rush = Rush::begin(suite, 50.0).await?;
+    rush.until_more_accepted(200).await?;
+    rush.end().await?;
     suite.until_quiet().await?;
     suite.terminate_all().await?;
     let groups = suite.groups()?;

@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use common_events::Service;
 use system::{
     Settings, Suite,
-    suite::{Instance, PROGRAMS},
+    suite::{Instance, PROGRAMS, SERVICES},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -20,7 +20,7 @@ use tokio::{
 const STOPPED_WITHIN: Duration = Duration::from_secs(5);
 /// Variables that every program reads, and something that they can't be.
 const WRONG: [(&str, &str); 4] =
-    [("ORDER_TIMEOUT", "soon"), ("HTTP_ADDR", "nowhere"), ("AUTH_MODE", "trust-me"), ("RETRY_DELAYS", "1s")];
+    [("ORDER_TIMEOUT", "soon"), ("HTTP_ADDR", "nowhere"), ("TOPIC_PREFIX", "a b"), ("RETRY_DELAYS", "1s")];
 
 pub(crate) async fn each_program_stops_within_five_seconds_while_idle_clients_hang_on(
     suite: &Suite,
@@ -52,7 +52,8 @@ pub(crate) async fn a_wrong_setting_stops_the_start_with_one_line_that_names_it(
             refuses(program, name, value)?;
         }
     }
-    for service in [Service::Product, Service::Order, Service::Payment, Service::Ranking] {
+    for service in SERVICES {
+        refuses(service, "AUTH_MODE", "trust-me")?;
         refuses(service, "DATABASE_URL", "mysql://me:secret@nowhere/x")?;
         refuses(service, "DATABASE_URL", "")?;
     }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     thread,
     time::{Duration, Instant},
@@ -13,7 +14,7 @@ use rdkafka::{
     ClientConfig, ClientContext, Message, Statistics, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance},
     error::KafkaError,
-    message::{BorrowedMessage, Headers},
+    message::{BorrowedHeaders, BorrowedMessage, Headers},
     types::RDKafkaErrorCode,
 };
 use service_runtime::health;
@@ -34,6 +35,9 @@ const PAUSE_ABOVE: (usize, usize) = (4_000, 16 * 1024 * 1024);
 const RESUME_BELOW: (usize, usize) = (1_000, 4 * 1024 * 1024);
 /// How long a hand-over waits for workers to finish their batch. Well below `max.poll.interval`.
 const HAND_OVER: Duration = Duration::from_secs(10);
+
+/// What a header is called here whose name is no UTF-8.
+const UNREADABLE_NAME: &str = "\u{fffd}";
 
 type Workers = HashMap<(String, i32), Running>;
 
@@ -74,24 +78,27 @@ impl Rebalances {
     }
 
     /// Lets the workers of these partitions (all, for `None`) finish their batch and forgets them.
-    fn hand_over(&self, partitions: Option<&TopicPartitionList>) {
-        let mut leaving = Vec::new();
-        {
+    fn hand_over(&self, consumer: &BaseConsumer<Self>, partitions: Option<&TopicPartitionList>) {
+        let leaving: Workers = {
             let mut workers = self.workers();
             match partitions {
                 Some(partitions) => {
                     let keys = partitions.elements().into_iter().map(|e| (e.topic().to_owned(), e.partition()));
-                    leaving.extend(keys.filter_map(|key| workers.remove(&key)));
+                    keys.filter_map(|key| workers.remove_entry(&key)).collect()
                 }
-                None => leaving.extend(workers.drain().map(|(_, running)| running)),
+                None => std::mem::take(&mut workers),
             }
-        }
-        for running in &leaving {
+        };
+        for running in leaving.values() {
             running.worker.tell_to_stop();
         }
         let until = Instant::now() + HAND_OVER;
-        while !leaving.iter().all(|running| running.worker.has_stopped()) && Instant::now() < until {
+        while !leaving.values().all(|running| running.worker.has_stopped()) && Instant::now() < until {
             thread::sleep(Duration::from_millis(1));
+        }
+        // A pause outlives the assignment: the partition would stand still if it ever came back.
+        for ((topic, partition), _) in leaving.iter().filter(|(_, running)| running.paused) {
+            switch(consumer, topic, *partition, Flow::Resume);
         }
     }
 }
@@ -112,7 +119,7 @@ impl ClientContext for Rebalances {
 impl ConsumerContext for Rebalances {
     fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         if let Rebalance::Revoke(partitions) = rebalance {
-            self.hand_over(Some(partitions));
+            self.hand_over(consumer, Some(partitions));
             commit_stored(consumer);
         }
     }
@@ -188,7 +195,7 @@ impl Member {
             }
             self.resume_partitions();
         }
-        self.consumer.context().hand_over(None);
+        self.consumer.context().hand_over(&self.consumer, None);
         commit_stored(&self.consumer);
         self.consumer.unsubscribe();
     }
@@ -201,7 +208,7 @@ impl Member {
         };
         running.worker.push(self.owned(message));
         if running.worker.waiting().is_above(PAUSE_ABOVE.0, PAUSE_ABOVE.1) && !running.paused {
-            running.paused = self.switch(message.topic(), message.partition(), Flow::Pause);
+            running.paused = switch(&self.consumer, message.topic(), message.partition(), Flow::Pause);
         }
     }
 
@@ -210,28 +217,11 @@ impl Member {
         let caught_up =
             |running: &Running| running.paused && !running.worker.waiting().is_above(RESUME_BELOW.0, RESUME_BELOW.1);
         for ((topic, partition), running) in workers.iter_mut().filter(|(_, running)| caught_up(running)) {
-            running.paused = !self.switch(topic, *partition, Flow::Resume);
+            running.paused = !switch(&self.consumer, topic, *partition, Flow::Resume);
         }
-    }
-
-    /// The list must not outlive this call: a living list makes dropping the consumer hang.
-    fn switch(&self, topic: &str, partition: i32, flow: Flow) -> bool {
-        let mut list = TopicPartitionList::with_capacity(1);
-        list.add_partition(topic, partition);
-        let switched = match flow {
-            Flow::Pause => self.consumer.pause(&list),
-            Flow::Resume => self.consumer.resume(&list),
-        };
-        if let Err(error) = &switched {
-            warn!(topic, partition, %error, "pausing or resuming a partition");
-        }
-        switched.is_ok()
     }
 
     fn owned(&self, message: &BorrowedMessage<'_>) -> Record {
-        let header = |header: rdkafka::message::Header<'_, &[u8]>| {
-            (header.key.to_owned(), header.value.unwrap_or_default().to_vec())
-        };
         Record {
             topic: self.names.bare(message.topic()).to_owned(),
             partition: message.partition(),
@@ -239,9 +229,36 @@ impl Member {
             timestamp: message.timestamp().to_millis().and_then(DateTime::from_timestamp_millis),
             key: message.key().map(<[u8]>::to_vec),
             value: message.payload().map(<[u8]>::to_vec),
-            headers: message.headers().map(|headers| headers.iter().map(header).collect()).unwrap_or_default(),
+            headers: message.headers().map(owned_headers).unwrap_or_default(),
         }
     }
+}
+
+/// A name that is no UTF-8 makes rdkafka panic, which must not end the poll thread: such a record
+/// would come back at every start.
+fn owned_headers(headers: &BorrowedHeaders) -> Vec<(String, Vec<u8>)> {
+    let read = |index| {
+        let header = headers.get(index);
+        (header.key.to_owned(), header.value.unwrap_or_default().to_vec())
+    };
+    let read_any = |index| {
+        catch_unwind(AssertUnwindSafe(|| read(index))).unwrap_or_else(|_| (UNREADABLE_NAME.to_owned(), Vec::new()))
+    };
+    (0..headers.count()).map(read_any).collect()
+}
+
+/// The list must not outlive this call: a living list makes dropping the consumer hang.
+fn switch(consumer: &BaseConsumer<Rebalances>, topic: &str, partition: i32, flow: Flow) -> bool {
+    let mut list = TopicPartitionList::with_capacity(1);
+    list.add_partition(topic, partition);
+    let switched = match flow {
+        Flow::Pause => consumer.pause(&list),
+        Flow::Resume => consumer.resume(&list),
+    };
+    if let Err(error) = &switched {
+        warn!(topic, partition, %error, "pausing or resuming a partition");
+    }
+    switched.is_ok()
 }
 
 #[derive(Clone, Copy)]

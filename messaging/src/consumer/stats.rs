@@ -1,25 +1,41 @@
 //! Lag and broker state, from the statistics that librdkafka gives every few seconds.
 
 use metrics::gauge;
-use rdkafka::Statistics;
+use rdkafka::{Statistics, statistics::Partition};
 use service_runtime::health;
 
 use crate::{kafka, topics::Names};
 
+/// What librdkafka calls a partition that this member reads.
+const READ_HERE: &str = "active";
+
 /// Publishes lag per topic and partition, and tells health whether any broker is up.
 pub(super) fn record(statistics: &Statistics, names: &Names, health: &health::Part) {
     for (topic, of_topic) in &statistics.topics {
-        for (partition, of_partition) in &of_topic.partitions {
-            if *partition < 0 || of_partition.consumer_lag < 0 {
-                continue;
-            }
+        for (partition, of_partition) in of_topic.partitions.iter().filter(|(partition, _)| **partition >= 0) {
+            let Some(lag) = lag(of_partition) else { continue };
             let labels = [("topic", names.bare(topic).to_owned()), ("partition", partition.to_string())];
             #[expect(clippy::cast_precision_loss, reason = "a lag that large is exact enough")]
-            gauge!("consumer_lag_records", &labels).set(of_partition.consumer_lag as f64);
+            gauge!("consumer_lag_records", &labels).set(lag as f64);
         }
     }
     // A member that hasn't joined yet isn't ready, however well the brokers are.
     if statistics.cgrp.as_ref().is_some_and(|group| group.state == "up" && group.join_state == "steady") {
         kafka::tell_health(statistics, health);
     }
+}
+
+/// How many records wait for this member, as far as that is known. None of a partition that is another's
+/// by now: the members' lags add up to the group's.
+fn lag(partition: &Partition) -> Option<i64> {
+    if partition.fetch_state != READ_HERE {
+        return Some(0);
+    }
+    if partition.consumer_lag >= 0 {
+        return Some(partition.consumer_lag);
+    }
+    // A group that has committed nothing yet has everything before it.
+    let nothing_committed = partition.committed_offset < 0;
+    let known = partition.lo_offset >= 0 && partition.ls_offset >= 0;
+    (nothing_committed && known).then(|| partition.ls_offset - partition.lo_offset)
 }

@@ -1,0 +1,49 @@
+//! How far behind a group is can be read from its metrics.
+
+use common_events::{Service, envelope};
+use futures::FutureExt;
+use messaging::{Subscriptions, delivery::Group};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use test_support::eventually;
+use tokio::sync::watch;
+
+use crate::{
+    broker::{Broker, Member},
+    toys::{self, ATTEMPTS, Coin, Toys, event},
+};
+
+const EVENTS: i64 = 50;
+
+/// The sum over the partitions of the one topic that no other test here consumes.
+fn lag(metrics: &str) -> Option<f64> {
+    let lines = metrics.lines().filter(|line| line.starts_with("consumer_lag_records{topic=\"point-charged\""));
+    lines.map(|line| line.rsplit_once(' ')?.1.parse().ok()).reduce(|sum: Option<f64>, next| Some(sum? + next?))?
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lag_is_told_while_there_is_one_and_when_it_is_gone() {
+    // The one place in this program that installs a recorder.
+    let recorder = PrometheusBuilder::new().install_recorder().expect("the first recorder");
+    let (broker, database) = (Broker::with(&["point-charged", "order-service.replay"]).await, toys::database().await);
+    let free = watch::Sender::new(false);
+    let waiting = free.subscribe();
+    let subscriptions = Subscriptions::of(Service::Order).hear::<Coin, _>(move |_, _| {
+        let mut waiting = waiting.clone();
+        async move {
+            waiting.wait_for(|free| *free).await.expect("the test is still there");
+            Ok(())
+        }
+        .boxed()
+    });
+    let coins: Vec<envelope::Event<Coin>> = (0..EVENTS).map(|n| event(Coin { key: n.to_string(), n })).collect();
+    broker.send_all(&coins).await;
+    let group = Group::new(database.pool.clone(), subscriptions, ATTEMPTS);
+    let member = Member::start(&broker, group, Toys::new());
+
+    #[expect(clippy::cast_precision_loss, reason = "fifty")]
+    let all = EVENTS as f64;
+    eventually("the lag is told", || async { (lag(&recorder.render()) == Some(all)).then_some(()) }).await;
+    free.send_replace(true);
+    eventually("the lag is gone", || async { (lag(&recorder.render()) == Some(0.0)).then_some(()) }).await;
+    member.stop().await;
+}

@@ -1,0 +1,95 @@
+//! What is remembered, for how long, and in which day's partition.
+
+use chrono::{Days, NaiveDate, Utc};
+use common_events::Service;
+use messaging::{Delivered, Record, delivery::Group};
+
+use crate::toys::{self, ATTEMPTS, Coin, Mood, Toy, ToyShop, Toys, event, record};
+
+const MAX_AGE: Days = Days::new(45);
+const ONE_DAY: Days = Days::new(1);
+
+/// An answering toy of noon of that day.
+fn toy_of(day: NaiveDate, n: i64) -> Record {
+    let mut toy = event(Toy::new("bear", n, Mood::Answers));
+    toy.time = day.and_hms_opt(12, 0, 0).expect("noon").and_utc();
+    record(&toy, n)
+}
+
+#[tokio::test]
+async fn an_event_is_known_by_the_day_of_its_own_time() {
+    let shop = ToyShop::open().await;
+    let today = Utc::now().date_naive();
+    for (n, day) in (0..).zip([today, today - ONE_DAY, today - MAX_AGE, today + ONE_DAY]) {
+        let toy = toy_of(day, n);
+        assert_eq!(shop.deliver(&[toy.clone()]).await.applied, 1, "{day}");
+        assert_eq!(shop.deliver(&[toy]).await.duplicates, 1, "{day}");
+        let partition = format!("SELECT count(*) FROM inbox_{}", day.format("%Y%m%d"));
+        assert_eq!(shop.count(&partition).await, 1);
+        let partition = format!("SELECT count(*) FROM kept_answers_{}", day.format("%Y%m%d"));
+        assert_eq!(shop.count(&partition).await, 1);
+    }
+}
+
+#[tokio::test]
+async fn events_too_old_or_from_the_future_are_refused() {
+    let shop = ToyShop::open().await;
+    let today = Utc::now().date_naive();
+    let (too_old, too_early) = (today - MAX_AGE - ONE_DAY, today + ONE_DAY + ONE_DAY);
+    let batch = [toy_of(too_old, 0), toy_of(today, 1), toy_of(too_early, 2)];
+    assert_eq!(shop.deliver(&batch).await, Delivered { applied: 1, dead: 2, ..Delivered::default() });
+    let dead = shop.dead_letters().await;
+    assert!(dead.iter().all(|dead| dead.class == "out-of-time"));
+    assert_eq!(dead.iter().map(|dead| dead.place.2).collect::<Vec<_>>(), [0, 2]);
+    shop.deliver(&batch).await;
+    assert_eq!(shop.dead_letters().await.len(), 2);
+}
+
+#[tokio::test]
+async fn events_of_topics_that_are_kept_for_ever_are_never_too_old() {
+    let shop = ToyShop::open().await;
+    let mut coin = event(Coin { key: "kim".to_owned(), n: 1 });
+    coin.time = "2016-02-29T00:00:00Z".parse().unwrap();
+    assert_eq!(shop.deliver(&[record(&coin, 0)]).await.applied, 1);
+}
+
+#[tokio::test]
+async fn two_members_make_the_same_day_s_partition_at_once() {
+    let database = toys::database().await;
+    let toys = Toys::new();
+    let member = || Group::new(database.pool.clone(), toys.subscriptions(Service::Order), ATTEMPTS);
+    let members: Vec<Group> = (0..4).map(|_| member()).collect();
+    let today = Utc::now().date_naive();
+    for back in 0..8 {
+        let day = today - Days::new(back);
+        let batches: Vec<[Record; 1]> = (0..4).map(|n| [toy_of(day, n)]).collect();
+        let deliveries = members.iter().zip(&batches).map(|(member, batch)| member.deliver(batch));
+        for delivered in futures::future::join_all(deliveries).await {
+            assert_eq!(delivered.expect("nobody is in another's way").applied, 1);
+        }
+    }
+    assert_eq!(toys::count(&database.pool, "SELECT count(*) FROM inbox").await, 32);
+    assert!(toys::dead_letters(&database.pool).await.is_empty());
+}
+
+#[tokio::test]
+async fn days_past_the_maximum_age_are_forgotten_and_no_others() {
+    let shop = ToyShop::open().await;
+    let today = Utc::now().date_naive();
+    shop.deliver(&[toy_of(today, 0), toy_of(today - MAX_AGE, 1)]).await;
+    let client = shop.pool().get().await.unwrap();
+    for back in [47, 48, 400] {
+        let day = today - Days::new(back);
+        let (name, next) = (day.format("%Y%m%d"), day + ONE_DAY);
+        let sql = format!(
+            "CREATE TABLE inbox_{name} PARTITION OF inbox FOR VALUES FROM ('{day}') TO ('{next}');
+             CREATE TABLE kept_answers_{name} PARTITION OF kept_answers FOR VALUES FROM ('{day}') TO ('{next}')"
+        );
+        client.batch_execute(&sql).await.unwrap();
+    }
+    drop(client);
+    assert_eq!(shop.group.forget_old().await.expect("the database answers"), 6);
+    assert_eq!(shop.group.forget_old().await.expect("the database answers"), 0);
+    assert_eq!(shop.count("SELECT count(*) FROM inbox").await, 2, "what may still come is remembered");
+    assert_eq!(shop.deliver(&[toy_of(today, 2)]).await.applied, 1);
+}

@@ -1,0 +1,8 @@
+//! `outbox-relay` as a process: rows go in, records come out, and the process is stopped, killed and
+//! frozen meanwhile.
+
+mod idle;
+mod moving;
+mod process;
+mod taking_over;
+mod writers;

@@ -1,0 +1,131 @@
+//! What was committed arrives, per key in the order of its commits, and leaves the outbox.
+
+use std::collections::HashSet;
+
+use common_events::envelope::{CONTENT_TYPE, TRACEPARENT};
+use test_support::eventually;
+use tokio_postgres::{Client, NoTls};
+
+use super::{
+    process::Relay,
+    writers::{self, Kind, all_have, nothing_is_lost_and_each_key_is_in_order, outbox_is_empty},
+};
+use crate::{
+    broker::Broker,
+    toys::{self, Label, Told, Toy, event},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_many_keys_arrive_in_order_per_key_and_leave_the_outbox() {
+    const KEYS: i64 = 40;
+    let (broker, database) = (Broker::with(&["order-created"]).await, writers::database(KEYS).await);
+    let relay = Relay::start(&broker, &[&database.url]);
+    writers::write_concurrently(&database.pool, Kind::Toy, KEYS, 5, 20).await;
+    outbox_is_empty(&database.pool).await;
+    let lying = broker.read("order-created", all_have(KEYS, 100)).await;
+    nothing_is_lost_and_each_key_is_in_order(&lying, KEYS, 100);
+    assert_eq!(lying.len(), 4_000, "and none comes twice while nothing goes wrong");
+    assert!(relay.terminate().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_commits_late_is_not_overlooked() {
+    const KEYS: i64 = 10;
+    let (broker, database) = (Broker::with(&["order-created"]).await, writers::database(KEYS).await);
+    let relay = Relay::start(&broker, &[&database.url]);
+    // Their rows have low ids, and are seen only after rows with higher ids have come and gone.
+    let mut late = Vec::new();
+    for n in 0..3 {
+        let client = own_connection(&database.url).await;
+        client.batch_execute("BEGIN").await.unwrap();
+        let toy = event(Toy::fine(&format!("late-{n}"), 1));
+        insert_outbox(&client, "order-created", &toy.subject, &common_events::envelope::encode(&toy).unwrap()).await;
+        late.push(client);
+    }
+    writers::write_concurrently(&database.pool, Kind::Toy, KEYS, 3, 10).await;
+    outbox_is_empty(&database.pool).await;
+    for (n, client) in late.iter().enumerate() {
+        client.batch_execute(if n == 1 { "ROLLBACK" } else { "COMMIT" }).await.unwrap();
+    }
+    outbox_is_empty(&database.pool).await;
+    let lying = broker.read("order-created", |lying| lying.len() >= 302).await;
+    let late: HashSet<_> = lying.iter().filter_map(|lying| lying.key.as_deref()?.strip_prefix(b"late-")).collect();
+    assert_eq!(late, HashSet::from([&b"0"[..], b"2"]), "and the one that was rolled back isn't there");
+    relay.terminate().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_carry_their_content_type_and_their_trace() {
+    let topics = ["order-created", "product-catalog", "order-reserved"];
+    let (broker, database) = (Broker::with(&topics).await, writers::database(1).await);
+    let relay = Relay::start(&broker, &[&database.url]);
+    writers::write(&database.pool, Kind::Toy, &[0]).await;
+    writers::write(&database.pool, Kind::Label, &[0]).await;
+    let client = database.pool.get().await.unwrap();
+    client
+        .execute(
+            "INSERT INTO outbox (topic, key, payload, headers)
+             VALUES ('order-reserved', 'bear', '{}', '{\"x-resume\": \"1\", \"x-origin-topic\": \"order-created\"}')",
+            &[],
+        )
+        .await
+        .unwrap();
+    let toy = broker.read("order-created", |lying| !lying.is_empty()).await.remove(0);
+    let label = broker.read("product-catalog", |lying| !lying.is_empty()).await.remove(0);
+    let bare = broker.read("order-reserved", |lying| !lying.is_empty()).await.remove(0);
+    for (lying, trace) in [(&toy, toy.event::<Toy>().trace), (&label, label.event::<Label>().trace)] {
+        assert_eq!(lying.headers["content-type"], CONTENT_TYPE);
+        assert_eq!(lying.headers[TRACEPARENT], trace.to_string());
+        assert_eq!(lying.key.as_deref(), Some(&b"key-0"[..]));
+    }
+    assert_eq!(bare.headers["x-resume"], "1");
+    assert_eq!(bare.headers["x-origin-topic"], "order-created");
+    assert!(!bare.headers.contains_key(TRACEPARENT));
+    assert_eq!(bare.value, b"{}", "byte for byte");
+    relay.terminate().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_relay_moves_the_rows_of_several_databases() {
+    let broker = Broker::with(&["order-created"]).await;
+    let (one, other) = (writers::database(2).await, writers::database(2).await);
+    let relay = Relay::start(&broker, &[&one.url, &other.url]);
+    writers::write(&one.pool, Kind::Toy, &[0, 1]).await;
+    writers::write(&other.pool, Kind::Toy, &[0, 1]).await;
+    broker.read("order-created", |lying| lying.len() == 4).await;
+    outbox_is_empty(&one.pool).await;
+    outbox_is_empty(&other.pool).await;
+    relay.terminate().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_kafka_refuses_stays_and_does_not_stop_the_others() {
+    // Nobody made the topic of the answers.
+    let (broker, database) = (Broker::with(&["order-created"]).await, writers::database(5).await);
+    let told = event(Told { key: "bear".to_owned(), n: 1, ballast: String::new() });
+    let client = own_connection(&database.url).await;
+    insert_outbox(&client, "order-reserved", "bear", &common_events::envelope::encode(&told).unwrap()).await;
+    let relay = Relay::start(&broker, &[&database.url]);
+    for round in 1..=3 {
+        writers::write(&database.pool, Kind::Toy, &[0, 1, 2, 3, 4]).await;
+        let lying = broker.read("order-created", all_have(5, round)).await;
+        nothing_is_lost_and_each_key_is_in_order(&lying, 5, round);
+    }
+    eventually("only the row without a topic is left", || async {
+        (toys::count(&database.pool, "SELECT count(*) FROM outbox").await == 1).then_some(())
+    })
+    .await;
+    relay.terminate().await;
+}
+
+/// A connection outside of the pool, which may stay in a transaction.
+async fn own_connection(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("the test's database");
+    tokio::spawn(connection);
+    client
+}
+
+async fn insert_outbox(client: &Client, topic: &str, key: &str, payload: &[u8]) {
+    let sql = "INSERT INTO outbox (topic, key, payload) VALUES ($1, $2, $3)";
+    client.execute(sql, &[&topic, &key.as_bytes(), &payload]).await.expect("a row");
+}

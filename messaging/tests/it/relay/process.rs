@@ -1,0 +1,131 @@
+//! The process, and what is done to it.
+
+use std::{
+    net::{TcpListener, UdpSocket},
+    process::{ExitStatus, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use test_support::{PATIENCE, eventually};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, BufReader},
+    process::{Child, Command},
+};
+
+use crate::broker::Broker;
+
+/// How long a lease lasts here; also how long a take-over from a dead leader takes at least.
+pub(crate) const LEASE: Duration = Duration::from_secs(2);
+
+/// A running relay. Dropping it kills it.
+pub(crate) struct Relay {
+    child: Child,
+    said: Arc<Mutex<Vec<String>>>,
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+}
+
+/// An address for hints that was free a moment ago.
+pub(crate) fn free_udp_address() -> String {
+    UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").to_string()
+}
+
+impl Relay {
+    /// For these databases, sending to this corner of the broker.
+    pub(crate) fn start(broker: &Broker, databases: &[&str]) -> Self {
+        Self::start_with(broker, databases, &[])
+    }
+
+    pub(crate) fn start_with(broker: &Broker, databases: &[&str], settings: &[(&str, &str)]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_outbox-relay"))
+            .env_clear()
+            .env("DATABASE_URLS", databases.join(","))
+            .env("HTTP_ADDR", format!("127.0.0.1:{}", free_port()))
+            .env("KAFKA_BROKERS", &broker.settings.brokers)
+            .env("TOPIC_PREFIX", &broker.settings.topic_prefix)
+            .env("RELAY_LEASE", format!("{}ms", LEASE.as_millis()))
+            .env("OTEL_TRACES_EXPORTER", "none")
+            .envs(settings.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("outbox-relay starts");
+        let said = Arc::<Mutex<Vec<String>>>::default();
+        listen(child.stdout.take().expect("piped"), &said);
+        listen(child.stderr.take().expect("piped"), &said);
+        Self { child, said }
+    }
+
+    /// How many lines it has written with this in them.
+    pub(crate) fn has_said(&self, what: &str) -> usize {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.iter().filter(|line| line.contains(what)).count()
+    }
+
+    /// Waits until it leads, for the `times`th time.
+    pub(crate) async fn leads(&self, times: usize) {
+        eventually(&format!("the relay leads; it said {:#?}", self.said), || async {
+            (self.has_said("leading") >= times).then_some(())
+        })
+        .await;
+    }
+
+    pub(crate) fn has_never_led(&self) -> bool {
+        self.has_said("leading") == 0
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
+    /// `STOP`, `CONT` or `TERM`.
+    pub(crate) async fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status().await;
+        assert!(sent.expect("kill runs").success(), "SIG{name}");
+    }
+
+    /// SIGKILL.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.expect("SIGKILL");
+    }
+
+    /// Waits until it is gone.
+    pub(crate) async fn end(mut self) -> ExitStatus {
+        let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
+        ended.expect("it ends").expect("its status")
+    }
+
+    /// SIGTERM, and waits until it is gone.
+    pub(crate) async fn terminate(self) -> ExitStatus {
+        self.signal("TERM").await;
+        self.end().await
+    }
+
+    /// The processor time it has used so far.
+    pub(crate) fn processor_time(&self) -> Duration {
+        /// Linux's USER_HZ, on every architecture this runs on.
+        const TICK: Duration = Duration::from_millis(10);
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("it runs");
+        // The second field may hold anything in its brackets; user and system time are 12 and 13 further.
+        let (_, fields) = stat.rsplit_once(')').expect("brackets");
+        let ticks: u32 =
+            fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<u32>().expect("ticks")).sum();
+        TICK * ticks
+    }
+}
+
+fn listen(output: impl AsyncRead + Unpin + Send + 'static, said: &Arc<Mutex<Vec<String>>>) {
+    let said = Arc::clone(said);
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(output).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            said.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        }
+    });
+}

@@ -9,20 +9,20 @@ use common_events::{EventData, EventId, TraceParent, envelope};
 /// handling, of which everything it causes becomes a child.
 #[derive(Debug)]
 pub struct Event<T> {
-    event: envelope::Event<T>,
+    told: envelope::Event<T>,
     span: TraceParent,
     /// The day under which its answers are kept; `None` on topics that are kept for ever.
     day: Option<NaiveDate>,
 }
 
 impl<T> Event<T> {
-    pub(crate) fn new(event: envelope::Event<T>, span: TraceParent, day: Option<NaiveDate>) -> Self {
-        Self { event, span, day }
+    pub(crate) fn new(told: envelope::Event<T>, span: TraceParent, day: Option<NaiveDate>) -> Self {
+        Self { told, span, day }
     }
 
     /// This event as the cause of others.
     pub fn cause(&self) -> Cause {
-        Cause { event: self.day.map(|day| (day, self.event.id)), parent: self.span }
+        Cause { event: self.day.map(|day| (day, self.told.id)), parent: self.span }
     }
 
     /// What happened because of this event, to be published.
@@ -35,7 +35,7 @@ impl<T> Deref for Event<T> {
     type Target = envelope::Event<T>;
 
     fn deref(&self) -> &envelope::Event<T> {
-        &self.event
+        &self.told
     }
 }
 

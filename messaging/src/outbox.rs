@@ -17,22 +17,22 @@ pub(crate) struct OutboxRow {
     pub(crate) cause: Option<(NaiveDate, EventId)>,
 }
 
-/// The order of the arrays is the order of the ids, and so the order on the topic.
-const INSERT_OUTBOX: &str = "
+/// The order of the arrays is the order of the ids, and so the order on the topic. What an event
+/// caused is kept beside it, so that a resume can publish it again.
+const INSERT_AND_KEEP: &str = "
+    WITH published AS (
+        SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::text[], $5::text[], $6::boolean[],
+                             $7::date[], $8::uuid[])
+             WITH ORDINALITY AS row (topic, key, payload, traceparent, parent_span, compacted, day, cause_id, position)
+    ), kept AS (
+        INSERT INTO kept_answers (day, cause_id, position, topic, key, payload, traceparent, compacted)
+        SELECT day, cause_id, position, topic, key, payload, traceparent, compacted
+        FROM published WHERE cause_id IS NOT NULL
+    )
     INSERT INTO outbox (topic, key, payload, traceparent, parent_span, compacted)
-    SELECT topic, key, payload, traceparent, parent_span, compacted
-    FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::text[], $5::text[], $6::boolean[])
-         WITH ORDINALITY AS row (topic, key, payload, traceparent, parent_span, compacted, position)
-    ORDER BY position";
+    SELECT topic, key, payload, traceparent, parent_span, compacted FROM published ORDER BY position";
 
-const KEEP_ANSWERS: &str = "
-    INSERT INTO kept_answers (day, cause_id, position, topic, key, payload, traceparent, compacted)
-    SELECT day, cause_id, position, topic, key, payload, traceparent, compacted
-    FROM unnest($1::date[], $2::uuid[], $3::text[], $4::bytea[], $5::bytea[], $6::text[], $7::boolean[])
-         WITH ORDINALITY AS row (day, cause_id, topic, key, payload, traceparent, compacted, position)";
-
-/// Writes what a transaction published, and keeps what was published because of an event, so that a
-/// resume can publish it again.
+/// Writes what a transaction published.
 pub(crate) async fn insert(tx: &Transaction<'_>, rows: &[OutboxRow]) -> Result<(), tokio_postgres::Error> {
     if rows.is_empty() {
         return Ok(());
@@ -43,26 +43,10 @@ pub(crate) async fn insert(tx: &Transaction<'_>, rows: &[OutboxRow]) -> Result<(
     let traces: Vec<String> = rows.iter().map(|row| row.trace.to_string()).collect();
     let parents: Vec<Option<String>> = rows.iter().map(|row| row.parent.map(|span| span.to_string())).collect();
     let compacted: Vec<bool> = rows.iter().map(|row| row.compacted).collect();
-    let statement = tx.prepare_cached(INSERT_OUTBOX).await?;
-    tx.execute(&statement, &[&topics, &keys, &payloads, &traces, &parents, &compacted]).await?;
-    keep_answers(tx, rows).await
-}
-
-async fn keep_answers(tx: &Transaction<'_>, rows: &[OutboxRow]) -> Result<(), tokio_postgres::Error> {
-    let answers: Vec<(NaiveDate, EventId, &OutboxRow)> =
-        rows.iter().filter_map(|row| row.cause.map(|(day, id)| (day, id, row))).collect();
-    if answers.is_empty() {
-        return Ok(());
-    }
-    let days: Vec<NaiveDate> = answers.iter().map(|(day, _, _)| *day).collect();
-    let causes: Vec<Uuid> = answers.iter().map(|(_, id, _)| id.uuid()).collect();
-    let topics: Vec<&str> = answers.iter().map(|(_, _, row)| row.topic.name()).collect();
-    let keys: Vec<&[u8]> = answers.iter().map(|(_, _, row)| &*row.key).collect();
-    let payloads: Vec<&[u8]> = answers.iter().map(|(_, _, row)| &*row.payload).collect();
-    let traces: Vec<String> = answers.iter().map(|(_, _, row)| row.trace.to_string()).collect();
-    let compacted: Vec<bool> = answers.iter().map(|(_, _, row)| row.compacted).collect();
-    let statement = tx.prepare_cached(KEEP_ANSWERS).await?;
-    tx.execute(&statement, &[&days, &causes, &topics, &keys, &payloads, &traces, &compacted]).await?;
+    let days: Vec<Option<NaiveDate>> = rows.iter().map(|row| row.cause.map(|(day, _)| day)).collect();
+    let causes: Vec<Option<Uuid>> = rows.iter().map(|row| row.cause.map(|(_, id)| id.uuid())).collect();
+    let statement = tx.prepare_cached(INSERT_AND_KEEP).await?;
+    tx.execute(&statement, &[&topics, &keys, &payloads, &traces, &parents, &compacted, &days, &causes]).await?;
     Ok(())
 }
 

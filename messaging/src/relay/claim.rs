@@ -6,7 +6,7 @@ use deadpool_postgres::Client;
 use serde_json::Value;
 
 /// The most rows one question brings.
-pub(super) const MAX_CLAIM: i64 = 1_000;
+pub(super) const MAX_CLAIM_ROWS: usize = 1_000;
 
 /// A row on its way.
 pub(super) struct Row {
@@ -34,9 +34,10 @@ pub(super) async fn delete_and_claim(
     client: &Client,
     acknowledged: &[i64],
     in_flight: &HashSet<i64>,
-    limit: i64,
+    limit: usize,
 ) -> Result<Vec<Row>, tokio_postgres::Error> {
     let taken: Vec<i64> = in_flight.iter().chain(acknowledged).copied().collect();
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let statement = client.prepare_cached(DELETE_AND_CLAIM).await?;
     let rows = client.query(&statement, &[&acknowledged, &taken, &limit]).await?;
     Ok(rows.into_iter().map(|row| read(&row)).collect())

@@ -29,16 +29,20 @@ use tracing::warn;
 use super::{
     Source,
     claim::{self, Row},
-    fenced::Fenced,
+    fenced::{Fenced, Generation},
     lease::Lease,
 };
 use crate::{kafka, topics::Names};
 
 /// Rows that may be in flight at once: bounds memory, and what a take-over sends twice.
 const MAX_IN_FLIGHT: usize = 4_000;
-/// Polling of an outbox that was empty the last time: the first pause, and the longest.
+/// Polling of an outbox that had no more rows the last time: the first pause, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+/// The first pause where hints come: polling only catches the ones that got lost.
+const FIRST_PAUSE_WITH_HINTS: Duration = Duration::from_millis(25);
+/// Acknowledged rows are deleted with the next question for rows; so many don't wait for it.
+const MAX_UNDELETED: usize = 500;
 /// After a failed row, nothing new is sent for so long.
 const AFTER_FAILED_ROW: Duration = Duration::from_secs(1);
 /// How long a stop waits for acknowledgements of what is in flight.
@@ -47,7 +51,17 @@ const LAST_ACKS: Duration = Duration::from_secs(3);
 /// The outcome of one row.
 pub(super) struct Ack {
     pub(super) id: i64,
-    pub(super) outcome: Result<(), KafkaError>,
+    pub(super) outcome: Outcome,
+}
+
+#[derive(Clone)]
+pub(super) enum Outcome {
+    /// Kafka has it.
+    Published,
+    /// Kafka doesn't have it, or that isn't known.
+    Failed(KafkaError),
+    /// It was never sent, and is to be claimed again.
+    GivenBack,
 }
 
 /// Sends each delivery report to the pipeline.
@@ -73,7 +87,10 @@ impl ProducerContext for Reports {
     type DeliveryOpaque = Box<i64>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, id: Box<i64>) {
-        let outcome = result.as_ref().map(|_| ()).map_err(|(error, _)| error.clone());
+        let outcome = match result {
+            Ok(_) => Outcome::Published,
+            Err((error, _)) => Outcome::Failed(error.clone()),
+        };
         // The receiver is gone only when the pipeline is.
         let _ = self.acks.send(Ack { id: *id, outcome });
     }
@@ -138,8 +155,9 @@ impl<'s> Pipeline<'s> {
                 tokio::time::sleep(AFTER_FAILED_ROW).await;
                 continue;
             }
-            pause = if claimed > 0 { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
-            if claimed == 0 || self.in_flight.len() >= MAX_IN_FLIGHT {
+            let first_pause = if *wakes.borrow() > 0 { FIRST_PAUSE_WITH_HINTS } else { FIRST_PAUSE };
+            pause = if claimed > 0 { first_pause } else { (pause * 2).min(LONGEST_PAUSE) };
+            if claimed < claim::MAX_CLAIM_ROWS {
                 self.idle(pause, &mut wakes, shutdown).await;
             }
         }
@@ -154,22 +172,23 @@ impl<'s> Pipeline<'s> {
     /// One question to the database, and what it brought on its way. Returns how many rows.
     async fn round(&mut self, client: &deadpool_postgres::Client) -> anyhow::Result<usize> {
         let room = MAX_IN_FLIGHT.saturating_sub(self.in_flight.len());
-        let limit = i64::try_from(room).unwrap_or(claim::MAX_CLAIM).min(claim::MAX_CLAIM);
+        let limit = room.min(claim::MAX_CLAIM_ROWS);
         let in_flight: HashSet<i64> = self.in_flight.keys().copied().collect();
+        let generation = self.fenced.generation();
         let rows = claim::delete_and_claim(client, &self.acknowledged, &in_flight, limit)
             .await
             .context("asking for outbox rows")?;
         self.acknowledged.clear();
         let claimed = rows.len();
         for row in rows {
-            self.send(row)?;
+            self.send(generation, row)?;
         }
         #[expect(clippy::cast_precision_loss, reason = "at most MAX_IN_FLIGHT")]
         gauge!("outbox_in_flight", "database" => self.source.name).set(self.in_flight.len() as f64);
         Ok(claimed)
     }
 
-    fn send(&mut self, row: Row) -> anyhow::Result<()> {
+    fn send(&mut self, claimed_at: Generation, row: Row) -> anyhow::Result<()> {
         let flying = Flying {
             topic: row.topic.clone(),
             traceparent: row.traceparent.clone(),
@@ -178,7 +197,7 @@ impl<'s> Pipeline<'s> {
         };
         self.in_flight.insert(row.id, flying);
         if row.compacted {
-            self.fenced.send(row);
+            self.fenced.send(claimed_at, row);
             return Ok(());
         }
         let topic = self.names.topic(&row.topic);
@@ -202,25 +221,31 @@ impl<'s> Pipeline<'s> {
     fn note(&mut self, Ack { id, outcome }: Ack) {
         let Some(flying) = self.in_flight.remove(&id) else { return };
         match outcome {
-            Ok(()) => {
+            Outcome::Published => {
                 self.health.ready();
                 self.acknowledged.push(id);
                 flying.tell(self.source.name);
             }
-            Err(error) => {
+            Outcome::Failed(error) => {
                 counter!("outbox_failed_total", "topic" => flying.topic.clone()).increment(1);
                 self.failed = Some(format!("{}: {error}", flying.topic));
             }
+            Outcome::GivenBack => {}
         }
     }
 
-    /// Waits for an ack, a hint or the end of the pause.
+    /// Takes acks until there is a reason to ask the database again: a hint, the end of the pause,
+    /// many rows to delete, or a failed one.
     async fn idle(&mut self, pause: Duration, wakes: &mut watch::Receiver<u64>, shutdown: &CancellationToken) {
-        tokio::select! {
-            ack = self.acks.recv() => if let Some(ack) = ack { self.note(ack) },
-            woken = wakes.changed() => if woken.is_err() { tokio::time::sleep(pause).await },
-            () = tokio::time::sleep(pause) => {}
-            () = shutdown.cancelled() => {}
+        let until = tokio::time::Instant::now() + pause;
+        while self.acknowledged.len() < MAX_UNDELETED && self.failed.is_none() {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                Ok(()) = wakes.changed() => return,
+                Some(ack) = self.acks.recv() => self.note(ack),
+                () = tokio::time::sleep_until(until) => return,
+            }
         }
     }
 

@@ -162,6 +162,25 @@ impl<'t> Tx<'t> {
         self.inner.rollback().await
     }
 
+    /// Commits what went well. Of what didn't, nothing is left: when this returns, its locks are free, too,
+    /// and who is refused may ask again at once.
+    ///
+    /// # Errors
+    /// The outcome's, else what the database answers to the commit.
+    pub async fn end<T, E: From<tokio_postgres::Error>>(self, outcome: Result<T, E>) -> Result<T, E> {
+        match outcome {
+            Ok(done) => {
+                self.commit().await?;
+                Ok(done)
+            }
+            Err(refused) => {
+                // Without an answer the connection is gone, and the transaction with it.
+                let _ = self.rollback().await;
+                Err(refused)
+            }
+        }
+    }
+
     /// The bare transaction, for what takes one.
     pub const fn transaction(&self) -> &Transaction<'t> {
         &self.inner

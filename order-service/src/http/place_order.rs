@@ -1,13 +1,13 @@
 //! `POST /orders`: the beginning of every order's saga.
 
 use actix_web::{HttpResponse, http::StatusCode, post, web::Data};
-use common_events::{IssuedCouponId, OrderId, ProductId, Quantity, TraceId};
+use common_events::{IssuedCouponId, OrderId, ProductId, Quantity, TraceId, TraceParent, UserId};
 use messaging::{Cause, Tx};
 use serde::{Deserialize, Serialize};
 use service_runtime::{
     Caller, Pool, Problem,
     http::{Json, RequestTrace},
-    idempotency::{self, Attempt, IdempotencyKey},
+    idempotency::{self, Attempt, IdempotencyKey, StoredAnswer},
 };
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -78,19 +78,27 @@ pub(super) async fn place_order(
     let basket = Basket::new(request.asked_lines())?;
     let mut client = pool.get().await?;
     let tx = Tx::begin(&mut client).await?;
-    let pending = match idempotency::begin(tx.transaction(), &caller.user_id, CALL, &key, &request).await? {
+    let answer = place_once(&tx, caller.user_id, &key, &request, basket, trace).await;
+    Ok(tx.end(answer).await?.into())
+}
+
+async fn place_once(
+    tx: &Tx<'_>,
+    user_id: UserId,
+    key: &IdempotencyKey,
+    request: &PlaceOrder,
+    basket: Basket,
+    trace: TraceParent,
+) -> Result<StoredAnswer, Problem> {
+    let pending = match idempotency::begin(tx.transaction(), &user_id, CALL, key, request).await? {
         Attempt::First(pending) => pending,
-        Attempt::Repeat(answer) => return Ok(answer.into()),
+        Attempt::Repeat(answer) => return Ok(answer),
     };
-    let products = store::list_products(&tx, &basket.product_ids()).await?;
-    let placing = Placing {
-        order_id: OrderId::new(Uuid::now_v7()),
-        user_id: caller.user_id,
-        issued_coupon_id: request.issued_coupon_id,
-        trace,
-    };
+    let products = store::list_products(tx, &basket.product_ids()).await?;
+    let order_id = OrderId::new(Uuid::now_v7());
+    let placing = Placing { order_id, user_id, issued_coupon_id: request.issued_coupon_id, trace };
     let Placed { order, created, lines } = Order::place(placing, basket, &products, tx.now())?;
-    store::insert_order(&tx, &order).await?;
+    store::insert_order(tx, &order).await?;
     let cause = Cause::trace(trace);
     tx.publish(cause.causes(created)).map_err(Problem::internal)?;
     for line in lines {
@@ -98,9 +106,7 @@ pub(super) async fn place_order(
     }
     let location = format!("/orders/{}", order.id);
     let taken = OrderTaken { order_id: order.id, trace_id: trace.trace_id, status: order.status };
-    let answer = pending.remember(tx.transaction(), StatusCode::ACCEPTED, Some(location), &taken).await?;
-    tx.commit().await?;
-    Ok(answer.into())
+    Ok(pending.remember(tx.transaction(), StatusCode::ACCEPTED, Some(location), &taken).await?)
 }
 
 impl PlaceOrder {

@@ -1,13 +1,13 @@
 //! `POST /points/charge`: the caller pays points in.
 
 use actix_web::{HttpResponse, http::StatusCode, post, web::Data};
-use common_events::Won;
+use common_events::{TraceParent, UserId, Won};
 use messaging::{Cause, Tx};
 use serde::{Deserialize, Serialize};
 use service_runtime::{
     Caller, Pool, Problem,
     http::{Json, RequestTrace},
-    idempotency::{self, Attempt, IdempotencyKey},
+    idempotency::{self, Attempt, IdempotencyKey, StoredAnswer},
 };
 use utoipa::ToSchema;
 
@@ -78,19 +78,28 @@ pub(super) async fn charge_points(
     }
     let mut client = pool.get().await?;
     let tx = Tx::begin(&mut client).await?;
-    let pending = match idempotency::begin(tx.transaction(), &caller.user_id, CALL, &key, &request).await? {
+    let answer = charge_once(&tx, caller.user_id, &key, &request, trace).await;
+    Ok(tx.end(answer).await?.into())
+}
+
+async fn charge_once(
+    tx: &Tx<'_>,
+    user_id: UserId,
+    key: &IdempotencyKey,
+    request: &ChargePoints,
+    trace: TraceParent,
+) -> Result<StoredAnswer, Problem> {
+    let pending = match idempotency::begin(tx.transaction(), &user_id, CALL, key, request).await? {
         Attempt::First(pending) => pending,
-        Attempt::Repeat(answer) => return Ok(answer.into()),
+        Attempt::Repeat(answer) => return Ok(answer),
     };
-    let mut accounts = store::lock_or_insert_account(&tx, &caller.user_id).await?;
+    let mut accounts = store::lock_or_insert_account(tx, &user_id).await?;
     let stamp = accounts.stamp(new_entry_id());
-    let entry = accounts.of(&caller.user_id).charge(request.amount.0, stamp)?;
-    publish_entry(&tx, Cause::trace(trace), &entry).map_err(Problem::internal)?;
-    let points = Points { user_id: caller.user_id, balance: entry.balance, at: entry.at };
-    store::insert_entries(&tx, &[Posting { entry, trace_id: trace.trace_id }]).await?;
-    let answer = pending.remember(tx.transaction(), StatusCode::OK, None, &points).await?;
-    tx.commit().await?;
-    Ok(answer.into())
+    let entry = accounts.of(&user_id).charge(request.amount.0, stamp)?;
+    publish_entry(tx, Cause::trace(trace), &entry).map_err(Problem::internal)?;
+    let points = Points { user_id, balance: entry.balance, at: entry.at };
+    store::insert_entries(tx, &[Posting { entry, trace_id: trace.trace_id }]).await?;
+    Ok(pending.remember(tx.transaction(), StatusCode::OK, None, &points).await?)
 }
 
 impl From<ChargeRefused> for Problem {

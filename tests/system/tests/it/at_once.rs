@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::ensure;
-use common_events::Reason;
+use common_events::{ProductId, Reason};
 use futures::future::{join_all, try_join_all};
 use system::{Suite, shop::OrderStatus};
 
@@ -52,5 +52,15 @@ pub(crate) async fn one_idempotency_key_sent_eight_times_at_once_is_one_order(su
     }
     ensure!(kim.orders().await?.len() == 2);
     ensure!(kim.balance().await? == 97_000);
+    Ok(())
+}
+
+pub(crate) async fn who_is_refused_may_send_the_same_again_at_once(suite: &Suite) -> anyhow::Result<()> {
+    let nothing: ProductId = "no-such-product".parse()?;
+    let kim = suite.shop.new_customer("kim");
+    for _ in 0..50 {
+        let refused = kim.try_order("again-and-again", &[(&nothing, 1)]).await.expect_err("there is no such product");
+        ensure!((refused.status(), refused.code()) == (Some(422), Some("unknown-product")), "{refused}");
+    }
     Ok(())
 }

@@ -52,6 +52,7 @@ fn main() -> anyhow::Result<()> {
         purchases::a_cancel_after_confirmed_gives_points_stock_and_ranking_back,
         at_once::forty_buyers_get_exactly_the_twenty_five_pieces,
         at_once::one_idempotency_key_sent_eight_times_at_once_is_one_order,
+        at_once::who_is_refused_may_send_the_same_again_at_once,
         tracing::a_purchase_is_one_trace_over_all_services_without_a_broken_parent,
         crashes::killed_under_load_each_program_loses_and_doubles_nothing,
         crashes::a_frozen_relay_that_wakes_after_its_stand_by_took_over_does_no_harm,

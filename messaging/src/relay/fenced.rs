@@ -4,8 +4,20 @@
 //! starts the same `transactional.id` anew before it sends the first row, which fences the old relay's
 //! producer: nothing of it can still arrive. These topics are small (catalogues), so a transaction per
 //! batch is cheap enough.
+//!
+//! **A producer sends only rows that were claimed after it started.** A relay that was frozen wakes with
+//! rows in hand that another has sent long since, newer ones after them. Its producer is fenced; if it
+//! started another for these rows, they would arrive after all. They are given back instead, and claimed
+//! again if they are still there.
 
-use std::{thread, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use rdkafka::{
     error::KafkaError,
@@ -16,7 +28,7 @@ use tokio::sync::mpsc;
 
 use super::{
     claim::Row,
-    pipeline::{Ack, headers},
+    pipeline::{Ack, Outcome, headers},
 };
 use crate::{kafka, topics::Names};
 
@@ -25,10 +37,16 @@ const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15);
 /// The most rows of one transaction.
 const MAX_BATCH: usize = 500;
 
-/// Hands rows to the thread that publishes them; dropped, it ends after the batch at hand.
+/// Hands rows to the thread that publishes them; once nobody hears its acks, it ends after the batch at
+/// hand.
 pub(super) struct Fenced {
-    rows: mpsc::UnboundedSender<Row>,
+    rows: mpsc::UnboundedSender<(Generation, Row)>,
+    started: Arc<AtomicU64>,
 }
+
+/// The how-manieth producer of this relay's time as leader. The first rows find none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Generation(u64);
 
 impl Fenced {
     pub(super) fn new(
@@ -44,18 +62,25 @@ impl Fenced {
             .set("transactional.id", names.topic(&format!("outbox-relay.{database}")))
             .set("transaction.timeout.ms", "20000")
             .set("message.timeout.ms", "15000");
-        let publisher = Publisher { config, names: names.clone(), producer: None };
+        let started = Arc::<AtomicU64>::default();
+        let publisher = Publisher { config, names: names.clone(), producer: None, started: Arc::clone(&started) };
         // Transactions are blocking calls; a thread of their own keeps them off the runtime.
         let thread = thread::Builder::new().name("fenced producer".to_owned());
         if let Err(error) = thread.spawn(move || publisher.run(waiting, &acks)) {
             tracing::error!(%error, "no thread for the fenced producer: compacted topics wait");
         }
-        Self { rows }
+        Self { rows, started }
     }
 
-    pub(super) fn send(&self, row: Row) {
+    /// To be asked before rows are claimed.
+    pub(super) fn generation(&self) -> Generation {
+        Generation(self.started.load(Ordering::Acquire))
+    }
+
+    /// Sends the row, if the producer is still that of the generation at which it was claimed.
+    pub(super) fn send(&self, claimed_at: Generation, row: Row) {
         // The thread ends only after this sender is dropped.
-        let _ = self.rows.send(row);
+        let _ = self.rows.send((claimed_at, row));
     }
 }
 
@@ -64,39 +89,57 @@ struct Publisher {
     names: Names,
     /// Made when the first row comes: starting it is what fences the relay before.
     producer: Option<BaseProducer>,
+    started: Arc<AtomicU64>,
 }
 
 impl Publisher {
-    fn run(mut self, mut waiting: mpsc::UnboundedReceiver<Row>, acks: &mpsc::UnboundedSender<Ack>) {
+    fn run(mut self, mut waiting: mpsc::UnboundedReceiver<(Generation, Row)>, acks: &mpsc::UnboundedSender<Ack>) {
         let mut batch = Vec::new();
-        while waiting.blocking_recv_many(&mut batch, MAX_BATCH) > 0 {
-            let outcome = self.publish(&batch);
+        while waiting.blocking_recv_many(&mut batch, MAX_BATCH) > 0 && !acks.is_closed() {
+            let (mine, older) = self.of_this_producer(batch.drain(..));
+            let outcome = if self.producer.is_none() { self.start() } else { self.publish(&mine) };
             if outcome.is_err() {
                 // Whatever state the transaction is in, a new producer begins clean.
                 self.producer = None;
             }
-            for row in batch.drain(..) {
+            let outcome = outcome.map_or_else(Outcome::Failed, |()| Outcome::Published);
+            for row in mine {
+                let _ = acks.send(Ack { id: row.id, outcome: outcome.clone() });
+            }
+            let outcome = if let Outcome::Failed(_) = outcome { outcome } else { Outcome::GivenBack };
+            for row in older {
                 let _ = acks.send(Ack { id: row.id, outcome: outcome.clone() });
             }
         }
     }
 
-    fn publish(&mut self, rows: &[Row]) -> Result<(), KafkaError> {
-        let producer = if let Some(producer) = self.producer.take() {
-            producer
-        } else {
-            let producer: BaseProducer = self.config.create()?;
-            producer.init_transactions(TRANSACTION_TIMEOUT)?;
-            producer
-        };
+    /// Rows that were claimed since the producer started, and those that were claimed before.
+    fn of_this_producer(&self, rows: impl Iterator<Item = (Generation, Row)>) -> (Vec<Row>, Vec<Row>) {
+        let now = Generation(self.started.load(Ordering::Acquire));
+        let (mut mine, mut older) = (Vec::new(), Vec::new());
+        for (claimed_at, row) in rows {
+            let of_now = self.producer.is_some() && claimed_at == now;
+            if of_now { mine.push(row) } else { older.push(row) }
+        }
+        (mine, older)
+    }
+
+    fn start(&mut self) -> Result<(), KafkaError> {
+        let producer: BaseProducer = self.config.create()?;
+        producer.init_transactions(TRANSACTION_TIMEOUT)?;
+        self.producer = Some(producer);
+        self.started.fetch_add(1, Ordering::AcqRel);
+        Ok(())
+    }
+
+    fn publish(&self, rows: &[Row]) -> Result<(), KafkaError> {
+        let Some(producer) = self.producer.as_ref().filter(|_| !rows.is_empty()) else { return Ok(()) };
         producer.begin_transaction()?;
         for row in rows {
             let topic = self.names.topic(&row.topic);
             let record = BaseRecord::to(&topic).key(&row.key).payload(&row.payload).headers(headers(row));
             producer.send(record).map_err(|(error, _)| error)?;
         }
-        producer.commit_transaction(TRANSACTION_TIMEOUT)?;
-        self.producer = Some(producer);
-        Ok(())
+        producer.commit_transaction(TRANSACTION_TIMEOUT)
     }
 }

@@ -88,9 +88,14 @@ pub(crate) async fn answers(settings: &KafkaSettings) -> bool {
 
 /// Kafka counts as there while any broker's connection is up.
 pub(crate) fn tell_health(statistics: &Statistics, health: &health::Part) {
-    if statistics.brokers.values().any(|broker| broker.nodeid >= 0 && broker.state == "UP") {
+    if has_broker(statistics) {
         health.ready();
     } else {
         health.lost();
     }
+}
+
+/// Whether the connection of any broker is up.
+pub(crate) fn has_broker(statistics: &Statistics) -> bool {
+    statistics.brokers.values().any(|broker| broker.nodeid >= 0 && broker.state == "UP")
 }

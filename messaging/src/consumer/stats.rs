@@ -19,8 +19,9 @@ pub(super) fn record(statistics: &Statistics, names: &Names, health: &health::Pa
             gauge!("consumer_lag_records", &labels).set(lag as f64);
         }
     }
-    // A member that hasn't joined yet isn't ready, however well the brokers are.
-    if statistics.cgrp.as_ref().is_some_and(|group| group.state == "up" && group.join_state == "steady") {
+    // Without a broker there is no group either. With one, a member that hasn't joined yet isn't ready.
+    let is_joined = statistics.cgrp.as_ref().is_some_and(|group| group.state == "up" && group.join_state == "steady");
+    if is_joined || !kafka::has_broker(statistics) {
         kafka::tell_health(statistics, health);
     }
 }

@@ -133,10 +133,9 @@ impl Broker {
         let mut read = Vec::new();
         let until = tokio::time::Instant::now() + PATIENCE;
         while !enough(&read) {
-            match tokio::time::timeout_at(until, reader.next()).await {
-                Ok(lying) => read.push(lying),
-                Err(_) => panic!("not within {PATIENCE:?}: enough on {topic}; {} records are there", read.len()),
-            }
+            let next = tokio::time::timeout_at(until, reader.next()).await;
+            let there = read.len();
+            read.push(next.unwrap_or_else(|late| panic!("{late}: {there} records are not enough on {topic}")));
         }
         read
     }

@@ -202,7 +202,7 @@ impl Toys {
                 *attempts += 1;
                 *attempts
             };
-            events.iter().map(|event| next(event)).collect()
+            events.iter().map(&mut next).collect()
         };
         insert_journal(tx, events, |toy| (&toy.key, toy.n)).await?;
         let slowness = *self.slowness.borrow();
@@ -222,7 +222,6 @@ impl Toys {
         };
         let broken = || Transient::new("platform-unavailable", "the toy platform is away");
         match event.data.mood {
-            Mood::Fine => {}
             Mood::Answers => {
                 answer(0)?;
             }
@@ -236,7 +235,7 @@ impl Toys {
             }
             Mood::BreaksOnce if attempt == 1 => return Err(broken().into()),
             Mood::PanicsOnce if attempt == 1 => panic!("a toy broke"),
-            Mood::BreaksOnce | Mood::PanicsOnce => {}
+            Mood::Fine | Mood::BreaksOnce | Mood::PanicsOnce => {}
             Mood::Panics => panic!("a toy broke"),
             Mood::SwallowsAnError => {
                 let refused = tx.execute("SELECT 1 / 0", &[]).await;

@@ -1,5 +1,7 @@
 //! What is remembered, for how long, and in which day's partition.
 
+use std::slice::from_ref;
+
 use chrono::{Days, NaiveDate, Utc};
 use common_events::Service;
 use messaging::{Delivered, Record, delivery::Group};
@@ -22,7 +24,7 @@ async fn an_event_is_known_by_the_day_of_its_own_time() {
     let today = Utc::now().date_naive();
     for (n, day) in (0..).zip([today, today - ONE_DAY, today - MAX_AGE, today + ONE_DAY]) {
         let toy = toy_of(day, n);
-        assert_eq!(shop.deliver(&[toy.clone()]).await.applied, 1, "{day}");
+        assert_eq!(shop.deliver(from_ref(&toy)).await.applied, 1, "{day}");
         assert_eq!(shop.deliver(&[toy]).await.duplicates, 1, "{day}");
         let partition = format!("SELECT count(*) FROM inbox_{}", day.format("%Y%m%d"));
         assert_eq!(shop.count(&partition).await, 1);

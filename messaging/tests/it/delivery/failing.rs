@@ -1,5 +1,7 @@
 //! What can't be handled stands alone, and the rest goes on.
 
+use std::slice::from_ref;
+
 use common_events::envelope::TRACEPARENT;
 use messaging::{Delivered, MAX_EVENT_BYTES};
 
@@ -36,7 +38,7 @@ async fn a_dead_letter_knows_its_event_and_the_inbox_knows_it_is_dead() {
     let toy = event(Toy::new("bear", 1, Mood::AnswersAndIsNonsense));
     let mut lies = record(&toy, 9);
     lies.headers.push((TRACEPARENT.to_owned(), toy.trace.to_string().into_bytes()));
-    shop.deliver(&[lies.clone()]).await;
+    shop.deliver(from_ref(&lies)).await;
     let [dead] = &*shop.dead_letters().await else { panic!("one dead letter") };
     assert_eq!(dead.event_id, Some(toy.id.uuid()));
     assert_eq!(dead.event_type.as_deref(), Some("order-created"));
@@ -112,7 +114,7 @@ async fn an_event_too_large_for_a_topic_is_refused_where_it_is_written() {
 async fn what_has_no_inbox_row_is_a_dead_letter_once_by_its_place() {
     let shop = ToyShop::open().await;
     let coin = record(&event(Coin { key: "false".to_owned(), n: 1 }), 5);
-    assert_eq!(shop.deliver(&[coin.clone()]).await.dead, 1);
+    assert_eq!(shop.deliver(from_ref(&coin)).await.dead, 1);
     shop.deliver(&[coin]).await;
     let [dead] = &*shop.dead_letters().await else { panic!("one dead letter") };
     assert_eq!(dead.place, ("point-charged".to_owned(), 0, 5));

@@ -1,5 +1,7 @@
 //! `x-resume`: what an event caused is published again, byte for byte; never handled again.
 
+use std::slice::from_ref;
+
 use common_events::envelope;
 use messaging::{Delivered, Record, X_ORIGIN_TOPIC, X_RESUME};
 
@@ -46,7 +48,7 @@ async fn several_answers_of_several_events_come_in_their_order() {
 async fn an_answer_that_was_delivered_before_is_found_out_by_its_id() {
     let shop = ToyShop::open().await;
     let toy = record(&event(Toy::new("bear", 1, Mood::Answers)), 0);
-    shop.deliver(&[toy.clone()]).await;
+    shop.deliver(from_ref(&toy)).await;
     shop.deliver(&[resume(&toy)]).await;
     let ids: Vec<_> = shop.outbox().await.iter().map(|sent| envelope::peek(&sent.payload).id).collect();
     assert!(ids[0].is_some());
@@ -76,7 +78,7 @@ async fn a_resume_in_the_batch_of_its_event_publishes_the_answer_once() {
 async fn a_dead_event_is_not_resumed() {
     let shop = ToyShop::open().await;
     let toy = record(&event(Toy::new("bear", 1, Mood::AnswersAndIsNonsense)), 0);
-    assert_eq!(shop.deliver(&[toy.clone()]).await.dead, 1);
+    assert_eq!(shop.deliver(from_ref(&toy)).await.dead, 1);
     let delivered = shop.deliver(&[resume(&toy)]).await;
     assert_eq!(delivered, Delivered { duplicates: 1, ..Delivered::default() });
     assert!(shop.outbox().await.is_empty());
@@ -87,7 +89,7 @@ async fn a_dead_event_is_not_resumed() {
 async fn an_event_that_caused_nothing_has_nothing_to_say_again() {
     let shop = ToyShop::open().await;
     let toy = record(&event(Toy::fine("bear", 1)), 0);
-    shop.deliver(&[toy.clone()]).await;
+    shop.deliver(from_ref(&toy)).await;
     assert_eq!(shop.deliver(&[resume(&toy)]).await.resumed, 1);
     assert!(shop.outbox().await.is_empty());
 }
@@ -96,7 +98,7 @@ async fn an_event_that_caused_nothing_has_nothing_to_say_again() {
 async fn an_event_of_a_compacted_topic_is_handled_again_and_its_answers_are_not_kept() {
     let shop = ToyShop::open().await;
     let label = record(&event(Label { key: "bear".to_owned(), n: 1 }), 0);
-    shop.deliver(&[label.clone()]).await;
+    shop.deliver(from_ref(&label)).await;
     assert_eq!(shop.deliver(&[resume(&label)]).await.applied, 1);
     assert_eq!(shop.count("SELECT count(*) FROM kept_answers").await, 0);
 }

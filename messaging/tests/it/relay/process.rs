@@ -109,7 +109,7 @@ impl Relay {
 
     /// The processor time it has used so far.
     pub(crate) fn processor_time(&self) -> Duration {
-        /// Linux's USER_HZ, on every architecture this runs on.
+        /// Linux's `USER_HZ`, on every architecture this runs on.
         const TICK: Duration = Duration::from_millis(10);
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("it runs");
         // The second field may hold anything in its brackets; user and system time are 12 and 13 further.

@@ -238,7 +238,8 @@ impl Suite {
         self.with(service, Instance::First, |process| Ok(process.pid()))
     }
 
-    fn spawn(&self, service: Service, instance: Instance) -> anyhow::Result<()> {
+    /// Starts a program, if it doesn't run, and doesn't wait for it.
+    pub fn spawn(&self, service: Service, instance: Instance) -> anyhow::Result<()> {
         let mut processes = self.locked();
         if processes.contains_key(&(service, instance)) {
             return Ok(());

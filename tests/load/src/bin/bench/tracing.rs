@@ -1,0 +1,24 @@
+//! What traces cost. Zipkin runs on the same cores, so its own work is in the figure, too.
+
+use system::{Settings, Suite};
+
+use crate::{
+    saga, settings,
+    table::{Goal, Row, Samples},
+};
+
+const PAIRS: usize = 3;
+
+pub(crate) async fn measure() -> anyhow::Result<Vec<Row>> {
+    let off = [("OTEL_TRACES_EXPORTER".to_owned(), "none".to_owned())];
+    let with = Suite::start(settings()).await?;
+    let without = Suite::start(Settings { variables: off.to_vec(), ..settings() }).await?;
+    let (seeded_with, seeded_without) = (saga::warm(&with).await?, saga::warm(&without).await?);
+    let (mut ours, mut bare) = (Samples::default(), Samples::default());
+    for _ in 0..PAIRS {
+        ours.push(saga::sustained_by(&seeded_with).await?);
+        bare.push(saga::sustained_by(&seeded_without).await?);
+    }
+    let what = "orders/s, traces on against off".to_owned();
+    Ok(vec![Row { what, unit: "orders/s", ours, bare: Some(bare), goal: Goal::AtLeast(0.9) }])
+}

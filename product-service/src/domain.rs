@@ -19,7 +19,7 @@ const FIRST_VERSION: i64 = 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
     /// Not a [`ProductName`].
-    #[error("a name has 1 to {} characters, and no control characters", ProductName::MAX_CHARS)]
+    #[error("a name has 1 to {} characters, not only white space, and no control characters", ProductName::MAX_CHARS)]
     Name,
     /// Not a [`Price`].
     #[error("a price is a whole number of won from 0 to {}", Price::MAX)]
@@ -32,7 +32,7 @@ pub enum Invalid {
     Pieces,
 }
 
-/// What customers call a product: 1 to 200 characters, without control characters.
+/// What customers call a product: 1 to 200 characters, not only white space, without control characters.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct ProductName(String);
@@ -47,7 +47,7 @@ impl TryFrom<String> for ProductName {
 
     fn try_from(name: String) -> Result<Self, Invalid> {
         let length = name.chars().count();
-        let valid = (1..=Self::MAX_CHARS).contains(&length) && !name.contains(char::is_control);
+        let valid = length <= Self::MAX_CHARS && !name.trim().is_empty() && !name.contains(char::is_control);
         if valid { Ok(Self(name)) } else { Err(Invalid::Name) }
     }
 }
@@ -210,8 +210,8 @@ pub struct Warehouse {
 /// What a batch changed, and so what is to be saved.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Pieces that came (or, below zero, went) per product, all lines of the batch together.
-    pub moved: BTreeMap<ProductId, i64>,
+    /// Pieces that were taken per product, all lines of the batch together.
+    pub taken: BTreeMap<ProductId, i64>,
     /// Orders that are cancelled now.
     pub cancelled: Vec<OrderId>,
     /// Lines that were decided.
@@ -248,7 +248,7 @@ impl Warehouse {
         if let LineState::Refused(reason) = state {
             return Some(Answer::Refused(StockDeductFailed { order_id, product_id, quantity, reason }));
         }
-        *self.changes.moved.entry(product_id.clone()).or_default() -= i64::from(quantity.get());
+        *self.changes.taken.entry(product_id.clone()).or_default() += i64::from(quantity.get());
         Some(Answer::Deducted(StockDeducted { order_id, product_id, quantity }))
     }
 
@@ -264,9 +264,7 @@ impl Warehouse {
         for (product_id, line) in &mut order.lines {
             if line.state == LineState::Held {
                 line.state = LineState::Restored;
-                let pieces = i64::from(line.quantity.get());
-                *self.stock.entry(product_id.clone()).or_default() += pieces;
-                *self.changes.moved.entry(product_id.clone()).or_default() += pieces;
+                *self.stock.entry(product_id.clone()).or_default() += i64::from(line.quantity.get());
                 self.changes.restored.push((order_id, product_id.clone()));
                 restored.push(StockRestored { order_id, product_id: product_id.clone(), quantity: line.quantity });
             }

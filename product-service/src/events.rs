@@ -36,7 +36,7 @@ async fn on_order_line_placed(tx: &Tx<'_>, events: &[&Event<OrderLinePlaced>]) -
             None => continue,
         };
     }
-    store::update_stock(tx, &warehouse.changes().moved).await?;
+    store::update_stock(tx, &warehouse.changes().taken).await?;
     store::insert_lines(tx, &warehouse.changes().decided).await?;
     Ok(())
 }
@@ -55,7 +55,6 @@ async fn on_order_cancelled(tx: &Tx<'_>, events: &[&Event<OrderCancelled>]) -> H
         }
     }
     store::update_orders(tx, &warehouse.changes().cancelled).await?;
-    store::update_stock(tx, &warehouse.changes().moved).await?;
-    store::update_lines(tx, &warehouse.changes().restored).await?;
+    store::update_restored(tx, &warehouse.changes().restored).await?;
     Ok(())
 }

@@ -30,7 +30,7 @@ pub struct NewProduct {
     /// A UUID is made when none is given.
     #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9._:@-]{1,128}$")]
     product_id: Option<ProductId>,
-    /// What customers call it; no control characters.
+    /// What customers call it; not only white space, and no control characters.
     #[schema(value_type = String, min_length = 1, max_length = 200)]
     name: ProductName,
     /// Won per piece.

@@ -95,17 +95,24 @@ pub async fn insert_lines(tx: &Tx<'_>, decided: &[(OrderId, ProductId, Line)]) -
     Ok(())
 }
 
-/// Marks held lines as restored.
-pub async fn update_lines(tx: &Tx<'_>, restored: &[(OrderId, ProductId)]) -> Result<(), Error> {
+/// Puts the pieces of held lines back on the shelves of locked products. The lines' own state is the key:
+/// what isn't held any more gives nothing, whatever the caller remembers.
+pub async fn update_restored(tx: &Tx<'_>, restored: &[(OrderId, ProductId)]) -> Result<(), Error> {
     if restored.is_empty() {
         return Ok(());
     }
     let orders: Vec<Uuid> = restored.iter().map(|(order, _)| order.uuid()).collect();
     let products: Vec<&str> = restored.iter().map(|(_, product)| product.as_str()).collect();
     tx.execute(
-        "UPDATE stock_lines line SET state = 'RESTORED'
-         FROM unnest($1::uuid[], $2::text[]) AS restored (order_id, product_id)
-         WHERE line.order_id = restored.order_id AND line.product_id = restored.product_id AND line.state = 'HELD'",
+        "WITH back AS (
+             UPDATE stock_lines line SET state = 'RESTORED'
+             FROM unnest($1::uuid[], $2::text[]) AS restored (order_id, product_id)
+             WHERE line.order_id = restored.order_id AND line.product_id = restored.product_id AND line.state = 'HELD'
+             RETURNING line.product_id, line.quantity
+         )
+         UPDATE products SET stock = stock + per_product.pieces
+         FROM (SELECT product_id, sum(quantity) AS pieces FROM back GROUP BY product_id) AS per_product
+         WHERE products.product_id = per_product.product_id",
         &[&orders, &products],
     )
     .await?;
@@ -130,17 +137,17 @@ pub async fn lock_stock<'p>(
     Ok(rows.iter().map(|row| (product_id_of(row, 0), row.get(1))).collect())
 }
 
-/// Moves pieces on and off the shelves of locked products.
-pub async fn update_stock(tx: &Tx<'_>, moved: &BTreeMap<ProductId, i64>) -> Result<(), Error> {
-    if moved.is_empty() {
+/// Takes pieces off the shelves of locked products.
+pub async fn update_stock(tx: &Tx<'_>, taken: &BTreeMap<ProductId, i64>) -> Result<(), Error> {
+    if taken.is_empty() {
         return Ok(());
     }
-    let products: Vec<&str> = moved.keys().map(ProductId::as_str).collect();
-    let pieces: Vec<i64> = moved.values().copied().collect();
+    let products: Vec<&str> = taken.keys().map(ProductId::as_str).collect();
+    let pieces: Vec<i64> = taken.values().copied().collect();
     tx.execute(
-        "UPDATE products SET stock = stock + moved.pieces
-         FROM unnest($1::text[], $2::bigint[]) AS moved (product_id, pieces)
-         WHERE products.product_id = moved.product_id",
+        "UPDATE products SET stock = stock - taken.pieces
+         FROM unnest($1::text[], $2::bigint[]) AS taken (product_id, pieces)
+         WHERE products.product_id = taken.product_id",
         &[&products, &pieces],
     )
     .await?;

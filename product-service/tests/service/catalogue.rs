@@ -300,6 +300,7 @@ async fn a_product_that_cannot_be_is_refused_and_the_field_is_named() {
         refused("productId", json!("x".repeat(129))),
         refused("productId", json!(7)),
         refused("name", json!("")),
+        refused("name", json!(" \u{3000}")),
         refused("name", json!("x".repeat(201))),
         refused("name", json!("a\nb")),
         refused("name", json!("a\u{0}b")),

@@ -1,10 +1,10 @@
 //! Stock is deducted and restored once, whatever comes when.
 
 use common_events::{Reason, Service, Topic, events::StockDeducted};
-use messaging::Delivered;
-use product_service::events;
+use messaging::{Delivered, Tx};
+use product_service::{events, store};
 
-use crate::shop::{Shop, Told, new_order};
+use crate::shop::{Shop, Told, id, new_order};
 
 /// Enough rounds for two deliveries to meet in the middle.
 const ROUNDS: usize = 40;
@@ -79,6 +79,23 @@ async fn a_cancelled_order_gives_its_stock_back_once() {
     assert_eq!(shop.restored().await, [(order, "cup".to_owned(), 1), (order, "tea".to_owned(), 3)]);
     assert_eq!((shop.stock("tea").await, shop.stock("cup").await), (5, 5));
     assert_eq!((shop.held("tea").await, shop.held("cup").await), (0, 0));
+}
+
+/// What keeps it from happening twice is the line in the database, and not what a handler remembers.
+#[tokio::test]
+async fn lines_that_are_restored_again_add_nothing_to_the_stock() {
+    let shop = Shop::selling(&[("tea", 5), ("cup", 5)]).await;
+    let (one, other) = (new_order(), new_order());
+    shop.seam.deliver_batch(&[shop.line(one, "tea", 3), shop.line(other, "tea", 1), shop.line(one, "cup", 2)]).await;
+    let lines = [(one, id("tea")), (other, id("tea")), (one, id("cup"))];
+    for _ in 0..2 {
+        let mut client = shop.pool.get().await.expect("a connection");
+        let tx = Tx::begin(&mut client).await.expect("a transaction");
+        store::update_restored(&tx, &lines).await.expect("restored");
+        tx.commit().await.expect("committed");
+        assert_eq!((shop.stock("tea").await, shop.stock("cup").await), (5, 5));
+        assert_eq!((shop.held("tea").await, shop.held("cup").await), (0, 0));
+    }
 }
 
 #[tokio::test]

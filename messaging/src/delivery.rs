@@ -26,7 +26,8 @@ use crate::{
 
 /// The pause before the second immediate attempt; each further one is twice as long.
 const FIRST_IMMEDIATE_DELAY: Duration = Duration::from_millis(100);
-/// How often a batch that lost a deadlock or a serialization race is tried again at once.
+/// How often a batch that lost a deadlock or a serialization race is tried again at once; then the
+/// partition waits, as it is nobody's fault.
 const MAX_CONFLICTS: u32 = 20;
 
 /// A consumer group and what it needs to apply events: its subscriptions and its own database.
@@ -123,7 +124,10 @@ impl Group {
         while let Some(part) = waiting.pop() {
             match self.attempt(part).await? {
                 Ok(done) => delivered += done,
-                Err(failure) if failure.is_conflict() && conflicts < MAX_CONFLICTS => {
+                Err(failure) if failure.is_conflict() && conflicts == MAX_CONFLICTS => {
+                    return Err(Stalled(chain(&failure).into()));
+                }
+                Err(failure) if failure.is_conflict() => {
                     conflicts += 1;
                     counter!("event_conflicts_total").increment(1);
                     waiting.push(part);
@@ -189,6 +193,7 @@ impl Group {
             delay *= 2;
             match self.attempt(alone).await? {
                 Ok(done) => return Ok(done),
+                Err(again) if again.is_conflict() => return Err(Stalled(chain(&again).into())),
                 Err(again) => failure = again,
             }
             attempts += 1;

@@ -2,8 +2,9 @@
 
 use chrono::NaiveDate;
 use common_events::{EventId, Topic, TraceParent, trace::SpanId};
-use deadpool_postgres::Transaction;
+use deadpool_postgres::Client;
 use metrics::counter;
+use tokio_postgres::Statement;
 use uuid::Uuid;
 
 /// An event that waits to be written with its transaction.
@@ -32,11 +33,17 @@ const INSERT_AND_KEEP: &str = "
     INSERT INTO outbox (topic, key, payload, traceparent, parent_span, compacted)
     SELECT topic, key, payload, traceparent, parent_span, compacted FROM published ORDER BY position";
 
+/// What [`insert`] runs.
+pub(crate) async fn prepare_insert(client: &Client) -> Result<Statement, tokio_postgres::Error> {
+    client.prepare_cached(INSERT_AND_KEEP).await
+}
+
 /// Writes what a transaction published.
-pub(crate) async fn insert(tx: &Transaction<'_>, rows: &[OutboxRow]) -> Result<(), tokio_postgres::Error> {
-    if rows.is_empty() {
-        return Ok(());
-    }
+pub(crate) async fn insert(
+    client: &Client,
+    insert: &Statement,
+    rows: &[OutboxRow],
+) -> Result<(), tokio_postgres::Error> {
     let topics: Vec<&str> = rows.iter().map(|row| row.topic.name()).collect();
     let keys: Vec<&[u8]> = rows.iter().map(|row| &*row.key).collect();
     let payloads: Vec<&[u8]> = rows.iter().map(|row| &*row.payload).collect();
@@ -45,14 +52,13 @@ pub(crate) async fn insert(tx: &Transaction<'_>, rows: &[OutboxRow]) -> Result<(
     let compacted: Vec<bool> = rows.iter().map(|row| row.compacted).collect();
     let days: Vec<Option<NaiveDate>> = rows.iter().map(|row| row.cause.map(|(day, _)| day)).collect();
     let causes: Vec<Option<Uuid>> = rows.iter().map(|row| row.cause.map(|(_, id)| id.uuid())).collect();
-    let statement = tx.prepare_cached(INSERT_AND_KEEP).await?;
-    tx.execute(&statement, &[&topics, &keys, &payloads, &traces, &parents, &compacted, &days, &causes]).await?;
+    client.execute(insert, &[&topics, &keys, &payloads, &traces, &parents, &compacted, &days, &causes]).await?;
     Ok(())
 }
 
 /// Publishes again, byte for byte, what was published because of these events.
 pub(crate) async fn publish_kept_answers(
-    tx: &Transaction<'_>,
+    tx: &Client,
     causes: &[(NaiveDate, EventId)],
 ) -> Result<u64, tokio_postgres::Error> {
     let days: Vec<NaiveDate> = causes.iter().map(|(day, _)| *day).collect();

@@ -7,7 +7,8 @@ use std::sync::{
 
 use chrono::{DateTime, SubsecRound, Utc};
 use common_events::{EventData, EventId, catalogue::Retention, envelope};
-use deadpool_postgres::Transaction;
+use deadpool_postgres::Client;
+use futures::FutureExt;
 use service_runtime::telemetry;
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
@@ -28,9 +29,13 @@ type AfterCommit = Box<dyn FnOnce() + Send>;
 
 /// An open transaction of a service's own database. Statements are prepared once per connection.
 ///
-/// Nothing is awaited in it but the database; queries run one after the other.
+/// Nothing is awaited in it but the database; queries run one after the other. Only what needs no answer
+/// before the next statement is pipelined: BEGIN with the first statement, and the outbox rows with COMMIT
+/// (a round trip costs more than most statements here).
 pub struct Tx<'t> {
-    inner: Transaction<'t>,
+    /// Borrowed mutably when it was opened: nobody else speaks on it.
+    client: &'t Client,
+    open: bool,
     now: DateTime<Utc>,
     unwritten: Mutex<Unwritten>,
     /// COMMIT of a transaction in which a statement failed rolls back, and reports no error.
@@ -48,10 +53,16 @@ impl<'t> Tx<'t> {
     ///
     /// # Errors
     /// When the database can't be asked.
-    pub async fn begin(client: &'t mut deadpool_postgres::Client) -> Result<Self, tokio_postgres::Error> {
-        let inner = client.transaction().await?;
+    #[expect(clippy::unused_async, reason = "whether opening waits for an answer is nobody's business")]
+    pub async fn begin(client: &'t mut Client) -> Result<Self, tokio_postgres::Error> {
+        let client: &'t Client = client;
+        // Sent, not awaited: it can only fail with the connection, and then so does what follows.
+        if let Some(sent) = client.batch_execute("BEGIN").now_or_never() {
+            sent?;
+        }
         Ok(Self {
-            inner,
+            client,
+            open: true,
             now: Utc::now().trunc_subsecs(6),
             unwritten: Mutex::default(),
             may_be_aborted: AtomicBool::new(false),
@@ -68,7 +79,7 @@ impl<'t> Tx<'t> {
     /// # Errors
     /// What the database answers.
     pub async fn query(&self, sql: &str, params: Params<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
-        self.note(async { self.inner.query(&self.inner.prepare_cached(sql).await?, params).await }.await)
+        self.note(async { self.client.query(&self.client.prepare_cached(sql).await?, params).await }.await)
     }
 
     /// Runs a query for at most one row.
@@ -76,7 +87,7 @@ impl<'t> Tx<'t> {
     /// # Errors
     /// What the database answers, and when there are several rows.
     pub async fn query_opt(&self, sql: &str, params: Params<'_>) -> Result<Option<Row>, tokio_postgres::Error> {
-        self.note(async { self.inner.query_opt(&self.inner.prepare_cached(sql).await?, params).await }.await)
+        self.note(async { self.client.query_opt(&self.client.prepare_cached(sql).await?, params).await }.await)
     }
 
     /// Runs a query for exactly one row.
@@ -84,7 +95,7 @@ impl<'t> Tx<'t> {
     /// # Errors
     /// What the database answers, and when there isn't exactly one row.
     pub async fn query_one(&self, sql: &str, params: Params<'_>) -> Result<Row, tokio_postgres::Error> {
-        self.note(async { self.inner.query_one(&self.inner.prepare_cached(sql).await?, params).await }.await)
+        self.note(async { self.client.query_one(&self.client.prepare_cached(sql).await?, params).await }.await)
     }
 
     /// Runs a statement; returns how many rows it touched.
@@ -92,7 +103,7 @@ impl<'t> Tx<'t> {
     /// # Errors
     /// What the database answers.
     pub async fn execute(&self, sql: &str, params: Params<'_>) -> Result<u64, tokio_postgres::Error> {
-        self.note(async { self.inner.execute(&self.inner.prepare_cached(sql).await?, params).await }.await)
+        self.note(async { self.client.execute(&self.client.prepare_cached(sql).await?, params).await }.await)
     }
 
     /// Publishes an event with this transaction: it is on its way if and only if the transaction commits.
@@ -137,13 +148,23 @@ impl<'t> Tx<'t> {
     /// # Errors
     /// What the database answers, also when a statement failed before and the caller overlooked it. An
     /// error of the commit itself leaves open whether it happened.
-    pub async fn commit(self) -> Result<(), tokio_postgres::Error> {
+    pub async fn commit(mut self) -> Result<(), tokio_postgres::Error> {
         if self.may_be_aborted.load(Ordering::Relaxed) {
-            self.inner.simple_query("SELECT 1").await?;
+            self.client.simple_query("SELECT 1").await?;
         }
         let Unwritten { rows, after_commit } = std::mem::take(&mut *self.unwritten());
-        outbox::insert(&self.inner, &rows).await?;
-        self.inner.commit().await?;
+        if rows.is_empty() {
+            self.client.batch_execute("COMMIT").await?;
+        } else {
+            let insert = outbox::prepare_insert(self.client).await?;
+            // Both are sent when they are first polled, which join! does in this order; when the rows are
+            // refused, COMMIT rolls back.
+            let (inserted, committed) =
+                futures::join!(outbox::insert(self.client, &insert, &rows), self.client.batch_execute("COMMIT"),);
+            inserted?;
+            committed?;
+        }
+        self.open = false;
         if !rows.is_empty() {
             outbox::count_written(&rows);
             relay::hint();
@@ -158,8 +179,9 @@ impl<'t> Tx<'t> {
     ///
     /// # Errors
     /// What the database answers; the transaction is gone all the same.
-    pub async fn rollback(self) -> Result<(), tokio_postgres::Error> {
-        self.inner.rollback().await
+    pub async fn rollback(mut self) -> Result<(), tokio_postgres::Error> {
+        self.open = false;
+        self.client.batch_execute("ROLLBACK").await
     }
 
     /// Commits what went well. Of what didn't, nothing is left: when this returns, its locks are free, too,
@@ -181,9 +203,9 @@ impl<'t> Tx<'t> {
         }
     }
 
-    /// The bare transaction, for what takes one.
-    pub const fn transaction(&self) -> &Transaction<'t> {
-        &self.inner
+    /// The connection within this transaction, for what takes one.
+    pub const fn transaction(&self) -> &Client {
+        self.client
     }
 
     fn note<T>(&self, answer: Result<T, tokio_postgres::Error>) -> Result<T, tokio_postgres::Error> {
@@ -195,5 +217,15 @@ impl<'t> Tx<'t> {
 
     fn unwritten(&self) -> std::sync::MutexGuard<'_, Unwritten> {
         self.unwritten.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// A transaction that was neither committed nor rolled back is rolled back before the connection's next
+/// statement.
+impl Drop for Tx<'_> {
+    fn drop(&mut self) {
+        if self.open {
+            let _ = self.client.batch_execute("ROLLBACK").now_or_never();
+        }
     }
 }

@@ -13,12 +13,14 @@ pub fn is_retryable(error: &Error) -> bool {
     matches!(error.code(), Some(&(SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED)))
 }
 
-/// Whether the database is away, rather than the statement wrong: closed, class 08, shutting down
-/// (57P01 to 57P03), too many connections, or the socket failed.
+/// Whether the database is away or overloaded, rather than the statement wrong: closed, class 08, shutting
+/// down (57P01 to 57P03), too many connections, the socket failed, or a time limit of ours ran out (57014
+/// and 55P03: somebody holds a lock for too long; 25P03: we did).
 pub fn is_connection_lost(error: &Error) -> bool {
     if let Some(code) = error.code() {
         let code = code.code();
-        return code.starts_with("08") || matches!(code, "57P01" | "57P02" | "57P03" | "53300");
+        return code.starts_with("08")
+            || matches!(code, "57P01" | "57P02" | "57P03" | "53300" | "57014" | "55P03" | "25P03");
     }
     error.is_closed() || causes(error).any(|cause| cause.is::<std::io::Error>() || is_timeout(cause))
 }

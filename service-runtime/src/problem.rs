@@ -181,7 +181,12 @@ impl ResponseError for Problem {
 
 impl From<tokio_postgres::Error> for Problem {
     fn from(error: tokio_postgres::Error) -> Self {
-        if database::is_connection_lost(&error) { database_unavailable(&error) } else { Self::internal(error) }
+        // A conflict is gone at the next try, which is the caller's here.
+        if database::is_connection_lost(&error) || database::is_retryable(&error) {
+            database_unavailable(&error)
+        } else {
+            Self::internal(error)
+        }
     }
 }
 

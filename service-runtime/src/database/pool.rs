@@ -16,6 +16,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A peer that vanished without a word is noticed after this.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
+/// Every statement here finds its rows by an index, and is planned once per connection instead of at each
+/// call. Without sequential scans, a plan made while a table was empty stays right when it has grown.
+const PLANS: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off";
+/// Of a process that was frozen or lost its machine in the middle of a transaction, the locks are free after
+/// this, in milliseconds and seconds: before others give up waiting for them (`statement_timeout`).
+const ABANDONED: &str = "-c idle_in_transaction_session_timeout=15000 \
+    -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=2";
 /// How often the database is tried while it isn't there at the start.
 const START_RETRY_EVERY: Duration = Duration::from_millis(200);
 
@@ -23,8 +30,8 @@ const START_RETRY_EVERY: Duration = Duration::from_millis(200);
 /// `sslmode=require`, none otherwise.
 pub fn connect(service: Service, settings: &DatabaseSettings, size: usize) -> anyhow::Result<Pool> {
     let mut config = settings.url.config();
-    let timeout = format!("-c statement_timeout={}", settings.statement_timeout.as_millis());
-    let options = config.get_options().map_or(timeout.clone(), |own| format!("{own} {timeout}"));
+    let session = format!("{PLANS} {ABANDONED} -c statement_timeout={}", settings.statement_timeout.as_millis());
+    let options = config.get_options().map_or(session.clone(), |own| format!("{session} {own}"));
     config
         .application_name(service.name())
         .options(options)

@@ -47,6 +47,11 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     if body.trim_ascii().is_empty() {
         return Err(Problem::bad_request("malformed-json", "This call needs a JSON body, and there was none."));
     }
+    // serde reads a struct from an array of its fields, too, which nobody was promised.
+    if body.trim_ascii_start().starts_with(b"[") {
+        serde_json::from_slice::<serde::de::IgnoredAny>(body).map_err(|error| refused(".", &error))?;
+        return Err(Problem::invalid_field("body", "An array, where an object is expected."));
+    }
     let mut reader = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
@@ -104,6 +109,14 @@ mod tests {
     struct Line {
         product_id: common_events::ProductId,
         quantity: common_events::Quantity,
+    }
+
+    #[test]
+    fn an_array_of_the_fields_is_no_object() {
+        let problem = read::<Line>(br#" ["cup", 2]"#).expect_err("refused");
+        assert_eq!((problem.body().status, problem.body().code.as_str()), (422, "invalid-field"));
+        let problem = read::<Line>(br#"["cup", 2"#).expect_err("refused");
+        assert_eq!(problem.body().status, 400);
     }
 
     #[rstest]

@@ -51,7 +51,7 @@ async fn a_database_that_goes_away_under_a_handler_stalls_the_delivery() {
 
 #[tokio::test]
 async fn whatever_fails_while_the_database_is_away_is_not_the_message_s_fault() {
-    // The handler says that a remote system is away. That may be so; the probe finds more.
+    // The handler says that a remote system is away, and that may be so, too.
     let shop = ToyShop::open().await;
     let toy = event(Toy::new("bear", 1, Mood::WaitsAndBreaks));
     let batch = [record(&toy, 0)];

@@ -110,7 +110,8 @@ async fn batches_that_lock_the_same_rows_in_opposite_order_are_both_applied() {
     assert_eq!(back.unwrap(), Delivered { applied: 2, ..Delivered::default() });
     assert_eq!(toys::count(&database.pool, "SELECT min(toys) FROM shelf").await, 2);
     assert_eq!(toys::dead_letters(&database.pool).await.len(), 0);
-    assert_eq!(rivals.calls.load(Ordering::SeqCst), 3, "one of the two lost, and was simply run again, as a whole");
+    // It may lose again: who lost can be faster than who waited for it.
+    assert!(rivals.calls.load(Ordering::SeqCst) >= 3, "one of the two lost, and was simply run again");
 }
 
 struct Rivals {
@@ -122,6 +123,7 @@ struct Rivals {
 impl Rivals {
     async fn on_toy(&self, tx: &Tx<'_>, events: &[&Event<Toy>]) -> Handled {
         let first_round = self.calls.fetch_add(1, Ordering::SeqCst) < 2;
+        assert_eq!(events.len(), 2, "as a whole: nobody looks for a bad event among them");
         for (place, event) in events.iter().enumerate() {
             tx.execute("UPDATE shelf SET toys = toys + 1 WHERE key = $1", &[&event.data.key]).await?;
             if place == 0 && first_round {

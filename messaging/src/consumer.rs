@@ -106,7 +106,7 @@ async fn forget_old(group: Arc<Group>) {
         match group.forget_old().await {
             Ok(0) => {}
             Ok(dropped) => tracing::info!(dropped, "dropped day partitions past the maximum age"),
-            Err(stalled) => tracing::debug!(error = %stalled, "old day partitions stay for now"),
+            Err(stalled) => tracing::warn!(error = service_runtime::chain(&stalled), "old day partitions stay for now"),
         }
         tokio::time::sleep(FORGET_EVERY).await;
     }

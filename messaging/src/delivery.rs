@@ -11,7 +11,7 @@ use std::{collections::BTreeSet, error::Error, time::Duration};
 
 use chrono::{NaiveDate, Utc};
 use metrics::counter;
-use service_runtime::database::Pool;
+use service_runtime::{chain, database::Pool};
 use tracing::{error, warn};
 
 use crate::{
@@ -24,8 +24,9 @@ use crate::{
     tx::Tx,
 };
 
-/// The pause before the second immediate attempt; each further one is twice as long.
+/// The pause before the second immediate attempt; each further one is twice as long, up to a limit.
 const FIRST_IMMEDIATE_DELAY: Duration = Duration::from_millis(100);
+const LONGEST_IMMEDIATE_DELAY: Duration = Duration::from_secs(2);
 /// How often a batch that lost a deadlock or a serialization race is tried again at once; then the
 /// partition waits, as it is nobody's fault.
 const MAX_CONFLICTS: u32 = 20;
@@ -89,14 +90,6 @@ enum Reading<'r> {
     Refused { class: &'static str, message: String },
 }
 
-/// Applies records, as [`Group::deliver`] does.
-///
-/// # Errors
-/// [`Stalled`] when the group's database is away; deliver the same records again later.
-pub async fn deliver(group: &Group, records: &[Record]) -> Result<Delivered, Stalled> {
-    group.deliver(records).await
-}
-
 impl Group {
     /// `immediate_attempts`: how often a record is tried in place before it is set aside (at least once).
     pub fn new(pool: Pool, subscriptions: Subscriptions, immediate_attempts: u32) -> Self {
@@ -117,10 +110,18 @@ impl Group {
         let heard: Vec<Heard<'_>> = records.iter().map(|record| self.hear(record)).collect();
         let days: BTreeSet<NaiveDate> = heard.iter().filter_map(|heard| Some(heard.arrival()?.day)).collect();
         self.days.ensure(&self.pool, &days).await?;
+        let delivered = self.apply_all(&heard).await;
+        if delivered.is_err() {
+            // Whatever comes back may be another machine, without the partitions of today.
+            self.days.forget_known();
+        }
+        delivered
+    }
 
+    async fn apply_all(&self, heard: &[Heard<'_>]) -> Result<Delivered, Stalled> {
         let mut delivered = Delivered::default();
         let mut conflicts = 0;
-        let mut waiting = vec![&*heard];
+        let mut waiting = vec![heard];
         while let Some(part) = waiting.pop() {
             match self.attempt(part).await? {
                 Ok(done) => delivered += done,
@@ -190,7 +191,7 @@ impl Group {
         while matches!(failure, Failure::Transient(_)) && attempts < self.immediate_attempts {
             alone[0].log_failed(self, &failure, attempts);
             tokio::time::sleep(delay).await;
-            delay *= 2;
+            delay = (delay * 2).min(LONGEST_IMMEDIATE_DELAY);
             match self.attempt(alone).await? {
                 Ok(done) => return Ok(done),
                 Err(again) if again.is_conflict() => return Err(Stalled(chain(&again).into())),
@@ -261,16 +262,4 @@ impl Heard<'_> {
         );
         counter!("events_dead_total", "topic" => topic.to_owned(), "class" => class).increment(1);
     }
-}
-
-/// An error with its causes, on one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

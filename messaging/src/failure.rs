@@ -67,6 +67,11 @@ impl Failure {
         matches!(self, Self::Transient(t) if t.database_error().is_some_and(service_runtime::database::is_retryable))
     }
 
+    /// A statement took too long, or waited too long for a lock.
+    pub(crate) fn is_time_limit(&self) -> bool {
+        matches!(self, Self::Transient(t) if t.database_error().is_some_and(service_runtime::database::is_time_limit))
+    }
+
     /// The database went away in the middle: not the message's fault.
     pub(crate) fn is_connection_lost(&self) -> bool {
         matches!(self, Self::Transient(t)

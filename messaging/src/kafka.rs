@@ -66,6 +66,8 @@ pub(crate) fn producer(settings: &KafkaSettings) -> ClientConfig {
         .set("client.id", Service::OutboxRelay.name())
         .set("enable.idempotence", "true")
         .set("acks", "all")
+        // Whatever would leave a gap in the order ends the producer; the relay begins anew, from the lowest row.
+        .set("enable.gapless.guarantee", "true")
         // 0: no time after which a message is given up.
         .set("message.timeout.ms", "0")
         // What is there is sent at once; under load batches form by themselves.

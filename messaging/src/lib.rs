@@ -11,7 +11,7 @@
 //! | topics come from the catalogue | [`topics`] |
 //!
 //! Handlers know nothing of Kafka: they get a [`Tx`] and events, and publish into that transaction.
-//! [`delivery::deliver`] is the seam: the consumer calls it with records from the broker, tests call it
+//! [`delivery::Group::deliver`] is the seam: the consumer calls it with records from the broker, tests call it
 //! with records from anywhere.
 
 pub mod consumer;
@@ -30,7 +30,7 @@ pub mod topics;
 mod tx;
 
 pub use consumer::Consumer;
-pub use delivery::{Delivered, Stalled, deliver};
+pub use delivery::{Delivered, Stalled};
 pub use event::{Cause, Draft, Event};
 pub use failure::{Failure, Handled, Transient, Unprocessable};
 pub use record::{Record, X_ORIGIN_OFFSET, X_ORIGIN_PARTITION, X_ORIGIN_TOPIC, X_RESUME};

@@ -52,6 +52,11 @@ impl Days {
         Ok(())
     }
 
+    /// Looks for the partitions again when they are needed.
+    pub(crate) fn forget_known(&self) {
+        self.lock().clear();
+    }
+
     /// Drops the partitions of days that are past the maximum age. Returns how many.
     pub(crate) async fn drop_old(&self, pool: &Pool) -> Result<usize, Stalled> {
         let oldest = Utc::now().date_naive() - Span::new(MAX_AGE_DAYS + 1);

@@ -45,7 +45,7 @@ pub struct Source {
 /// Moves the rows of one database until told to stop. Stands by while another relay holds the lease.
 ///
 /// # Errors
-/// When the settings make no producer; nothing else ends it.
+/// When the settings make no producer. What fails later is logged, and tried again.
 pub async fn run(
     runtime: &Runtime,
     source: Source,

@@ -1,8 +1,12 @@
 //! One transaction: rows and events that are committed together or not at all.
 
-use std::sync::{
-    Mutex,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    pin::pin,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
 };
 
 use chrono::{DateTime, SubsecRound, Utc};
@@ -79,7 +83,7 @@ impl<'t> Tx<'t> {
     /// # Errors
     /// What the database answers.
     pub async fn query(&self, sql: &str, params: Params<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
-        self.note(async { self.client.query(&self.client.prepare_cached(sql).await?, params).await }.await)
+        self.watch(async { self.client.query(&self.client.prepare_cached(sql).await?, params).await }).await
     }
 
     /// Runs a query for at most one row.
@@ -87,7 +91,7 @@ impl<'t> Tx<'t> {
     /// # Errors
     /// What the database answers, and when there are several rows.
     pub async fn query_opt(&self, sql: &str, params: Params<'_>) -> Result<Option<Row>, tokio_postgres::Error> {
-        self.note(async { self.client.query_opt(&self.client.prepare_cached(sql).await?, params).await }.await)
+        self.watch(async { self.client.query_opt(&self.client.prepare_cached(sql).await?, params).await }).await
     }
 
     /// Runs a query for exactly one row.
@@ -95,7 +99,7 @@ impl<'t> Tx<'t> {
     /// # Errors
     /// What the database answers, and when there isn't exactly one row.
     pub async fn query_one(&self, sql: &str, params: Params<'_>) -> Result<Row, tokio_postgres::Error> {
-        self.note(async { self.client.query_one(&self.client.prepare_cached(sql).await?, params).await }.await)
+        self.watch(async { self.client.query_one(&self.client.prepare_cached(sql).await?, params).await }).await
     }
 
     /// Runs a statement; returns how many rows it touched.
@@ -103,7 +107,7 @@ impl<'t> Tx<'t> {
     /// # Errors
     /// What the database answers.
     pub async fn execute(&self, sql: &str, params: Params<'_>) -> Result<u64, tokio_postgres::Error> {
-        self.note(async { self.client.execute(&self.client.prepare_cached(sql).await?, params).await }.await)
+        self.watch(async { self.client.execute(&self.client.prepare_cached(sql).await?, params).await }).await
     }
 
     /// Publishes an event with this transaction: it is on its way if and only if the transaction commits.
@@ -157,12 +161,17 @@ impl<'t> Tx<'t> {
             self.client.batch_execute("COMMIT").await?;
         } else {
             let insert = outbox::prepare_insert(self.client).await?;
-            // Both are sent when they are first polled, which join! does in this order; when the rows are
-            // refused, COMMIT rolls back.
-            let (inserted, committed) =
-                futures::join!(outbox::insert(self.client, &insert, &rows), self.client.batch_execute("COMMIT"),);
-            inserted?;
-            committed?;
+            let mut inserting = pin!(outbox::insert(self.client, &insert, &rows));
+            // The first poll sends the rows, or fails before they are sent; then there is nothing to commit.
+            if let Poll::Ready(early) = futures::poll!(inserting.as_mut()) {
+                early?;
+                self.client.batch_execute("COMMIT").await?;
+            } else {
+                // Sent behind the rows; when they are refused, it rolls back.
+                let (inserted, committed) = futures::join!(inserting, self.client.batch_execute("COMMIT"));
+                inserted?;
+                committed?;
+            }
         }
         self.open = false;
         if !rows.is_empty() {
@@ -208,11 +217,15 @@ impl<'t> Tx<'t> {
         self.client
     }
 
-    fn note<T>(&self, answer: Result<T, tokio_postgres::Error>) -> Result<T, tokio_postgres::Error> {
-        if answer.is_err() {
-            self.may_be_aborted.store(true, Ordering::Relaxed);
-        }
-        answer
+    /// From before a statement is sent until it went well: its caller may give it up half way.
+    async fn watch<T>(
+        &self,
+        statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, tokio_postgres::Error> {
+        let before = self.may_be_aborted.swap(true, Ordering::Relaxed);
+        let answer = statement.await?;
+        self.may_be_aborted.store(before, Ordering::Relaxed);
+        Ok(answer)
     }
 
     fn unwritten(&self) -> std::sync::MutexGuard<'_, Unwritten> {

@@ -25,6 +25,12 @@ pub fn is_connection_lost(error: &Error) -> bool {
     error.is_closed() || causes(error).any(|cause| cause.is::<std::io::Error>() || is_timeout(cause))
 }
 
+/// Whether a statement ran into a time limit of ours: it took too long (57014), or waited too long for a
+/// lock (55P03).
+pub fn is_time_limit(error: &Error) -> bool {
+    error.code().is_some_and(|code| matches!(code.code(), "57014" | "55P03"))
+}
+
 fn is_timeout(cause: &(dyn std::error::Error + 'static)) -> bool {
     cause.is::<tokio::time::error::Elapsed>()
 }

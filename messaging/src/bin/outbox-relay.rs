@@ -2,16 +2,16 @@
 //!
 //! Several may run; per database one is active and the others stand by.
 
-use std::process::ExitCode;
+use std::{collections::BTreeSet, process::ExitCode};
 
 use anyhow::Context;
 use common_events::Service;
-use futures::future::try_join_all;
 use messaging::relay::{self, LeaseTimes, Source};
 use service_runtime::{
     Runtime, database,
     settings::{DatabaseSettings, DatabaseUrl, Setting},
 };
+use tokio::task::JoinSet;
 
 /// Claiming, leasing and renewing at once; the fourth is for a hand-over.
 const CONNECTIONS_PER_DATABASE: usize = 4;
@@ -22,13 +22,20 @@ fn main() -> ExitCode {
         let times = lease_times(&runtime)?;
         let names: Vec<&str> = sources.iter().map(|source| source.name).collect();
         let wakes = relay::listen(&runtime.env, &names).await?;
-        let relays = try_join_all(sources.into_iter().map(|source| {
-            let wakes = wakes[source.name].clone();
-            relay::run(&runtime, source, times, wakes)
-        }));
-        let (served, relayed) = tokio::join!(runtime.serve(|_| ()), relays);
-        relayed?;
-        served
+        let mut relays = JoinSet::new();
+        for source in sources {
+            let (runtime, wakes) = (runtime.clone(), wakes[source.name].clone());
+            // A task of its own: what blocks one database's relay must not hold up another's.
+            relays.spawn(async move { relay::run(&runtime, source, times, wakes).await });
+        }
+        let relayed = async {
+            while let Some(ended) = relays.join_next().await {
+                ended.context("a relay")??;
+            }
+            Ok(())
+        };
+        // The first that fails ends the process: a relay that only looks alive is worse than none.
+        tokio::try_join!(runtime.serve(|_| ()), relayed).map(|_| ())
     })
 }
 
@@ -36,11 +43,15 @@ fn main() -> ExitCode {
 struct DatabaseUrls(Vec<DatabaseUrl>);
 
 impl Setting for DatabaseUrls {
-    const MAY_HOLD: &'static str = "PostgreSQL URLs, separated by commas";
+    const MAY_HOLD: &'static str = "PostgreSQL URLs of databases with different names, separated by commas";
     const SECRET: bool = true;
 
     fn parse(text: &str) -> Option<Self> {
-        text.split(',').map(|url| DatabaseUrl::parse(url.trim())).collect::<Option<Vec<_>>>().map(Self)
+        let urls: Vec<DatabaseUrl> =
+            text.split(',').map(|url| DatabaseUrl::parse(url.trim())).collect::<Option<_>>()?;
+        // A database's name is also its fenced producer's, and the one hints come by.
+        let names: BTreeSet<_> = urls.iter().map(|url| url.config().get_dbname().map(ToOwned::to_owned)).collect();
+        (names.len() == urls.len()).then_some(Self(urls))
     }
 }
 

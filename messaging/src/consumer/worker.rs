@@ -120,8 +120,7 @@ async fn apply(group: &Group, place: &Place, batch: &[Record], stopping: &Cancel
     while let Err(stalled) = group.deliver(batch).await {
         let (topic, partition) = (&place.topic, place.partition);
         if wait == FIRST_WAIT {
-            let cause = std::error::Error::source(&stalled).map(ToString::to_string);
-            warn!(topic, partition, cause, "the partition waits: {stalled}");
+            warn!(topic, partition, error = service_runtime::chain(&stalled), "the partition waits");
         }
         tokio::select! {
             () = stopping.cancelled() => return false,

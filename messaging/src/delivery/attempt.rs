@@ -10,11 +10,14 @@ use chrono::{NaiveDate, Utc};
 use common_events::EventId;
 use futures::FutureExt;
 use metrics::{counter, histogram};
-use service_runtime::telemetry::{self, Span, SpanKind};
+use service_runtime::{
+    chain,
+    telemetry::{self, Span, SpanKind},
+};
 
-use super::{Delivered, Group, Heard, Reading, Stalled, chain};
+use super::{Delivered, Group, Heard, Reading, Stalled};
 use crate::{
-    dead_letters::{self, Death},
+    dead_letters::{self, Death, Inserted},
     failure::{Failure, Handled, Transient},
     inbox::{self, Arrival},
     outbox,
@@ -39,6 +42,8 @@ impl Group {
         };
         drop(client);
         match outcome {
+            // Too much for one transaction, perhaps; or one record of it waits for a lock.
+            Err(failure) if failure.is_time_limit() && part.len() > 1 => Ok(Err(failure)),
             Err(failure) if failure.is_connection_lost() => Err(Stalled(chain(&failure).into())),
             // Whatever failed: while our own database is away it isn't the record's fault.
             Err(failure @ Failure::Transient(_)) if !failure.is_conflict() => {
@@ -70,8 +75,10 @@ impl Group {
         for heard in part {
             if let Reading::Refused { class, message } = &heard.reading {
                 let death = Death { class, message: message.clone(), attempts: 1, first_failed_at: tx.now() };
-                dead_letters::insert(tx, heard.record, &death).await?;
-                delivered.dead += 1;
+                match dead_letters::insert(tx, heard.record, &death).await? {
+                    Inserted::New => delivered.dead += 1,
+                    Inserted::Before => delivered.duplicates += 1,
+                }
             }
         }
         Ok(delivered)

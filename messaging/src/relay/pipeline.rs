@@ -43,7 +43,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 const FIRST_PAUSE_WITH_HINTS: Duration = Duration::from_millis(25);
 /// Acknowledged rows are deleted with the next question for rows; so many don't wait for it.
 const MAX_UNDELETED: usize = 500;
-/// After a failed row, nothing new is sent for so long.
+/// How often the lease is looked at while rows in flight are waited for.
+const HOLD_LOOK_EVERY: Duration = Duration::from_millis(200);
+/// After a failed row, nothing is sent for so long.
 const AFTER_FAILED_ROW: Duration = Duration::from_secs(1);
 /// How long a stop waits for acknowledgements of what is in flight.
 const LAST_ACKS: Duration = Duration::from_secs(3);
@@ -113,7 +115,9 @@ pub(super) struct Pipeline<'s> {
     acks: mpsc::UnboundedReceiver<Ack>,
     in_flight: HashMap<i64, Flying>,
     acknowledged: Vec<i64>,
-    failed: Option<String>,
+    /// Set when a row has to go again: nothing is claimed until nothing is in flight, and so long after.
+    /// What was behind that row would overtake it.
+    holding: Option<Duration>,
 }
 
 impl<'s> Pipeline<'s> {
@@ -129,7 +133,7 @@ impl<'s> Pipeline<'s> {
         let fenced = Fenced::new(settings, names, source.name, send);
         let names = names.clone();
         let (in_flight, acknowledged) = <_>::default();
-        Ok(Self { source, names, health, producer, fenced, acks, in_flight, acknowledged, failed: None })
+        Ok(Self { source, names, health, producer, fenced, acks, in_flight, acknowledged, holding: None })
     }
 
     /// Moves rows while the lease is held.
@@ -148,13 +152,11 @@ impl<'s> Pipeline<'s> {
                 return Ok(());
             }
             self.drain_acks();
-            let claimed = self.round(&client).await?;
-            if let Some(error) = self.failed.take() {
-                warn!(database = self.source.name, error, "rows failed and are sent again, in order");
-                self.wait_for_acks(AFTER_FAILED_ROW).await;
-                tokio::time::sleep(AFTER_FAILED_ROW).await;
+            if let Some(length) = self.holding {
+                self.hold(length).await?;
                 continue;
             }
+            let claimed = self.round(&client).await?;
             let first_pause = if *wakes.borrow() > 0 { FIRST_PAUSE_WITH_HINTS } else { FIRST_PAUSE };
             pause = if claimed > 0 { first_pause } else { (pause * 2).min(LONGEST_PAUSE) };
             if claimed < claim::MAX_CLAIM_ROWS {
@@ -181,14 +183,17 @@ impl<'s> Pipeline<'s> {
         self.acknowledged.clear();
         let claimed = rows.len();
         for row in rows {
-            self.send(generation, row)?;
+            if self.holding.is_some() {
+                break;
+            }
+            self.send(generation, row);
         }
         #[expect(clippy::cast_precision_loss, reason = "at most MAX_IN_FLIGHT")]
         gauge!("outbox_in_flight", "database" => self.source.name).set(self.in_flight.len() as f64);
         Ok(claimed)
     }
 
-    fn send(&mut self, claimed_at: Generation, row: Row) -> anyhow::Result<()> {
+    fn send(&mut self, claimed_at: Generation, row: Row) {
         let flying = Flying {
             topic: row.topic.clone(),
             traceparent: row.traceparent.clone(),
@@ -198,17 +203,16 @@ impl<'s> Pipeline<'s> {
         self.in_flight.insert(row.id, flying);
         if row.compacted {
             self.fenced.send(claimed_at, row);
-            return Ok(());
+            return;
         }
         let topic = self.names.topic(&row.topic);
         let record = BaseRecord::with_opaque_to(&topic, Box::new(row.id))
             .key(&row.key)
             .payload(&row.payload)
             .headers(headers(&row));
-        match self.producer.send(record) {
-            Ok(()) => Ok(()),
-            // More room in the queue than rows in flight: can't be full.
-            Err((error, _)) => bail!("producing to {topic}: {error}"),
+        if let Err((error, record)) = self.producer.send(record) {
+            let id = *record.delivery_opaque;
+            self.note(Ack { id, outcome: Outcome::Failed(error) });
         }
     }
 
@@ -228,17 +232,34 @@ impl<'s> Pipeline<'s> {
             }
             Outcome::Failed(error) => {
                 counter!("outbox_failed_total", "topic" => flying.topic.clone()).increment(1);
-                self.failed = Some(format!("{}: {error}", flying.topic));
+                if self.holding.is_none_or(|length| length.is_zero()) {
+                    let (database, topic) = (self.source.name, &flying.topic);
+                    warn!(database, topic, %error, "a row failed; it and what is behind it go again, in order");
+                }
+                self.holding = Some(AFTER_FAILED_ROW);
             }
-            Outcome::GivenBack => {}
+            Outcome::GivenBack => self.holding = self.holding.or(Some(Duration::ZERO)),
         }
+    }
+
+    /// Lets what is in flight end, one way or the other.
+    async fn hold(&mut self, length: Duration) -> anyhow::Result<()> {
+        self.wait_for_acks(HOLD_LOOK_EVERY).await;
+        if let Some((code, reason)) = self.producer.client().fatal_error() {
+            bail!("the producer ended: {code}: {reason}");
+        }
+        if self.in_flight.is_empty() {
+            self.holding = None;
+            tokio::time::sleep(length).await;
+        }
+        Ok(())
     }
 
     /// Takes acks until there is a reason to ask the database again: a hint, the end of the pause,
     /// many rows to delete, or a failed one.
     async fn idle(&mut self, pause: Duration, wakes: &mut watch::Receiver<u64>, shutdown: &CancellationToken) {
         let until = tokio::time::Instant::now() + pause;
-        while self.acknowledged.len() < MAX_UNDELETED && self.failed.is_none() {
+        while self.acknowledged.len() < MAX_UNDELETED && self.holding.is_none() {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,

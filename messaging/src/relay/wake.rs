@@ -42,7 +42,7 @@ pub(crate) fn hint() {
 /// Listens for hints, if an address is set. Each changes the number watched for its database.
 ///
 /// # Errors
-/// When the address is wrong or can't be bound.
+/// When the address is wrong.
 pub async fn listen(
     env: &Env,
     databases: &[&'static str],
@@ -54,9 +54,11 @@ pub async fn listen(
         channels.into_iter().map(|(name, (woken, _))| (name, woken)).collect();
     let address = env.optional::<SocketAddr>(WAKE_ADDRESS)?;
     let socket = match address {
-        Some(address) => Some(
-            tokio::net::UdpSocket::bind(address).await.with_context(|| format!("listening for hints on {address}"))?,
-        ),
+        // A stand-by on the same machine finds it taken, and polls.
+        Some(address) => tokio::net::UdpSocket::bind(address)
+            .await
+            .inspect_err(|error| tracing::warn!(%address, %error, "no hints are heard: polling"))
+            .ok(),
         None => None,
     };
     tokio::spawn(async move {

@@ -60,15 +60,18 @@ impl Broker {
 
     /// What this reading has before it.
     pub(crate) fn unread(&self, reading: Reading) -> &[Record] {
-        let position = self.positions.get(&reading).copied().unwrap_or_default();
-        self.log(reading).get(position..).unwrap_or_default()
+        self.log(reading).get(self.position(reading)..).unwrap_or_default()
     }
 
-    /// Moves the offset past so many records.
-    pub(crate) fn commit(&mut self, reading: Reading, records: usize) {
-        let end = self.log(reading).len();
-        let position = self.positions.entry(reading).or_default();
-        *position = (*position + records).min(end);
+    /// How far this reading is.
+    pub(crate) fn position(&self, reading: Reading) -> usize {
+        self.positions.get(&reading).copied().unwrap_or_default()
+    }
+
+    /// Moves the offset on to `position`; never back.
+    pub(crate) fn commit(&mut self, reading: Reading, position: usize) {
+        let committed = self.positions.entry(reading).or_default();
+        *committed = position.max(*committed);
     }
 
     /// Moves the offset back: everything from there is delivered again.

@@ -198,16 +198,17 @@ impl<'s> History<'s> {
             let reading = *waiting.choose(&mut self.chance).context("a reading")?;
             let unread = self.broker.unread(reading);
             let batch = self.chance.random_range(1..=MAX_BATCH).min(unread.len());
-            deliveries.push(Delivery { reading, records: unread[..batch].to_vec(), fate: Fate::by(&mut self.chance) });
+            let (records, end) = (unread[..batch].to_vec(), self.broker.position(reading) + batch);
+            deliveries.push(Delivery { reading, records, end, fate: Fate::by(&mut self.chance) });
         }
         let shop = self.shop;
         let outcomes = futures::future::join_all(deliveries.iter().map(|delivery| delivery.run(shop))).await;
         for outcome in outcomes {
             outcome?;
         }
-        for Delivery { reading, records, fate } in deliveries {
+        for Delivery { reading, end, fate, .. } in deliveries {
             match fate {
-                Fate::Commits => self.broker.commit(reading, records.len()),
+                Fate::Commits => self.broker.commit(reading, end),
                 Fate::DiesBeforeCommit(_) | Fate::DiesBeforeOffset => self.mishaps += 1,
                 Fate::Rewinds => {
                     self.mishaps += 1;
@@ -232,7 +233,7 @@ impl<'s> History<'s> {
             for reading in waiting {
                 let records = self.broker.unread(reading).to_vec();
                 self.shop.deliver(reading.group, &records).await?;
-                self.broker.commit(reading, records.len());
+                self.broker.commit(reading, self.broker.position(reading) + records.len());
             }
         }
         anyhow::bail!("not quiet after {MAX_QUIET_ROUNDS} rounds")
@@ -264,6 +265,8 @@ impl Fate {
 struct Delivery {
     reading: Reading,
     records: Vec<Record>,
+    /// The position behind them.
+    end: usize,
     fate: Fate,
 }
 

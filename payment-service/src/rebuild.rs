@@ -98,13 +98,17 @@ pub async fn balances(pool: &Pool, kafka: &KafkaSettings, accounts: Accounts) ->
             tokio::time::sleep(PAUSE).await;
         }
         reading = reading.go_on().await?;
-        let ledger = store::list_ledger_balances(&client, &reading.balances, since).await.context("the ledger")?;
+        let tx = Tx::begin(&mut client).await?;
+        let ledger = store::list_ledger_balances(&tx, &reading.balances, since).await.context("the ledger")?;
+        tx.rollback().await?;
         differences = compare(&reading.balances, &ledger);
         if differences.is_empty() {
             break;
         }
     }
-    let drifts = store::list_drifts(&client).await.context("the accounts")?;
+    let tx = Tx::begin(&mut client).await?;
+    let drifts = store::list_drifts(&tx).await.context("the accounts")?;
+    tx.rollback().await?;
     let repair = accounts == Accounts::Repair && differences.is_empty() && !drifts.is_empty();
     if repair {
         let tx = Tx::begin(&mut client).await?;

@@ -19,7 +19,8 @@ use crate::{
 };
 
 const CALL: &str = "POST /points/charge";
-/// What one charge may pay in at most, in won (CONTRACT §3).
+/// What one charge may pay in at most, in won: this service's own bound, so that a slip of the keyboard
+/// doesn't use up what an account may ever be charged with.
 const MAX_CHARGE: i64 = 1_000_000_000_000;
 
 /// Points to be paid in.

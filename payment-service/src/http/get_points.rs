@@ -23,8 +23,10 @@ struct Wanted {
 
 /// The caller's balance.
 ///
-/// The account is held (shared) while the ledger is read, so that nobody is about to append an entry
-/// of an earlier time than was answered for. Nothing stays of it, hence the rollback.
+/// Up to the user's last entry the ledger is settled, and only read. For a later time the account is held
+/// meanwhile, so that nobody is about to append an entry of an earlier time than was answered for. Nothing
+/// stays of it, hence the rollback. It is held FOR UPDATE though it is only read: PostgreSQL lets a FOR SHARE
+/// pass whoever waits FOR UPDATE, so a customer who asks all the time would keep his payments waiting.
 #[utoipa::path(
     tag = "points",
     params(Wanted),
@@ -42,8 +44,13 @@ pub(super) async fn get_points(
 ) -> Result<Json<Points>, Problem> {
     let asked = wanted.at.map(askable);
     let mut client = pool.get().await?;
+    if let (Some(asked), Some(at)) = (asked, wanted.at)
+        && let Some(balance) = store::find_settled_balance(&client, &caller.user_id, asked).await?
+    {
+        return Ok(Json(Points { user_id: caller.user_id, balance, at }));
+    }
     let tx = Tx::begin(&mut client).await?;
-    store::lock_shared_account(&tx, &caller.user_id).await?;
+    store::lock_or_insert_account(&tx, &caller.user_id).await?;
     let BalanceThen { balance, at, now } = store::find_balance(&tx, &caller.user_id, asked).await?;
     tx.rollback().await?;
     if at > now {

@@ -31,7 +31,8 @@ pub async fn lock_accounts(tx: &Tx<'_>, user_ids: impl IntoIterator<Item = &User
     Ok(Accounts::new(rows.iter().map(account), clock.unwrap_or_else(|| tx.now())))
 }
 
-/// Locks one user's account; an account that wasn't there is made.
+/// Locks one user's account; an account that wasn't there is made. Who only asks rolls back, so that
+/// nothing of it stays.
 pub async fn lock_or_insert_account(tx: &Tx<'_>, user_id: &UserId) -> Result<Accounts, Error> {
     let accounts = lock_accounts(tx, [user_id]).await?;
     if accounts.hold(user_id) {
@@ -39,18 +40,6 @@ pub async fn lock_or_insert_account(tx: &Tx<'_>, user_id: &UserId) -> Result<Acc
     }
     insert_account(tx, user_id).await?;
     lock_accounts(tx, [user_id]).await
-}
-
-/// Keeps the user's account as it is until the transaction ends: nobody appends an entry meanwhile,
-/// and whoever was about to has done so. For an account that isn't there the same is had by making it;
-/// the caller rolls back, so that asking leaves nothing behind.
-pub async fn lock_shared_account(tx: &Tx<'_>, user_id: &UserId) -> Result<(), Error> {
-    const SHARE: &str = "SELECT FROM points_accounts WHERE user_id = $1 FOR SHARE";
-    if tx.query_opt(SHARE, &[&user_id.as_str()]).await?.is_none() {
-        insert_account(tx, user_id).await?;
-        tx.query_opt(SHARE, &[&user_id.as_str()]).await?;
-    }
-    Ok(())
 }
 
 async fn insert_account(tx: &Tx<'_>, user_id: &UserId) -> Result<(), Error> {

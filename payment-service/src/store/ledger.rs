@@ -69,7 +69,22 @@ pub struct BalanceThen {
     pub now: DateTime<Utc>,
 }
 
-/// The balance at a time, or now. While the account is held by [`super::lock_shared_account`], which
+/// The balance at a time that the user's last entry isn't before; `None` when it is, or when there is no
+/// entry. Every entry is later than the one before it, so this answer can't change, and nothing is locked.
+pub async fn find_settled_balance(client: &Client, id: &UserId, at: DateTime<Utc>) -> Result<Option<Won>, Error> {
+    let statement = client
+        .prepare_cached(
+            "SELECT coalesce(
+                 (SELECT balance FROM points_ledger WHERE user_id = $1 AND at <= $2 ORDER BY at DESC LIMIT 1), 0
+             ) AS balance
+             FROM points_accounts WHERE user_id = $1 AND last_at >= $2",
+        )
+        .await?;
+    let row = client.query_opt(&statement, &[&id.as_str(), &at]).await?;
+    Ok(row.map(|row| won(&row, "balance")))
+}
+
+/// The balance at a time, or now. While the account is held by [`super::lock_or_insert_account`], which
 /// was an earlier statement, the clock read here is earlier than any entry still to come: so a balance
 /// up to one microsecond before it never changes.
 pub async fn find_balance(tx: &Tx<'_>, user_id: &UserId, at: Option<DateTime<Utc>>) -> Result<BalanceThen, Error> {

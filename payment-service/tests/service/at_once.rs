@@ -106,6 +106,42 @@ async fn a_balance_asked_for_while_a_deduction_is_in_flight_waits_for_it_and_nev
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_balance_up_to_the_last_entry_is_told_while_the_account_is_held() {
+    let cashier = Cashier::open().await;
+    let first = ok(cashier.try_charge("kim", 100).await).await["at"].as_str().expect("a time").parse().expect("a time");
+    let last = ok(cashier.try_charge("kim", 20).await).await["at"].as_str().expect("a time").parse().expect("a time");
+    let mut client = cashier.pool.get().await.expect("a connection");
+    let tx = Tx::begin(&mut client).await.expect("a transaction");
+    store::lock_accounts(&tx, [&user("kim")]).await.expect("held");
+    for (at, balance) in [(first, 100), (last, 120)] {
+        assert_eq!(ok(cashier.balance_at("kim", at).await).await["balance"], balance);
+    }
+}
+
+/// Or else who asks again and again would keep his payment waiting for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_his_balance_does_not_pass_a_payment_that_waits() {
+    let cashier = Cashier::open().await;
+    cashier.charge("kim", 100).await;
+    let mut client = cashier.pool.get().await.expect("a connection");
+    let reading = client.transaction().await.expect("a transaction");
+    let share = "SELECT FROM points_accounts WHERE user_id = 'kim' FOR SHARE";
+    reading.execute(share, &[]).await.expect("held, and could be by others, too");
+
+    let paying = cashier.reserve(order(), "kim", 30);
+    let asking = async {
+        wait_until_so_many_wait(&cashier, 1).await;
+        cashier.balance("kim").await
+    };
+    let let_go = async {
+        wait_until_so_many_wait(&cashier, 2).await;
+        reading.rollback().await.expect("let go");
+    };
+    let (_, balance, ()) = join!(paying, asking, let_go);
+    assert_eq!(balance, 70, "the payment came first");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_balance_asked_for_while_the_very_first_charge_is_in_flight_never_changes_either() {
     let cashier = Cashier::open().await;
     let mut client = cashier.pool.get().await.expect("a connection");
@@ -126,10 +162,15 @@ async fn a_balance_asked_for_while_the_very_first_charge_is_in_flight_never_chan
 }
 
 async fn wait_until_somebody_waits(cashier: &Cashier) {
+    wait_until_so_many_wait(cashier, 1).await;
+}
+
+async fn wait_until_so_many_wait(cashier: &Cashier, so_many: i64) {
     let client = cashier.pool.get().await.expect("a connection");
     eventually("somebody waits for the lock", async || {
-        let waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        client.query_opt(waiting, &[]).await.expect("rows")
+        let waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+                       HAVING count(*) = $1";
+        client.query_opt(waiting, &[&so_many]).await.expect("rows")
     })
     .await;
 }

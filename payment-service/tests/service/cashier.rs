@@ -12,7 +12,7 @@ use common_events::{
         PointDeducted, PointRefunded,
     },
 };
-use messaging::Delivered;
+use messaging::{Delivered, Tx};
 use payment_service::{events, http, store};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
@@ -148,13 +148,15 @@ impl Cashier {
     /// The law of the ledger: every entry says the balance after it, in the order of its times; the last
     /// one is the account; every entry was told, and nothing else.
     pub(crate) async fn assert_lawful(&self) {
-        let client = self.pool.get().await.expect("a connection");
+        let mut client = self.pool.get().await.expect("a connection");
+        let tx = Tx::begin(&mut client).await.expect("a transaction");
+        assert_eq!(store::list_drifts(&tx).await.expect("drifts"), [], "accounts that aren't their ledger");
+        tx.rollback().await.expect("rolled back");
         let broken = "SELECT user_id, at FROM (
                 SELECT user_id, at, balance, sum(delta) OVER (PARTITION BY user_id ORDER BY at) AS running
                 FROM points_ledger
             ) AS entry WHERE balance <> running";
         assert_eq!(client.query(broken, &[]).await.expect("rows").len(), 0, "an entry with a wrong balance");
-        assert_eq!(store::list_drifts(&client).await.expect("drifts"), [], "accounts that aren't their ledger");
         let pending = "SELECT 1 FROM payments WHERE status = 'PENDING'";
         assert_eq!(client.query(pending, &[]).await.expect("rows").len(), 0, "an undecided payment was committed");
 

@@ -1,6 +1,6 @@
 -- One row per order: everything that is decided about an order is decided on its locked row.
 -- Each order is updated two or three times within seconds; the free space keeps those updates on
--- the page, and no index but the first names a column that changes before the order ends.
+-- the page, and no index names a column that changes before the order ends.
 CREATE TABLE orders (
     order_id         uuid        PRIMARY KEY,
     user_id          text        NOT NULL,
@@ -28,7 +28,7 @@ CREATE TABLE orders (
     created_at       timestamptz NOT NULL,
     -- Of the last transition.
     updated_at       timestamptz NOT NULL,
-    -- created_at until the order is confirmed or cancelled, then null.
+    -- When it was placed, by the database's clock; null once it is confirmed or cancelled.
     open_since       timestamptz,
     CHECK (0 <= discount AND discount <= subtotal),
     CHECK ((issued_coupon_id IS NULL) = (coupon IS NULL)),

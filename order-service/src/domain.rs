@@ -12,7 +12,7 @@
 mod basket;
 mod words;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use common_events::{
     IssuedCouponId, OrderId, ProductId, Reason, TraceParent, UserId, Won,
     events::{OrderCancelled, OrderConfirmed, OrderCreated, OrderLine, OrderLinePlaced, OrderReserved},
@@ -240,10 +240,10 @@ impl Order {
         self.payment = Some(Payment::Refunded);
     }
 
-    /// Ends the order because it took too long. `None` when it is not that old, or not open.
-    pub fn time_out(&mut self, at_most: TimeDelta, now: DateTime<Utc>) -> Option<OrderCancelled> {
-        let is_due = self.status.is_open() && now - self.created_at >= at_most;
-        is_due.then(|| self.cancel(Reason::Timeout, None, now)).flatten()
+    /// Ends the order because it took too long, which is found out where the clock is. `None` when it
+    /// isn't open.
+    pub fn time_out(&mut self, now: DateTime<Utc>) -> Option<OrderCancelled> {
+        if self.status.is_open() { self.cancel(Reason::Timeout, None, now) } else { None }
     }
 
     /// Ends the order, confirmed or not, because somebody wants it. `None` when it was cancelled
@@ -280,7 +280,7 @@ impl Order {
             issued_coupon_id: self.coupon.map(|coupon| coupon.id),
             reason,
             note: self.note.clone(),
-            cancelled_at: now,
+            cancelled_at: self.updated_at,
         })
     }
 
@@ -298,7 +298,7 @@ impl Order {
                 order_version: self.version,
                 user_id: self.user_id.clone(),
                 total: self.total(),
-                confirmed_at: now,
+                confirmed_at: self.updated_at,
             }));
         }
         happened
@@ -324,7 +324,8 @@ impl Order {
     fn move_to(&mut self, status: Status, now: DateTime<Utc>) {
         self.status = status;
         self.version += 1;
-        self.updated_at = now;
+        // Processes have clocks of their own; the order's time doesn't go back.
+        self.updated_at = self.updated_at.max(now);
     }
 
     fn placed_lines(&self) -> Vec<OrderLine> {

@@ -20,6 +20,7 @@ async fn run(runtime: Runtime) -> anyhow::Result<()> {
     let consumer = Consumer::start(&runtime, pool.clone(), events::subscriptions(&waiting))?;
     tokio::spawn(waiting.clone().look_for_endings(pool.clone()));
     tokio::spawn(timeout::sweep_until(runtime.shutdown.clone(), pool.clone(), waiting.clone(), order_timeout));
-    runtime.serve(http::routes(pool, waiting)).await?;
-    consumer.stop().await
+    let served = runtime.serve(http::routes(pool, waiting)).await;
+    consumer.stop().await?;
+    served
 }

@@ -8,7 +8,7 @@ mod columns;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use common_events::{
     IssuedCouponId, OrderId, Reason, UserId,
     events::{OrderLine, ProductCatalog},
@@ -48,7 +48,7 @@ pub async fn insert_order(tx: &Tx<'_>, order: &Order) -> Result<(), Error> {
     tx.execute(
         "INSERT INTO orders (order_id, user_id, status, order_version, lines, stock, issued_coupon_id, coupon,
                              subtotal, discount, traceparent, created_at, updated_at, open_since)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $12)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, now())",
         &[
             &order.id.uuid(),
             &order.user_id.as_str(),
@@ -82,7 +82,7 @@ pub async fn update_orders(tx: &Tx<'_>, orders: impl IntoIterator<Item = &Order>
         "UPDATE orders
          SET status = now.status, order_version = now.order_version, stock = now.stock, coupon = now.coupon,
              payment = now.payment, discount = now.discount, reason = now.reason, note = now.note,
-             updated_at = now.updated_at, open_since = CASE WHEN now.open THEN orders.created_at END
+             updated_at = now.updated_at, open_since = CASE WHEN now.open THEN orders.open_since END
          FROM unnest($1::uuid[], $2::text[], $3::int[], $4::jsonb[], $5::text[], $6::text[], $7::bigint[],
                      $8::text[], $9::text[], $10::timestamptz[], $11::boolean[])
               AS now (order_id, status, order_version, stock, coupon, payment, discount,
@@ -119,11 +119,14 @@ pub async fn lock_orders(tx: &Tx<'_>, ids: &BTreeSet<OrderId>) -> Result<BTreeMa
     rows.iter().map(|row| order(row).map(|order| (order.id, order))).collect()
 }
 
-/// Locks the oldest orders that are open since before `since`, at most so many; those that somebody
-/// else works on are left out.
-pub async fn lock_overdue_orders(tx: &Tx<'_>, since: DateTime<Utc>, at_most: i64) -> Result<Vec<Order>, Error> {
-    let overdue = select_orders!("WHERE open_since <= $1 ORDER BY open_since LIMIT $2 FOR UPDATE SKIP LOCKED");
-    tx.query(overdue, &[&since, &at_most]).await?.iter().map(order).collect()
+/// Locks the orders that are open for `open_for` or longer, by the database's clock: the oldest, at most
+/// so many. Those that somebody else works on are left out.
+pub async fn lock_overdue_orders(tx: &Tx<'_>, open_for: TimeDelta, at_most: i64) -> Result<Vec<Order>, Error> {
+    let overdue = select_orders!(
+        "WHERE open_since <= now() - $1::bigint * interval '1 millisecond'
+         ORDER BY open_since LIMIT $2 FOR UPDATE SKIP LOCKED"
+    );
+    tx.query(overdue, &[&open_for.num_milliseconds(), &at_most]).await?.iter().map(order).collect()
 }
 
 /// Reads one order.

@@ -1,10 +1,11 @@
 //! Orders that don't get on are cancelled: a timeout is a cancel like any other.
 //!
-//! Several instances may sweep at the same time; each leaves out what another one works on.
+//! Several instances may sweep at the same time; each leaves out what another one works on. How long an
+//! order is open is told by the database's clock alone: theirs may differ.
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta};
+use chrono::TimeDelta;
 use messaging::{Cause, Failure, Tx};
 use service_runtime::Pool;
 use tokio::time::{MissedTickBehavior, interval};
@@ -48,10 +49,9 @@ pub async fn sweep_until(stopping: CancellationToken, pool: Pool, waiting: Waiti
 pub async fn sweep(pool: &Pool, waiting: &Waiting, order_timeout: TimeDelta) -> anyhow::Result<usize> {
     let mut client = pool.get().await?;
     let tx = Tx::begin(&mut client).await?;
-    let since = tx.now().checked_sub_signed(order_timeout).unwrap_or(DateTime::UNIX_EPOCH);
-    let mut orders = store::lock_overdue_orders(&tx, since, BATCH).await?;
+    let mut orders = store::lock_overdue_orders(&tx, order_timeout, BATCH).await?;
     for order in &mut orders {
-        time_out(&tx, order, order_timeout, waiting)?;
+        time_out(&tx, order, waiting)?;
     }
     if orders.is_empty() {
         tx.rollback().await?;
@@ -62,8 +62,8 @@ pub async fn sweep(pool: &Pool, waiting: &Waiting, order_timeout: TimeDelta) -> 
     Ok(orders.len())
 }
 
-fn time_out(tx: &Tx<'_>, order: &mut Order, at_most: TimeDelta, waiting: &Waiting) -> Result<(), Failure> {
-    if let Some(cancelled) = order.time_out(at_most, tx.now()) {
+fn time_out(tx: &Tx<'_>, order: &mut Order, waiting: &Waiting) -> Result<(), Failure> {
+    if let Some(cancelled) = order.time_out(tx.now()) {
         tx.publish(Cause::trace(order.trace).causes(cancelled))?;
         waiting.wake_after(tx, order.id);
     }

@@ -12,7 +12,7 @@ use std::{
 
 use common_events::OrderId;
 use messaging::Tx;
-use service_runtime::{Pool, Problem};
+use service_runtime::Pool;
 use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval, timeout},
@@ -73,23 +73,32 @@ impl Waiting {
     pub async fn look_for_endings(self, pool: Pool) {
         let mut tick = interval(LOOK_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut failing = false;
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
                 () = self.stopping.cancelled() => return,
             }
-            if let Err(problem) = self.look(&pool).await {
-                tracing::warn!(%problem, "could not look for orders that have ended");
+            let waited_for: Vec<OrderId> = self.orders().keys().copied().collect();
+            if waited_for.is_empty() {
+                continue;
+            }
+            // It looks several times a second; that it fails is said once, and so is that it doesn't any more.
+            let looked = self.look(&pool, &waited_for).await;
+            let failed_before = std::mem::replace(&mut failing, looked.is_err());
+            match looked {
+                Ok(()) if failed_before => tracing::info!("orders that have ended are looked for again"),
+                Err(error) if !failed_before => {
+                    tracing::warn!(error = format!("{error:#}"), "could not look for orders that have ended");
+                }
+                Ok(()) | Err(_) => {}
             }
         }
     }
 
-    async fn look(&self, pool: &Pool) -> Result<(), Problem> {
-        let waited_for: Vec<OrderId> = self.orders().keys().copied().collect();
-        if !waited_for.is_empty() {
-            let client = pool.get().await?;
-            store::list_ended(&client, &waited_for).await?.into_iter().for_each(|order| self.wake(order));
-        }
+    async fn look(&self, pool: &Pool, waited_for: &[OrderId]) -> anyhow::Result<()> {
+        let client = pool.get().await?;
+        store::list_ended(&client, waited_for).await?.into_iter().for_each(|order| self.wake(order));
         Ok(())
     }
 

@@ -23,14 +23,13 @@ enum Fact {
 }
 
 const LINES: usize = 3;
-const TIMEOUT: TimeDelta = TimeDelta::minutes(15);
 
 fn start() -> DateTime<Utc> {
     "2026-11-21T06:00:00Z".parse().expect("a time")
 }
 
 fn later() -> DateTime<Utc> {
-    start() + TIMEOUT
+    start() + TimeDelta::minutes(15)
 }
 
 fn product(line: usize) -> ProductId {
@@ -85,7 +84,7 @@ fn apply(order: &mut Order, fact: &Fact) -> Vec<Happened> {
             order.refund_payment();
             Vec::new()
         }
-        Fact::TimedOut => cancelled(order.time_out(TIMEOUT, now)),
+        Fact::TimedOut => cancelled(order.time_out(now)),
         Fact::CancelledByHand(who) => cancelled(order.cancel_by_hand(*who, None, now)),
     }
 }
@@ -202,15 +201,22 @@ proptest! {
 }
 
 #[test]
-fn only_an_open_order_that_is_old_enough_times_out() {
+fn only_an_open_order_times_out() {
     let mut order = new_order(1, None);
-    assert_eq!(order.time_out(TIMEOUT, later() - TimeDelta::milliseconds(1)), None);
-    assert_eq!(order.time_out(TIMEOUT, later()).expect("it is due").reason, Reason::Timeout);
+    assert_eq!(order.time_out(later()).expect("it is open").reason, Reason::Timeout);
+    assert_eq!(order.time_out(later()), None);
 
     let mut confirmed = new_order(1, None);
     apply(&mut confirmed, &Fact::StockHeld(0));
     apply(&mut confirmed, &Fact::Paid);
-    assert_eq!(confirmed.time_out(TIMEOUT, later()), None);
+    assert_eq!(confirmed.time_out(later()), None);
+}
+
+#[test]
+fn the_time_of_an_order_never_goes_back() {
+    let mut order = new_order(1, None);
+    let cancelled = order.cancel_by_hand(CancelledBy::Owner, None, start() - TimeDelta::minutes(1));
+    assert_eq!((cancelled.expect("it was open").cancelled_at, order.updated_at), (start(), start()));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use common_events::{OrderId, Reason};
 use order_service::{events, waiting::Waiting};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
-use test_support::{PATIENCE, Seam};
+use test_support::{PATIENCE, Seam, eventually};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -69,6 +69,18 @@ fn waiting_for(shop: &Shop, order: OrderId, prefer: &str) -> impl Future<Output 
     send(shop.ask(Method::GET, &path(order)).header("Prefer", prefer))
 }
 
+/// Who asked to wait has looked at the order, which was the last thing its connection did: it was open, so
+/// now only its end wakes him.
+async fn see_somebody_wait(shop: &Shop) {
+    let watcher = shop.database.pool.get().await.expect("a connection");
+    eventually("he has looked at the order", async || {
+        let looked = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()
+                      AND state = 'idle' AND query LIKE '%FROM orders WHERE order_id = $1'";
+        watcher.query_opt(looked, &[]).await.expect("PostgreSQL answers")
+    })
+    .await;
+}
+
 async fn status(answer: Response) -> Value {
     let mut body: Value = answer.json().await.expect("JSON");
     body["status"].take()
@@ -79,7 +91,10 @@ async fn who_waits_is_answered_when_the_order_ends() {
     let shop = Shop::open().await;
     let order = shop.place(&["cup"]).await;
     let began = Instant::now();
-    let ends = shop.hear(stock_deduct_failed(order, "cup", Reason::OutOfStock));
+    let ends = async {
+        see_somebody_wait(&shop).await;
+        shop.hear(stock_deduct_failed(order, "cup", Reason::OutOfStock)).await;
+    };
     let (answer, ()) = futures::join!(waiting_for(&shop, order, "wait=30"), ends);
     assert!(began.elapsed() < Duration::from_secs(20), "it was not waited for the time to be up");
     assert_eq!(answer.headers()["preference-applied"], "wait=30");
@@ -90,12 +105,16 @@ async fn who_waits_is_answered_when_the_order_ends() {
 async fn who_waits_is_answered_when_another_instance_ends_the_order() {
     let shop = Shop::open().await;
     let stopping = CancellationToken::new();
-    tokio::spawn(shop.waiting.clone().look_for_endings(shop.database.pool.clone()));
     let other = Seam::new(&shop.database, events::subscriptions(&Waiting::new(stopping)));
     let order = shop.place(&["cup"]).await;
     let began = Instant::now();
     let event = other.event(stock_deduct_failed(order, "cup", Reason::OutOfStock));
-    let (answer, _) = futures::join!(waiting_for(&shop, order, "wait=30"), other.deliver(&event));
+    let ends = async {
+        see_somebody_wait(&shop).await;
+        tokio::spawn(shop.waiting.clone().look_for_endings(shop.database.pool.clone()));
+        other.deliver(&event).await;
+    };
+    let (answer, ()) = futures::join!(waiting_for(&shop, order, "wait=30"), ends);
     assert!(began.elapsed() < Duration::from_secs(20), "it was not waited for the time to be up");
     assert_eq!(status(answer).await, "CANCELLED");
 }

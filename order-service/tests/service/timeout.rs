@@ -32,6 +32,22 @@ async fn an_open_order_is_cancelled_when_its_time_is_up_and_no_other_is() {
     assert_eq!(shop.order(cancelled).await.reason, Some(Reason::Customer));
 }
 
+/// The process that placed it may have had another time than the one that sweeps.
+#[tokio::test(flavor = "multi_thread")]
+async fn how_long_an_order_is_open_is_told_by_the_databases_clock() {
+    let shop = Shop::open().await;
+    let order = shop.place(&["cup"]).await;
+    let client = shop.database.pool.get().await.expect("a connection");
+    let placed = "UPDATE orders SET created_at = now() + interval '1 hour', updated_at = now() + interval '1 hour'";
+    client.execute(placed, &[]).await.expect("placed by a clock that is fast");
+    let sweep = || timeout::sweep(&shop.database.pool, &shop.waiting, TimeDelta::minutes(15));
+    assert_eq!(sweep().await.expect("PostgreSQL answers"), 0);
+    client.execute("UPDATE orders SET open_since = now() - interval '15 minutes'", &[]).await.expect("aged");
+    assert_eq!(sweep().await.expect("PostgreSQL answers"), 1);
+    let found = shop.order(order).await;
+    assert_eq!((found.status, found.updated_at), (Status::Cancelled, found.created_at), "and its time isn't put back");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_timeout_is_told_in_the_trace_of_the_order() {
     let shop = Shop::open().await;

@@ -2,7 +2,8 @@
 //!
 //! Many people look at the same few rankings, so the current ones are rendered a few times a second and
 //! not once per request: an answer is up to [`MAX_AGE`] old, beside the time an event takes to arrive.
-//! It is never of another window than the one it is asked in. Past windows (`at`) are read each time.
+//! It is never of another window than the one it is asked in. Past windows (`at`) are read each time,
+//! one at a time per process.
 
 mod answers;
 
@@ -113,7 +114,13 @@ pub fn routes(pool: Pool) -> impl Fn(&mut ServiceConfig<'_>) + Clone + Send + 's
 
 /// What was sold most, by the time of payment. Refunds count back where their payment counted. An answer is
 /// up to 200 ms old.
-#[utoipa::path(params(Wanted), responses((status = 200, body = Ranking), (status = 400, body = Problem)))]
+#[utoipa::path(
+    params(Wanted),
+    responses(
+        (status = 200, body = Ranking), (status = 400, body = Problem),
+        (status = 503, description = "too many others ask, or the database doesn't answer", body = Problem),
+    )
+)]
 #[get("/rankings/products")]
 async fn rank_products(answers: Data<Answers>, wanted: Query<Wanted>) -> Result<HttpResponse, Problem> {
     let Wanted { window, by, limit: Top(limit), at } = wanted.0;
@@ -121,7 +128,7 @@ async fn rank_products(answers: Data<Answers>, wanted: Query<Wanted>) -> Result<
     let now = Moment::try_from(Utc::now()).map_err(Problem::internal)?;
     let current = window.span(now);
     let body: Bytes = match at.map(|at| window.span(at)) {
-        Some(asked) if asked != current => answers.read(question, asked).await?,
+        Some(asked) if asked != current => answers.past(question, asked).await?,
         Some(_) | None => answers.current(question, current).await?,
     };
     Ok(HttpResponse::Ok().content_type("application/json").body(body))

@@ -1,7 +1,9 @@
 //! Answers that are rendered once for everybody who asks within [`MAX_AGE`].
 //!
 //! There is one slot per question, and few questions, so what is kept is bounded by construction. Who finds
-//! a slot too old, or of a window that is over, renders it anew; who asks meanwhile waits for that.
+//! a slot too old, or of a window that is over, renders it anew; who asks meanwhile waits for that, for a
+//! while. Past windows aren't kept, and are sorted one after the other: asking for many of them at once
+//! takes one connection and one core's time, and nobody else's.
 
 use std::{
     sync::{PoisonError, RwLock},
@@ -11,7 +13,10 @@ use std::{
 use actix_web::web::Bytes;
 use chrono::{DateTime, Utc};
 use service_runtime::{Pool, Problem};
-use tokio::sync::Mutex;
+use tokio::{
+    sync::{Mutex, MutexGuard},
+    time::timeout,
+};
 
 use super::{Item, Ranking, Top};
 use crate::{
@@ -21,6 +26,9 @@ use crate::{
 
 /// How old an answer about the current window may be.
 pub const MAX_AGE: Duration = Duration::from_millis(200);
+/// How long anyone waits for somebody else's rendering. Behind a database that doesn't answer, callers would
+/// otherwise be told so one after the other.
+const MAX_WAIT: Duration = Duration::from_secs(2);
 
 /// What is asked about a window.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +60,7 @@ impl Question {
 pub(super) struct Answers {
     pool: Pool,
     slots: Vec<Slot>,
+    reading_past: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -68,7 +77,8 @@ struct Kept {
 
 impl Answers {
     pub(super) fn new(pool: Pool) -> Self {
-        Self { pool, slots: std::iter::repeat_with(Slot::default).take(Question::SLOTS).collect() }
+        let slots = std::iter::repeat_with(Slot::default).take(Question::SLOTS).collect();
+        Self { pool, slots, reading_past: Mutex::default() }
     }
 
     /// The ranking of the current window, at most [`MAX_AGE`] old.
@@ -77,7 +87,7 @@ impl Answers {
         if let Some(body) = slot.fresh(current) {
             return Ok(body);
         }
-        let _alone = slot.rendering.lock().await;
+        let _alone = wait_for(&slot.rendering).await?;
         if let Some(body) = slot.fresh(current) {
             return Ok(body);
         }
@@ -88,8 +98,13 @@ impl Answers {
         Ok(body)
     }
 
-    /// The ranking of any window, as it is now.
-    pub(super) async fn read(&self, question: Question, span: Span) -> Result<Bytes, Problem> {
+    /// The ranking of a window that isn't the current one, as it is now.
+    pub(super) async fn past(&self, question: Question, past: Span) -> Result<Bytes, Problem> {
+        let _alone = wait_for(&self.reading_past).await?;
+        self.read(question, past).await
+    }
+
+    async fn read(&self, question: Question, span: Span) -> Result<Bytes, Problem> {
         let Question { window, by, limit } = question;
         let client = self.pool.get().await?;
         let best = store::list_best(&client, window, span.from, by, limit.into()).await?;
@@ -104,6 +119,11 @@ impl Answers {
         let ranking = Ranking { window, from: span.from, to: span.to, items: items.collect() };
         serde_json::to_vec(&ranking).map(Bytes::from).map_err(Problem::internal)
     }
+}
+
+async fn wait_for(turn: &Mutex<()>) -> Result<MutexGuard<'_, ()>, Problem> {
+    let busy = |_| Problem::unavailable("rankings-busy", "Too many rankings are asked for just now.", MAX_WAIT);
+    timeout(MAX_WAIT, turn.lock()).await.map_err(busy)
 }
 
 impl Slot {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use actix_web::test::{TestRequest, call_and_read_body_json, init_service};
+use actix_web::test::{TestRequest, call_and_read_body_json, call_service, init_service};
 use chrono::{DateTime, TimeDelta, Utc};
 use common_events::Service;
 use ranking_service::http;
@@ -65,6 +65,37 @@ async fn what_cannot_be_asked_is_refused_and_the_parameter_is_named(#[case] quer
     let answer = Board::new().await.get(&format!("?{query}")).await;
     assert_eq!((answer.status, answer.body["field"].as_str()), (400, Some(field)), "{}", answer.body);
     assert_eq!(answer.headers.get("content-type").expect("a type"), "application/problem+json");
+}
+
+/// The table is locked, so whoever reads it waits; who would have to wait for him isn't kept for long.
+#[rstest]
+#[case::a_past_window("window=week&at=2026-01-01T00:00:00Z", "window=day&at=2025-01-01T00:00:00Z")]
+#[case::the_current_one("window=week", "window=week")]
+#[actix_web::test]
+async fn who_waits_for_somebody_elses_ranking_is_told_to_come_back(#[case] first: &str, #[case] second: &str) {
+    let board = Board::new().await;
+    let env = Env::of([("AUTH_MODE", "header")]);
+    let settings = CommonSettings::read(Service::Ranking, &env).expect("settings");
+    let runtime = Runtime::new(Service::Ranking, env, settings);
+    let app = service_runtime::http::app(&runtime, http::routes(board.pool.clone())).expect("an app");
+    let app = init_service(app).await;
+    let ask = |query: &str| {
+        let request = TestRequest::with_uri(&format!("/rankings/products?{query}")).to_request();
+        call_service(&app, request)
+    };
+
+    let mut client = board.pool.get().await.expect("a connection");
+    let locked = client.transaction().await.expect("a transaction");
+    locked.execute("LOCK TABLE sales", &[]).await.expect("locked");
+    let told_to_come_back = async {
+        let answer = ask(second).await;
+        assert_eq!(answer.status(), 503);
+        assert_eq!(answer.headers().get("retry-after").expect("how long"), "2");
+        locked.rollback().await.expect("the lock is given back");
+    };
+    let (answer, ()) = futures::join!(ask(first), told_to_come_back);
+    assert_eq!(answer.status(), 200);
+    assert_eq!(ask(second).await.status(), 200, "and then it is answered");
 }
 
 /// One service whose kept answers live as long as it.

@@ -5,9 +5,13 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use anyhow::{Context, bail};
 use common_events::{Service, Topic, catalogue::Retention};
 use rdkafka::{
-    admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication},
+    admin::{
+        AdminClient, AdminOptions, AlterConfig, ConfigEntry, ConfigSource, NewPartitions, NewTopic, ResourceSpecifier,
+        TopicReplication,
+    },
     client::DefaultClientContext,
 };
+use serde::Serialize;
 
 /// How long one question to the cluster may take.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(15);
@@ -53,7 +57,7 @@ pub fn replay_topic(group: Service) -> String {
 }
 
 /// How a topic should be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Wanted {
     /// Its full name.
     pub name: String,
@@ -96,7 +100,8 @@ fn config(retention: Retention, max_message_bytes: u32) -> BTreeMap<String, Stri
 }
 
 /// One thing to change on the cluster.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase", tag = "change")]
 pub enum Change {
     /// The topic isn't there.
     Create(Wanted),
@@ -115,6 +120,8 @@ pub enum Change {
         wanted: Wanted,
         /// Setting → value now, of those that differ.
         now: BTreeMap<String, String>,
+        /// What somebody set on the topic beside: it stays.
+        others: BTreeMap<String, String>,
     },
 }
 
@@ -127,12 +134,19 @@ impl fmt::Display for Change {
                 f.write_str(")")
             }
             Self::Grow { topic, from, to } => write!(f, "grow      {topic}: {from} → {to} partitions (moves keys)"),
-            Self::Configure { wanted, now } => {
+            Self::Configure { wanted, now, others: _ } => {
                 write!(f, "configure {}:", wanted.name)?;
                 now.iter().try_for_each(|(key, value)| write!(f, " {key} {value} → {}", wanted.config[key]))
             }
         }
     }
+}
+
+/// A topic's settings: all that hold, and those that were set on the topic itself.
+#[derive(Default)]
+struct Config {
+    all: BTreeMap<String, String>,
+    set_here: BTreeMap<String, String>,
 }
 
 /// A cluster, to be asked and changed.
@@ -168,15 +182,17 @@ impl Cluster {
                 changes.push(Change::Grow { topic: wanted.name.clone(), from, to: wanted.partitions });
             }
             let is = &configs[&wanted.name];
-            let differs = |(key, value): &(&String, &String)| is.get(*key) != Some(*value);
+            let differs = |(key, value): &(&String, &String)| is.all.get(*key) != Some(*value);
             let now: BTreeMap<String, String> = wanted
                 .config
                 .iter()
                 .filter(differs)
-                .map(|(key, _)| (key.clone(), is.get(key).cloned().unwrap_or_default()))
+                .map(|(key, _)| (key.clone(), is.all.get(key).cloned().unwrap_or_default()))
                 .collect();
             if !now.is_empty() {
-                changes.push(Change::Configure { wanted: wanted.clone(), now });
+                let is_other = |(key, _): &(&String, &String)| !wanted.config.contains_key(*key);
+                let others = is.set_here.iter().filter(is_other).map(|(key, value)| (key.clone(), value.clone()));
+                changes.push(Change::Configure { wanted: wanted.clone(), now, others: others.collect() });
             }
         }
         Ok(changes)
@@ -206,9 +222,10 @@ impl Cluster {
                     let results = self.admin.create_partitions(&[NewPartitions::new(topic, count)], &options).await?;
                     refuse_failed(results)?;
                 }
-                Change::Configure { wanted, .. } => {
+                Change::Configure { wanted, others, .. } => {
+                    // This call takes back whatever it doesn't name.
                     let mut alter = AlterConfig::new(ResourceSpecifier::Topic(&wanted.name));
-                    for (key, value) in &wanted.config {
+                    for (key, value) in others.iter().chain(&wanted.config) {
                         alter = alter.set(key, value);
                     }
                     for result in self.admin.alter_configs(&[alter], &options).await? {
@@ -241,7 +258,7 @@ impl Cluster {
         metadata.topics().iter().map(|topic| Ok((topic.name().to_owned(), count(topic)?))).collect()
     }
 
-    async fn configs(&self, topics: &[&Wanted]) -> anyhow::Result<BTreeMap<String, BTreeMap<String, String>>> {
+    async fn configs(&self, topics: &[&Wanted]) -> anyhow::Result<BTreeMap<String, Config>> {
         if topics.is_empty() {
             return Ok(BTreeMap::new());
         }
@@ -254,8 +271,15 @@ impl Cluster {
             .zip(answers)
             .map(|(wanted, answer)| {
                 let resource = answer.map_err(|code| anyhow::anyhow!("settings of {}: {code}", wanted.name))?;
-                let entries = resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?)));
-                Ok((wanted.name.clone(), entries.collect()))
+                let mut config = Config::default();
+                for ConfigEntry { name, value, source, .. } in resource.entries {
+                    let Some(value) = value else { continue };
+                    if source == ConfigSource::DynamicTopic {
+                        config.set_here.insert(name.clone(), value.clone());
+                    }
+                    config.all.insert(name, value);
+                }
+                Ok((wanted.name.clone(), config))
             })
             .collect()
     }

@@ -70,7 +70,6 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 fn show(changes: &[Change], as_json: bool) {
     if as_json {
-        let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
         println!("{}", json!({ "changes": changes }));
     } else if changes.is_empty() {
         println!("the cluster is as the catalogue says");
@@ -94,7 +93,7 @@ fn row(change: &Change) -> [String; 3] {
         Change::Grow { topic, from, to } => {
             ["grow".to_owned(), topic.clone(), format!("{from} → {to} partitions; keys move to other partitions")]
         }
-        Change::Configure { wanted, now } => {
+        Change::Configure { wanted, now, others: _ } => {
             let config: Vec<String> =
                 now.iter().map(|(key, value)| format!("{key}: {value} → {}", wanted.config[key])).collect();
             ["configure".to_owned(), wanted.name.clone(), config.join(", ")]

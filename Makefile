@@ -36,7 +36,8 @@ load: ## the load tool against the running suite: make load ARGS='…'
 	@$(SUITE) exec $(BIN_DIR)/load $(ARGS)
 
 bench: ## the benchmarks, with their ratios to the bare limits: make bench ARGS='…'
-	@$(SUITE) with-parts cargo run --release --locked -p load --bin bench -- $(ARGS)
+	@cargo build --release --locked --bins
+	@$(SUITE) with-parts $(BIN_DIR)/bench $(ARGS)
 
 fmt: ## format the Rust code
 	cargo fmt --all

@@ -11,10 +11,12 @@ use system::{
 };
 use tokio::task::JoinHandle;
 
-/// How long orders come in before something happens to a program, and after it.
-const A_WHILE: Duration = Duration::from_secs(2);
-/// Well past the relay's lease.
-const FROZEN: Duration = Duration::from_secs(8);
+/// Orders a second.
+const RATE: u64 = 40;
+/// How long a killed program stays away, in seconds.
+const AWAY_S: u64 = 2;
+/// Well past the relay's lease, in seconds.
+const FROZEN_S: u64 = 8;
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Orders come in for this long at most, whatever a test waits for.
 const LONGEST: Duration = Duration::from_mins(5);
@@ -27,7 +29,8 @@ pub(crate) struct Rush {
 
 impl Rush {
     /// Begins to send so many orders a second.
-    pub(crate) async fn begin(suite: &Suite, rate: f64) -> anyhow::Result<Self> {
+    pub(crate) async fn begin(suite: &Suite, rate: u64) -> anyhow::Result<Self> {
+        let rate = f64::from(u16::try_from(rate)?);
         let plan = Plan { rate, duration: LONGEST, products: 10, users: 50, patience: PATIENCE * 2, ..Plan::default() };
         let seeded: Arc<Seeded> = Arc::new(orders::seed(&suite.shop, &plan).await?);
         let live = Live::default();
@@ -54,10 +57,19 @@ impl Rush {
 
     /// Waits until so many more orders are accepted.
     pub(crate) async fn until_more_accepted(&self, more: u64) -> anyhow::Result<()> {
-        let wanted = self.live.look(Tally::accepted) + more;
-        eventually("orders are accepted", PATIENCE, async || {
-            let accepted = self.live.look(Tally::accepted);
-            ensure!(accepted >= wanted, "{accepted} of {wanted}");
+        self.until_more("orders are accepted", more, Tally::accepted).await
+    }
+
+    /// Waits until so many more orders are sent, whatever they are answered: time, told by the load.
+    pub(crate) async fn until_more_sent(&self, more: u64) -> anyhow::Result<()> {
+        self.until_more("orders are sent", more, |tally| tally.sent).await
+    }
+
+    async fn until_more(&self, what: &str, more: u64, count: fn(&Tally) -> u64) -> anyhow::Result<()> {
+        let wanted = self.live.look(count) + more;
+        eventually(what, PATIENCE, async || {
+            let now = self.live.look(count);
+            ensure!(now >= wanted, "{now} of {wanted}");
             Ok(())
         })
         .await
@@ -65,11 +77,11 @@ impl Rush {
 }
 
 pub(crate) async fn killed_under_load_each_program_loses_and_doubles_nothing(suite: &Suite) -> anyhow::Result<()> {
-    let rush = Rush::begin(suite, 40.0).await?;
+    let rush = Rush::begin(suite, RATE).await?;
     for program in PROGRAMS {
         rush.until_more_accepted(80).await?;
         suite.kill(program)?;
-        tokio::time::sleep(A_WHILE).await;
+        rush.until_more_sent(AWAY_S * RATE).await?;
         suite.run(program).await?;
     }
     rush.until_more_accepted(80).await?;
@@ -82,12 +94,12 @@ pub(crate) async fn a_frozen_relay_that_wakes_after_its_stand_by_took_over_does_
     suite: &Suite,
 ) -> anyhow::Result<()> {
     suite.run_second(Service::OutboxRelay).await?;
-    let rush = Rush::begin(suite, 40.0).await?;
+    let rush = Rush::begin(suite, RATE).await?;
     rush.until_more_accepted(80).await?;
 
     suite.stop(Service::OutboxRelay, Instance::First)?;
+    rush.until_more_sent(FROZEN_S * RATE).await?;
     let confirmed = rush.live().look(|tally| tally.confirmed);
-    tokio::time::sleep(FROZEN).await;
     eventually("the stand-by moves events", PATIENCE, async || {
         let now = rush.live().look(|tally| tally.confirmed);
         ensure!(now > confirmed + 40, "{now} confirmed, {confirmed} before");
@@ -104,7 +116,7 @@ pub(crate) async fn a_frozen_relay_that_wakes_after_its_stand_by_took_over_does_
 }
 
 pub(crate) async fn two_instances_of_each_service_share_the_work(suite: &Suite) -> anyhow::Result<()> {
-    let rush = Rush::begin(suite, 40.0).await?;
+    let rush = Rush::begin(suite, RATE).await?;
     for service in SERVICES {
         rush.until_more_accepted(40).await?;
         suite.run_second(service).await?;

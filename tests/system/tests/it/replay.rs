@@ -6,7 +6,7 @@ use system::{Suite, law, suite::SERVICES};
 use crate::crashes::Rush;
 
 pub(crate) async fn replaying_every_topic_from_the_first_record_changes_nothing(suite: &Suite) -> anyhow::Result<()> {
-    let rush = Rush::begin(suite, 50.0).await?;
+    let rush = Rush::begin(suite, 50).await?;
     rush.until_more_accepted(200).await?;
     rush.end().await?;
     suite.until_quiet().await?;

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Range,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -39,13 +40,13 @@ const EVENTS: usize = 24_000;
 const PARTITIONS: i32 = 3;
 /// The runtime's largest batch, which is what it takes from a backlog.
 const BATCH: usize = 500;
-const COUNTERS: i32 = 1_000;
 const LIMIT: Duration = Duration::from_mins(1);
 /// The group's name; nobody else's subscriptions are meant.
 const GROUP: Service = Service::Product;
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
 
-/// One UPDATE per event, as a handler would do it that knows no better.
+/// One UPDATE per event, each of a row of its own: partitions that lock each other's rows in any order would
+/// measure deadlocks.
 const UPDATE: &str = "UPDATE counters SET pieces = pieces + $2 WHERE id = $1";
 
 pub(crate) async fn measure() -> anyhow::Result<Vec<Row>> {
@@ -68,7 +69,7 @@ async fn database() -> anyhow::Result<Database> {
     client
         .batch_execute(&format!(
             "CREATE TABLE counters (id integer PRIMARY KEY, pieces bigint NOT NULL) WITH (fillfactor = 50);
-             INSERT INTO counters SELECT id, 0 FROM generate_series(0, {COUNTERS} - 1) AS id"
+             INSERT INTO counters SELECT id, 0 FROM generate_series(0, {EVENTS} - 1) AS id"
         ))
         .await?;
     drop(client);
@@ -134,9 +135,13 @@ async fn count_pieces(tx: &Tx<'_>, events: &[&Event<OrderLinePlaced>], progress:
     Ok(())
 }
 
+/// The number is the order's id, and the row's.
+fn order_of(number: usize) -> OrderId {
+    OrderId::new(Uuid::from_u128(number as u128))
+}
+
 fn counter_of(order: OrderId) -> i32 {
-    let spread = order.uuid().as_u128() % u128::from(COUNTERS.unsigned_abs());
-    i32::try_from(spread).unwrap_or_default()
+    i32::try_from(order.uuid().as_u128()).unwrap_or_default()
 }
 
 async fn produce(brokers: String, topic: String) -> anyhow::Result<()> {
@@ -144,8 +149,8 @@ async fn produce(brokers: String, topic: String) -> anyhow::Result<()> {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", brokers).set("linger.ms", "5").set("acks", "all");
         let producer: ThreadedProducer<DefaultProducerContext> = config.create().context("a producer")?;
-        for _ in 0..EVENTS {
-            let event = event()?;
+        for number in 0..EVENTS {
+            let event = event(number)?;
             let value = envelope::encode(&event).context("an event")?;
             let record = BaseRecord::to(&topic).key(&event.subject).payload(&value);
             producer.send(record).map_err(|(error, _)| error).context("producing")?;
@@ -155,15 +160,15 @@ async fn produce(brokers: String, topic: String) -> anyhow::Result<()> {
     producing.await.context("producing")?
 }
 
-fn event() -> anyhow::Result<envelope::Event<OrderLinePlaced>> {
-    let order_id = OrderId::new(Uuid::now_v7());
+fn event(number: usize) -> anyhow::Result<envelope::Event<OrderLinePlaced>> {
+    let order_id = order_of(number);
     let trace: TraceParent = TRACE.parse().context("a trace")?;
     // A key of its own for each, so that the partitions get the same.
     let data = OrderLinePlaced {
         order_id,
         order_version: 1,
         user_id: "kim".parse().context("a user")?,
-        product_id: format!("p-{}", order_id.uuid().simple()).parse().context("a product")?,
+        product_id: format!("p-{number}").parse().context("a product")?,
         quantity: Quantity::try_from(2).context("a quantity")?,
     };
     let subject = data.key().into_owned();
@@ -187,18 +192,19 @@ async fn bare_loop() -> anyhow::Result<f64> {
     let share = EVENTS / usize::try_from(PARTITIONS).unwrap_or(1);
     let workers = (0..PARTITIONS).map(|partition| {
         let pool = database.pool.clone();
-        async move { tokio::spawn(bare_worker(pool, partition, share)).await.context("a bare loop")? }
+        let first = share * usize::try_from(partition).unwrap_or_default();
+        async move { tokio::spawn(bare_worker(pool, partition, first..first + share)).await.context("a bare loop")? }
     });
     try_join_all(workers).await?;
     Ok(rate(began.elapsed()))
 }
 
 /// The runtime's own statement for the inbox, the same UPDATEs, the same batches.
-async fn bare_worker(pool: Pool, partition: i32, events: usize) -> anyhow::Result<()> {
+async fn bare_worker(pool: Pool, partition: i32, events: Range<usize>) -> anyhow::Result<()> {
     let mut client = pool.get().await?;
     let today = Utc::now().date_naive();
-    for first in (0..events).step_by(BATCH) {
-        let count = BATCH.min(events - first);
+    for first in events.clone().step_by(BATCH) {
+        let count = BATCH.min(events.end - first);
         let ids: Vec<Uuid> = (0..count).map(|_| Uuid::now_v7()).collect();
         let days = vec![today; count];
         let topics = vec![OrderLinePlaced::TOPIC.name(); count];
@@ -217,8 +223,8 @@ async fn bare_worker(pool: Pool, partition: i32, events: usize) -> anyhow::Resul
             .await?;
         tx.query(&insert, &[&days, &ids, &topics, &partitions, &offsets]).await?;
         let update = tx.prepare_cached(UPDATE).await?;
-        for id in &ids {
-            tx.execute(&update, &[&counter_of(OrderId::new(*id)), &2_i64]).await?;
+        for number in first..first + count {
+            tx.execute(&update, &[&counter_of(order_of(number)), &2_i64]).await?;
         }
         tx.commit().await?;
     }

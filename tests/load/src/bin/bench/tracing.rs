@@ -10,9 +10,8 @@ use crate::{
 const PAIRS: usize = 3;
 
 pub(crate) async fn measure() -> anyhow::Result<Vec<Row>> {
-    let off = [("OTEL_TRACES_EXPORTER".to_owned(), "none".to_owned())];
-    let with = Suite::start(settings()).await?;
-    let without = Suite::start(Settings { variables: off.to_vec(), ..settings() }).await?;
+    let with = Suite::start(Settings { variables: Vec::new(), ..settings() }).await?;
+    let without = Suite::start(settings()).await?;
     let (seeded_with, seeded_without) = (saga::warm(&with).await?, saga::warm(&without).await?);
     let (mut ours, mut bare) = (Samples::default(), Samples::default());
     for _ in 0..PAIRS {

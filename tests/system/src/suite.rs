@@ -327,10 +327,16 @@ impl Suite {
         .await
     }
 
-    async fn nothing_is_open(&self) -> anyhow::Result<()> {
+    /// Whether each order is confirmed or cancelled.
+    pub async fn every_order_has_ended(&self) -> anyhow::Result<()> {
         let orders = self.database(Service::Order).await?;
         let open: i64 = orders.query_one("SELECT count(*) FROM orders WHERE open_since IS NOT NULL", &[]).await?.get(0);
         ensure!(open == 0, "{open} orders are open");
+        Ok(())
+    }
+
+    async fn nothing_is_open(&self) -> anyhow::Result<()> {
+        self.every_order_has_ended().await?;
         for service in SERVICES {
             self.nothing_waits_in_the_outbox_of(service).await?;
         }

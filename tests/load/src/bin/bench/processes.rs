@@ -25,7 +25,7 @@ pub(crate) async fn measure() -> anyhow::Result<Vec<Row>> {
     sleep(SETTLED_AFTER).await;
     let idle = memory(&suite, "VmRSS")?;
     let seeded = saga::warm(&suite).await?;
-    saga::sustained_by(&seeded).await?;
+    saga::sustained_by(&suite, &seeded).await?;
     let most = memory(&suite, "VmHWM")?;
     suite.until_quiet().await?;
 

@@ -15,8 +15,8 @@ pub(crate) async fn measure() -> anyhow::Result<Vec<Row>> {
     let (seeded_with, seeded_without) = (saga::warm(&with).await?, saga::warm(&without).await?);
     let (mut ours, mut bare) = (Samples::default(), Samples::default());
     for _ in 0..PAIRS {
-        ours.push(saga::sustained_by(&seeded_with).await?);
-        bare.push(saga::sustained_by(&seeded_without).await?);
+        ours.push(saga::sustained_by(&with, &seeded_with).await?);
+        bare.push(saga::sustained_by(&without, &seeded_without).await?);
     }
     let what = "orders/s, traces on against off".to_owned();
     Ok(vec![Row { what, unit: "orders/s", ours, bare: Some(bare), goal: Goal::AtLeast(0.9) }])

@@ -1,0 +1,52 @@
+//! `sagactl`: the operators' command line. Tables for people, `--json` for programs; exit code 0 done,
+//! 1 failed, 2 usage.
+//!
+//! It is a thin client: what it shows and does belongs to others. Each command is a file.
+
+mod output;
+mod topics;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use service_runtime::settings::Env;
+
+use crate::output::Output;
+
+/// The operators' command line of the commerce suite.
+#[derive(Parser)]
+#[command(name = "sagactl", version)]
+struct Arguments {
+    /// Print JSON instead of tables.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Topics of the cluster at `KAFKA_BROKERS`, held against the catalogue.
+    #[command(subcommand)]
+    Topics(topics::Command),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sagactl: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let env = Env::process();
+    let output = if arguments.json { Output::Json } else { Output::Tables };
+    match &arguments.command {
+        Command::Topics(command) => topics::run(command, &env, output).await,
+    }
+}

@@ -78,6 +78,21 @@ pub(crate) fn producer(settings: &KafkaSettings) -> ClientConfig {
     config
 }
 
+/// A producer of what has no outbox: it gives an event up after `timeout`, and somebody else keeps it.
+pub(crate) fn direct_producer(settings: &KafkaSettings, timeout: Duration, max_messages: usize) -> ClientConfig {
+    let mut config = client(settings);
+    config
+        .set("client.id", "admissions")
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("message.timeout.ms", timeout.as_millis().to_string())
+        // An ack takes longer than this; in the meantime company comes, and a batch costs what a record does.
+        .set("linger.ms", "0.5")
+        .set("compression.type", "none")
+        .set("queue.buffering.max.messages", max_messages.to_string());
+    config
+}
+
 /// Whether the cluster answers now, for who has no client yet that would tell.
 pub(crate) async fn answers(settings: &KafkaSettings) -> bool {
     let config = client(settings);

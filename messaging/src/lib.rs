@@ -8,6 +8,7 @@
 //! | a consumer group reads it, partition by partition | [`consumer`] |
 //! | a batch is applied once, in one transaction | [`delivery`] |
 //! | a record that can't be handled is set aside | [`dead_letters`] |
+//! | an admission is published without an outbox, and kept when Kafka doesn't take it | [`direct`] |
 //! | topics come from the catalogue | [`topics`] |
 //!
 //! Handlers know nothing of Kafka: they get a [`Tx`] and events, and publish into that transaction.
@@ -17,12 +18,14 @@
 pub mod consumer;
 pub mod dead_letters;
 pub mod delivery;
+pub mod direct;
 mod event;
 mod failure;
 mod inbox;
 pub mod kafka;
 mod outbox;
 mod partitions;
+pub mod progress;
 mod record;
 pub mod relay;
 mod subscriptions;

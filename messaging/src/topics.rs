@@ -56,6 +56,11 @@ pub fn replay_topic(group: Service) -> String {
     format!("{group}.replay")
 }
 
+/// The topic of a second cluster that holds what a service couldn't publish on the first.
+pub fn producer_dead_letter_topic(service: Service) -> String {
+    format!("{service}.producer-dlt")
+}
+
 /// How a topic should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Wanted {

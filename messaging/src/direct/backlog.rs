@@ -1,0 +1,136 @@
+//! Working the backlog off: what is held goes to the outbox once Kafka answers, in order, and when nothing
+//! is left the direct road is opened again.
+//!
+//! Every process that publishes the topic does this, and looks whether another one left a backlog. It ends
+//! in the outbox, not in a producer here, as its relay already keeps the order and gives nothing up.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use common_events::Topic;
+use metrics::gauge;
+use service_runtime::{database::Pool, settings::KafkaSettings};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{road::Road, second_cluster::SecondCluster, store};
+use crate::{kafka, relay};
+
+/// How often a backlog is looked for, and how often it is worked at while there is one.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const WORK_EVERY: Duration = Duration::from_millis(100);
+/// How long an answer of Kafka's is believed: whether it is there costs a client.
+const ANSWER_BELIEVED: Duration = Duration::from_secs(2);
+/// The most letters that one statement moves on.
+const MAX_BATCH: i64 = 1_000;
+/// How long it is remembered what was diverted: as long as sales topics keep their records.
+const REMEMBERED_DAYS: i32 = 30;
+const FORGET_EVERY: Duration = Duration::from_hours(1);
+
+pub(super) struct Backlog {
+    pub(super) topic: Topic,
+    pub(super) pool: Pool,
+    pub(super) kafka: KafkaSettings,
+    pub(super) road: Arc<Road>,
+    pub(super) second: Option<Arc<SecondCluster>>,
+    /// When Kafka answered last.
+    pub(super) answered: Option<Instant>,
+}
+
+/// What one look found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    Backlog,
+}
+
+impl Backlog {
+    /// Closes the direct road if there is a backlog of before.
+    pub(super) async fn look(&self) -> anyhow::Result<()> {
+        let client = self.pool.get().await?;
+        let there_is_one = store::count_backlog(&client, self.topic).await? != store::Counts::default()
+            || self.waits_on_second_cluster().await;
+        if there_is_one {
+            self.close().await;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn work_off(mut self, stopping: CancellationToken) {
+        let mut forget = tokio::time::interval(FORGET_EVERY);
+        let mut pause = LOOK_EVERY;
+        let mut was_failing = false;
+        loop {
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+                _ = forget.tick() => self.forget().await,
+            }
+            let outcome = self.round().await;
+            pause = if matches!(outcome, Ok(Found::Backlog)) { WORK_EVERY } else { LOOK_EVERY };
+            if let (Err(error), false) = (&outcome, was_failing) {
+                warn!(topic = %self.topic, error = format!("{error:#}"), "producer dead letters can't be looked after");
+            }
+            was_failing = outcome.is_err();
+        }
+    }
+
+    async fn round(&mut self) -> anyhow::Result<Found> {
+        let turned = self.road.turned();
+        let waits_elsewhere = self.waits_on_second_cluster().await;
+        let client = self.pool.get().await?;
+        let counts = store::count_backlog(&client, self.topic).await?;
+        #[expect(clippy::cast_precision_loss, reason = "a count")]
+        gauge!("producer_dead_letters", "topic" => self.topic.name()).set((counts.held + counts.republishing) as f64);
+        if counts == store::Counts::default() && !waits_elsewhere {
+            if let (true, Some(turned)) = (self.road.is_closed(), turned)
+                && self.kafka_answers().await
+            {
+                self.road.reopen(turned)?;
+            }
+            return Ok(if self.road.is_closed() { Found::Backlog } else { Found::Nothing });
+        }
+        self.close().await;
+        if counts.held > 0 && self.kafka_answers().await {
+            let moved = store::update_republishing(&client, self.topic, MAX_BATCH).await?;
+            relay::hint();
+            info!(topic = %self.topic, moved, held = counts.held, "Kafka answers: dead letters go to their topic");
+        }
+        if counts.republishing > 0 {
+            store::update_republished(&client, self.topic).await?;
+        }
+        Ok(Found::Backlog)
+    }
+
+    async fn kafka_answers(&mut self) -> bool {
+        if self.answered.is_none_or(|at| at.elapsed() > ANSWER_BELIEVED) {
+            self.answered = kafka::answers(&self.kafka).await.then(Instant::now);
+        }
+        self.answered.is_some()
+    }
+
+    /// A second cluster that can't be asked holds no backlog that could be waited for: what it holds is
+    /// noticed when it answers.
+    async fn waits_on_second_cluster(&self) -> bool {
+        let Some(second) = &self.second else { return false };
+        Arc::clone(second).unread().await.is_ok_and(|letters| letters > 0)
+    }
+
+    async fn close(&self) {
+        if !self.road.is_closed() {
+            let road = Arc::clone(&self.road);
+            let _ = tokio::task::spawn_blocking(move || road.close()).await;
+        }
+    }
+
+    async fn forget(&self) {
+        let Ok(client) = self.pool.get().await else { return };
+        match store::delete_republished(&client, self.topic, REMEMBERED_DAYS).await {
+            Ok(0) => {}
+            Ok(letters) => info!(letters, "forgot what was diverted and republished long ago"),
+            Err(error) => warn!(%error, "what was republished long ago stays for now"),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Writing what Kafka didn't take, in the order in which it was published.
+
+use std::{sync::Arc, time::Duration};
+
+use common_events::Topic;
+use service_runtime::{chain, database::Pool};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, timeout_at},
+};
+use tracing::warn;
+
+use super::{
+    road::{Diverted, Letter, Road, Sent},
+    second_cluster::SecondCluster,
+    store,
+};
+
+/// How many letters one statement writes.
+const MAX_BATCH: usize = 1_000;
+/// The pause before a failed write is tried again.
+const AFTER_FAILURE: Duration = Duration::from_millis(200);
+
+/// Keeps what is diverted: on the second cluster, else in the table.
+pub(super) struct Diversion {
+    pub(super) topic: Topic,
+    pub(super) pool: Pool,
+    pub(super) road: Arc<Road>,
+    pub(super) second: Option<Arc<SecondCluster>>,
+    /// How long one batch may take.
+    pub(super) at_most: Duration,
+}
+
+impl Diversion {
+    /// Until nobody publishes any more.
+    pub(super) async fn run(self, mut diverted: mpsc::Receiver<Diverted>) {
+        let mut waiting = Vec::new();
+        while diverted.recv_many(&mut waiting, MAX_BATCH).await > 0 {
+            if !self.road.is_closed() {
+                let road = Arc::clone(&self.road);
+                let _ = tokio::task::spawn_blocking(move || road.close()).await;
+            }
+            // With the road closed all that was on its way has come back: now the order is known.
+            while let Ok(more) = diverted.try_recv() {
+                waiting.push(more);
+            }
+            waiting.sort_by_key(|letter| letter.number);
+            let mut letters = waiting.drain(..);
+            loop {
+                let batch: Vec<Diverted> = letters.by_ref().take(MAX_BATCH).collect();
+                if batch.is_empty() {
+                    break;
+                }
+                self.keep(batch).await;
+            }
+        }
+    }
+
+    async fn keep(&self, batch: Vec<Diverted>) {
+        let until = Instant::now() + self.at_most;
+        let mut refused = match &self.second {
+            Some(second) => second.send(self.topic, batch).await,
+            None => batch.into_iter().map(|letter| (letter, Sent::Never)).collect(),
+        };
+        let mut written = Sent::Never;
+        while !refused.is_empty() {
+            let letters: Vec<(&Letter, &str)> =
+                refused.iter().map(|(diverted, _)| (&diverted.letter, &*diverted.error)).collect();
+            let why = match self.write(until, &letters, &mut written).await {
+                Ok(()) => {
+                    refused.drain(..).for_each(|(letter, _)| letter.kept());
+                    return;
+                }
+                Err(why) => why,
+            };
+            if Instant::now() + AFTER_FAILURE >= until {
+                warn!(topic = %self.topic, letters = refused.len(), error = why, "neither Kafka nor the dead letters");
+                for (letter, sent) in refused.drain(..) {
+                    let perhaps = if sent == Sent::Perhaps { sent } else { written };
+                    letter.not_kept(&why, perhaps);
+                }
+                return;
+            }
+            sleep(AFTER_FAILURE).await;
+        }
+    }
+
+    /// `written` becomes [`Sent::Perhaps`] when the database may have taken the letters without saying so.
+    async fn write(&self, until: Instant, letters: &[(&Letter, &str)], written: &mut Sent) -> Result<(), String> {
+        let client = match timeout_at(until, self.pool.get()).await {
+            Ok(Ok(client)) => client,
+            Ok(Err(error)) => return Err(chain(&error)),
+            Err(_) => return Err("the database gave no connection in time".to_owned()),
+        };
+        match timeout_at(until, store::insert(&client, self.topic, letters)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => {
+                // What the server refuses isn't written; without its word, it may be.
+                if error.code().is_none() {
+                    *written = Sent::Perhaps;
+                }
+                Err(chain(&error))
+            }
+            Err(_) => {
+                *written = Sent::Perhaps;
+                Err("the database didn't answer in time".to_owned())
+            }
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Another Kafka cluster that holds dead letters while the first is away: `DEAD_LETTER_BROKERS`.
+//!
+//! It is the faster place, and it isn't the service's own database. From there they are brought into the
+//! table, in order, which is where everybody looks for them, and where they go on from.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use common_events::{
+    Topic,
+    envelope::{TRACEPARENT, peek},
+};
+use futures::future::join_all;
+use rdkafka::{
+    ClientConfig, Message, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer, StreamConsumer},
+    error::KafkaError,
+    message::{BorrowedMessage, Header, Headers},
+    producer::{FutureProducer, FutureRecord},
+    types::RDKafkaErrorCode,
+};
+use service_runtime::{Runtime, database::Pool, settings::KafkaSettings};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{
+    headers,
+    road::{Diverted, Letter, Sent},
+    store,
+};
+use crate::{X_ORIGIN_TOPIC, kafka, topics::Names};
+
+/// How long the second cluster may take for a letter. Less than a diversion may take as a whole.
+const PRODUCE_TIMEOUT: Duration = Duration::from_millis(1_500);
+const MAX_ON_THE_WAY: usize = 10_000;
+/// How long a question about offsets may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// The pause after the cluster or the database failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// The most letters that are written into the table at once, and how long the first of them waits for company.
+const MAX_BATCH: usize = 500;
+const COMPANY: Duration = Duration::from_millis(20);
+/// One partition: the order of all is kept.
+const PARTITION: i32 = 0;
+const RETENTION_MS: &str = "2592000000";
+/// Why the letter was diverted.
+const X_ERROR_MESSAGE: &str = "x-error-message";
+
+pub(super) struct SecondCluster {
+    settings: KafkaSettings,
+    topic: String,
+    group: String,
+    producer: FutureProducer,
+    /// Never subscribes.
+    asking: BaseConsumer,
+}
+
+impl SecondCluster {
+    /// `None` without `DEAD_LETTER_BROKERS`.
+    pub(super) fn of(runtime: &Runtime, names: &Names) -> anyhow::Result<Option<Self>> {
+        let Some(brokers) = runtime.env.optional::<String>("DEAD_LETTER_BROKERS")? else { return Ok(None) };
+        let settings = KafkaSettings { brokers, ..runtime.settings.kafka.clone() };
+        let producer = kafka::direct_producer(&settings, PRODUCE_TIMEOUT, MAX_ON_THE_WAY)
+            .create()
+            .context("a producer for DEAD_LETTER_BROKERS")?;
+        let topic = names.topic(&crate::topics::producer_dead_letter_topic(runtime.service));
+        let group = names.group(runtime.service);
+        let asking = consumer(&settings, &group).create().context("a client for DEAD_LETTER_BROKERS")?;
+        Ok(Some(Self { settings, topic, group, producer, asking }))
+    }
+
+    /// Sends letters in their order. Returns those that it didn't take, with whether it may have.
+    pub(super) async fn send(&self, origin: Topic, letters: Vec<Diverted>) -> Vec<(Diverted, Sent)> {
+        let sending = letters.into_iter().map(|diverted| {
+            let Letter { key, payload, traceparent, .. } = &diverted.letter;
+            let headers = headers(traceparent)
+                .insert(Header { key: X_ORIGIN_TOPIC, value: Some(origin.name()) })
+                .insert(Header { key: X_ERROR_MESSAGE, value: Some(&diverted.error) });
+            let record = FutureRecord::to(&self.topic).partition(PARTITION).key(key).payload(payload).headers(headers);
+            let sent = self.producer.send_result(record).map_err(|(error, _)| error);
+            (diverted, sent)
+        });
+        // Handed over one after the other, then waited for together.
+        let sending: Vec<_> = sending.collect();
+        let outcomes = sending.into_iter().map(|(diverted, sent)| async move {
+            let refused = match sent {
+                Ok(sent) => match sent.await {
+                    Ok(Ok(_)) => None,
+                    Ok(Err(_)) | Err(_) => Some(Sent::Perhaps),
+                },
+                Err(_) => Some(Sent::Never),
+            };
+            (diverted, refused)
+        });
+        let mut not_taken = Vec::new();
+        for (diverted, refused) in join_all(outcomes).await {
+            match refused {
+                None => diverted.kept(),
+                Some(sent) => not_taken.push((diverted, sent)),
+            }
+        }
+        if !not_taken.is_empty() {
+            warn!(letters = not_taken.len(), "DEAD_LETTER_BROKERS doesn't take dead letters: they go to the database");
+        }
+        not_taken
+    }
+
+    /// How many letters lie there that aren't in the table yet.
+    pub(super) async fn unread(self: Arc<Self>) -> anyhow::Result<i64> {
+        tokio::task::spawn_blocking(move || self.count_unread()).await.context("asking the second cluster")?
+    }
+
+    fn count_unread(&self) -> anyhow::Result<i64> {
+        let (first, end) = self.asking.fetch_watermarks(&self.topic, PARTITION, ANSWER_TIMEOUT)?;
+        let mut asked = TopicPartitionList::new();
+        asked.add_partition(&self.topic, PARTITION);
+        let next = {
+            let committed = self.asking.committed_offsets(asked, ANSWER_TIMEOUT)?;
+            match committed.find_partition(&self.topic, PARTITION).map(|at| at.offset()) {
+                Some(Offset::Offset(next)) => next.max(first),
+                _ => first,
+            }
+        };
+        Ok(end - next)
+    }
+
+    /// Brings letters into the table until told to stop. One process of the service does it at a time.
+    pub(super) async fn collect(self: Arc<Self>, origin: Topic, pool: Pool, stopping: CancellationToken) {
+        let mut was_failing = false;
+        while !stopping.is_cancelled() {
+            let outcome = tokio::select! {
+                () = stopping.cancelled() => return,
+                outcome = self.collect_some(origin, &pool) => outcome,
+            };
+            if let Err(error) = outcome {
+                if !was_failing {
+                    warn!(error = format!("{error:#}"), "dead letters stay on the second cluster for now");
+                }
+                was_failing = true;
+                tokio::time::sleep(AFTER_FAILURE).await;
+            } else {
+                was_failing = false;
+            }
+        }
+    }
+
+    async fn collect_some(&self, origin: Topic, pool: &Pool) -> anyhow::Result<()> {
+        self.make_topic().await?;
+        let consumer: StreamConsumer = consumer(&self.settings, &self.group).create()?;
+        consumer.subscribe(&[&self.topic])?;
+        loop {
+            let mut batch = vec![read(&consumer.recv().await?)];
+            let until = tokio::time::Instant::now() + COMPANY;
+            while batch.len() < MAX_BATCH
+                && let Ok(next) = tokio::time::timeout_at(until, consumer.recv()).await
+            {
+                batch.push(read(&next?));
+            }
+            let last = batch.last().map(|read| read.offset);
+            let letters: Vec<(&Letter, &str)> =
+                batch.iter().filter_map(|read| Some((read.letter.as_ref()?, &*read.error))).collect();
+            let client = pool.get().await?;
+            let new = store::insert(&client, origin, &letters).await?;
+            if let Some(last) = last {
+                consumer.store_offset(&self.topic, PARTITION, last)?;
+            }
+            info!(letters = letters.len(), new, "dead letters of the second cluster are in the table");
+        }
+    }
+
+    /// The second cluster isn't in the catalogue's care, so its one topic is made here.
+    async fn make_topic(&self) -> anyhow::Result<()> {
+        let admin: AdminClient<DefaultClientContext> = kafka::client(&self.settings).create()?;
+        let topic = NewTopic::new(&self.topic, 1, TopicReplication::Fixed(-1)).set("retention.ms", RETENTION_MS);
+        let options = AdminOptions::new().operation_timeout(Some(ANSWER_TIMEOUT));
+        for made in admin.create_topics([&topic], &options).await.context("asking for the topic")? {
+            match made {
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((topic, code)) => return Err(KafkaError::AdminOp(code)).with_context(|| format!("making {topic}")),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn consumer(settings: &KafkaSettings, group: &str) -> ClientConfig {
+    let mut config = kafka::client(settings);
+    config
+        .set("group.id", group)
+        .set("auto.offset.reset", "earliest")
+        .set("enable.auto.offset.store", "false")
+        .set("enable.auto.commit", "true")
+        .set("auto.commit.interval.ms", "500")
+        .set("queued.max.messages.kbytes", "4096");
+    config
+}
+
+struct Read {
+    offset: i64,
+    /// `None` for what isn't an event: nobody but us writes there.
+    letter: Option<Letter>,
+    error: String,
+}
+
+fn read(message: &BorrowedMessage<'_>) -> Read {
+    let header = |name: &str| {
+        let headers = message.headers()?;
+        let found = headers.iter().find(|header| header.key == name)?;
+        Some(String::from_utf8_lossy(found.value?).into_owned())
+    };
+    let payload = message.payload().unwrap_or_default();
+    let letter = peek(payload).id.map(|event_id| Letter {
+        event_id,
+        key: message.key().unwrap_or_default().to_vec(),
+        payload: payload.to_vec(),
+        traceparent: header(TRACEPARENT).unwrap_or_default(),
+    });
+    if letter.is_none() {
+        warn!(offset = message.offset(), "what lies there is no event");
+    }
+    Read { offset: message.offset(), letter, error: header(X_ERROR_MESSAGE).unwrap_or_default() }
+}

@@ -12,7 +12,7 @@ use system::{
 use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
 use uuid::Uuid;
 
-use crate::tally::{Live, Tally};
+use crate::{Live, Tally, pick::pick};
 
 /// What every customer gets: enough for any run.
 const CHARGE: i64 = 1_000_000_000;
@@ -205,14 +205,6 @@ impl Arrival {
     }
 }
 
-/// A number that looks random and is the same in every run (the finaliser of `SplitMix64`), below 2^31.
-fn pick(number: u32, salt: usize) -> usize {
-    let mut z = u64::from(number).wrapping_add((salt as u64) << 32).wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    usize::try_from((z ^ (z >> 31)) >> 33).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,12 +213,5 @@ mod tests {
     fn arrivals_are_fixed_beforehand() {
         let plan = Plan { rate: 200.0, duration: Duration::from_secs(30), ..Plan::default() };
         assert_eq!(arrivals(&plan), (6_000, Duration::from_millis(5)));
-    }
-
-    #[test]
-    fn picks_are_spread() {
-        let mut hit = [0; 10];
-        (0..1_000).for_each(|number| hit[pick(number, 0) % 10] += 1);
-        assert!(hit.iter().all(|hits| (60..140).contains(hits)), "{hit:?}");
     }
 }

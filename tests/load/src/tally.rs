@@ -1,14 +1,6 @@
 //! What came of the orders.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -45,15 +37,14 @@ pub struct Tally {
 
 impl Default for Tally {
     fn default() -> Self {
-        let histogram = || Histogram::new_with_max(LONGEST_US, 3).expect("fixed bounds");
         Self {
             sent: 0,
             answers: BTreeMap::new(),
             confirmed: 0,
             cancelled: BTreeMap::new(),
             unfinished: 0,
-            answered: histogram(),
-            ended: histogram(),
+            answered: latencies(),
+            ended: latencies(),
             sending: Duration::ZERO,
             lasted: Duration::ZERO,
         }
@@ -111,44 +102,13 @@ impl Tally {
     }
 }
 
-fn micros(duration: Duration) -> u64 {
+/// An empty histogram of microseconds.
+pub(crate) fn latencies() -> Histogram<u64> {
+    Histogram::new_with_max(LONGEST_US, 3).expect("fixed bounds")
+}
+
+pub(crate) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX).max(1)
-}
-
-/// A tally that grows while others look at it, and may say that it is enough.
-#[derive(Debug, Clone, Default)]
-pub struct Live {
-    tally: Arc<Mutex<Tally>>,
-    enough: Arc<AtomicBool>,
-}
-
-impl Live {
-    /// As it is now.
-    pub fn now(&self) -> Tally {
-        self.locked().clone()
-    }
-
-    /// Looks at it, without a copy.
-    pub fn look<T>(&self, look: impl FnOnce(&Tally) -> T) -> T {
-        look(&self.locked())
-    }
-
-    /// No more orders are sent; those under way go on to their end.
-    pub fn stop_sending(&self) {
-        self.enough.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn is_enough(&self) -> bool {
-        self.enough.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn tell(&self, tell: impl FnOnce(&mut Tally)) {
-        tell(&mut self.locked());
-    }
-
-    fn locked(&self) -> MutexGuard<'_, Tally> {
-        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// A histogram's usual points, in milliseconds.

@@ -25,6 +25,8 @@ pub fn broken(evidence: &Evidence) -> Vec<String> {
     let articles = [
         articles::money,
         articles::stock,
+        articles::coupons,
+        articles::coupons_in_orders,
         articles::nothing_acknowledged_is_lost,
         articles::effects_happen_once,
         articles::every_saga_has_ended,

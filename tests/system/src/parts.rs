@@ -24,10 +24,13 @@ pub struct Parts {
     pub postgres: String,
     /// Zipkin's base URL.
     pub zipkin: String,
+    /// Redis's URL.
+    pub redis: String,
 }
 
 impl Parts {
-    /// Where `TEST_KAFKA_BROKERS`, `TEST_POSTGRES_URL` and `TEST_ZIPKIN_URL` say, else at the local suite's ports.
+    /// Where `TEST_KAFKA_BROKERS`, `TEST_POSTGRES_URL`, `TEST_ZIPKIN_URL` and `TEST_REDIS_URL` say, else at the local
+    /// suite's ports.
     pub fn from_env() -> Self {
         let or = |name: &str, default: &str| env::var(name).unwrap_or_else(|_| default.to_owned());
         let postgres = or("TEST_POSTGRES_URL", "postgres://postgres:postgres@127.0.0.1:15432/postgres");
@@ -35,6 +38,7 @@ impl Parts {
             kafka: or("TEST_KAFKA_BROKERS", "127.0.0.1:19092"),
             postgres: without_database(&postgres).to_owned(),
             zipkin: or("TEST_ZIPKIN_URL", "http://127.0.0.1:19411"),
+            redis: or("TEST_REDIS_URL", "redis://127.0.0.1:16379"),
         }
     }
 
@@ -65,13 +69,22 @@ pub struct OwnParts {
 impl OwnParts {
     /// Brings up Kafka, PostgreSQL, Redis and Zipkin on free ports.
     pub async fn up() -> anyhow::Result<Self> {
+        Self::up_by(&["up-parts"]).await
+    }
+
+    /// Brings up a Kafka and nothing else.
+    pub async fn only_kafka() -> anyhow::Result<Self> {
+        Self::up_by(&["start", "kafka"]).await
+    }
+
+    async fn up_by(arguments: &[&str]) -> anyhow::Result<Self> {
         let control = env::var("SUITE_CONTROL")
             .map_or_else(|_| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../deploy/local/suite"), PathBuf::from);
         let home = env::temp_dir().join(format!("commerce-parts-{}", Uuid::now_v7().simple()));
         std::fs::create_dir_all(&home).with_context(|| format!("making {}", home.display()))?;
         let mut own = Self { home, offset: 0, control, addresses: Parts::from_env() };
         own.offset = own.free_offset().await?;
-        own.run(&["up-parts"]).await?;
+        own.run(arguments).await?;
         own.addresses = own.read_addresses().await?;
         Ok(own)
     }
@@ -96,6 +109,11 @@ impl OwnParts {
         self.run(&["restart-part", name]).await.map(drop)
     }
 
+    /// Where a part keeps what it holds.
+    pub fn data_of(&self, name: &str) -> PathBuf {
+        self.home.join("data").join(name)
+    }
+
     async fn free_offset(&self) -> anyhow::Result<i32> {
         let own: i32 = env::var("SUITE_PORT_OFFSET").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
         for step in OFFSETS {
@@ -117,6 +135,7 @@ impl OwnParts {
             kafka: value("TEST_KAFKA_BROKERS")?,
             postgres: without_database(&value("TEST_POSTGRES_URL")?).to_owned(),
             zipkin: value("TEST_ZIPKIN_URL")?,
+            redis: value("TEST_REDIS_URL")?,
         })
     }
 

@@ -5,6 +5,7 @@
 
 mod answers;
 mod call;
+mod coupons;
 
 use std::{
     collections::BTreeMap,
@@ -12,15 +13,15 @@ use std::{
     time::Duration,
 };
 
-use common_events::{OrderId, ProductId, UserId};
+use common_events::{CouponId, IssuedCouponId, OrderId, ProductId, UserId};
 use reqwest::Method;
 use serde_json::json;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 pub use answers::{
-    Accepted, AccountState, Entry, Order, OrderLine, OrderStatus, Payment, PaymentStatus, Points, Product, Ranked,
-    Ranking,
+    Accepted, AccountState, Admitted, Claim, ClaimStatus, Coupon, CouponMode, Discount, Entry, HeldCoupon, NewCoupon,
+    Order, OrderLine, OrderStatus, Payment, PaymentStatus, Points, Product, Ranked, Ranking, Reward, WhetherUsed,
 };
 pub use call::Trouble;
 use call::{Call, Page};
@@ -46,6 +47,8 @@ pub struct Urls {
     pub payment: String,
     /// ranking-service.
     pub ranking: String,
+    /// coupon-service.
+    pub coupon: String,
 }
 
 impl Urls {
@@ -59,6 +62,7 @@ impl Urls {
             product: url("PRODUCT", 8085),
             payment: url("PAYMENT", 8082),
             ranking: url("RANKING", 8084),
+            coupon: url("COUPON", 8083),
         }
     }
 }
@@ -71,13 +75,17 @@ pub struct Shop {
     books: Arc<Mutex<Books>>,
 }
 
-/// What the shop was promised, and what it put on the shelves.
+/// What the shop was promised, what it put on the shelves, and how many coupons it gives out.
 #[derive(Debug, Default, Clone)]
 pub struct Books {
     /// Every order that was answered with 202.
     pub accepted: Vec<Accepted>,
     /// Pieces put on the shelf, per product: at first, and restocked.
     pub shelved: BTreeMap<ProductId, i64>,
+    /// How many there are of each coupon.
+    pub coupons: BTreeMap<CouponId, i64>,
+    /// Every request for a coupon that was answered with 202.
+    pub admissions: Vec<(CouponId, UserId)>,
 }
 
 impl Shop {
@@ -140,6 +148,16 @@ impl Shop {
     /// What `GET /health/ready` of a service answers, whatever its status.
     pub async fn readiness(&self, base: &str) -> Result<(u16, serde_json::Value), Trouble> {
         self.call(Method::GET, base, "/health/ready").any_answer().await
+    }
+
+    /// One figure of a service's `GET /metrics`, all labels together.
+    pub async fn figure(&self, base: &str, name: &str) -> Result<f64, Trouble> {
+        let text = self.call(Method::GET, base, "/metrics").text().await?;
+        let values = text.lines().filter_map(|line| {
+            let (labelled, value) = line.rsplit_once(' ')?;
+            (labelled.split('{').next() == Some(name)).then(|| value.parse::<f64>().ok())?
+        });
+        Ok(values.sum())
     }
 
     fn call(&self, method: Method, base: &str, path: &str) -> Call {
@@ -236,10 +254,14 @@ impl Customer {
 
     /// Orders so many pieces of each product. A product that hasn't reached order-service yet is waited for.
     pub async fn place_order(&self, lines: &[(&ProductId, i64)]) -> Result<Accepted, Trouble> {
+        self.place(lines, None).await
+    }
+
+    async fn place(&self, lines: &[(&ProductId, i64)], coupon: Option<IssuedCouponId>) -> Result<Accepted, Trouble> {
         let key = Uuid::now_v7().to_string();
         let until = Instant::now() + CATALOGUE_PATIENCE;
         loop {
-            match self.try_order(&key, lines).await {
+            match self.try_order_with(&key, lines, coupon).await {
                 Err(trouble) if trouble.code() == Some("unknown-product") && Instant::now() < until => {
                     tokio::time::sleep(CATALOGUE_PAUSE).await;
                 }
@@ -250,10 +272,17 @@ impl Customer {
 
     /// Sends an order once, with this `Idempotency-Key`.
     pub async fn try_order(&self, key: &str, lines: &[(&ProductId, i64)]) -> Result<Accepted, Trouble> {
-        let lines: Vec<_> =
-            lines.iter().map(|(product, quantity)| json!({ "productId": product, "quantity": quantity })).collect();
+        self.try_order_with(key, lines, None).await
+    }
+
+    async fn try_order_with(
+        &self,
+        key: &str,
+        lines: &[(&ProductId, i64)],
+        coupon: Option<IssuedCouponId>,
+    ) -> Result<Accepted, Trouble> {
         let call = self.call(Method::POST, &self.shop.urls.order, "/orders").idempotency_key(key);
-        let accepted: Accepted = call.body(&json!({ "lines": lines })).answer().await?;
+        let accepted: Accepted = call.body(&coupons::order_of(lines, coupon)).answer().await?;
         self.shop.locked_books().accepted.push(accepted.clone());
         Ok(accepted)
     }

@@ -30,10 +30,11 @@ pub use databases::connect;
 pub use process::Process;
 
 /// The services that own a database, in the order in which they start. The relay comes after them.
-pub const SERVICES: [Service; 4] = [Service::Product, Service::Order, Service::Payment, Service::Ranking];
+pub const SERVICES: [Service; 5] =
+    [Service::Product, Service::Order, Service::Payment, Service::Coupon, Service::Ranking];
 /// Everything that runs.
-pub const PROGRAMS: [Service; 5] =
-    [Service::Product, Service::Order, Service::Payment, Service::Ranking, Service::OutboxRelay];
+pub const PROGRAMS: [Service; 6] =
+    [Service::Product, Service::Order, Service::Payment, Service::Coupon, Service::Ranking, Service::OutboxRelay];
 
 /// Ports that no outgoing connection is given, so that a restarted program finds its own free.
 const PORTS: std::ops::Range<u16> = 22_000..32_000;
@@ -125,6 +126,7 @@ impl Suite {
             product: url(Service::Product),
             payment: url(Service::Payment),
             ranking: url(Service::Ranking),
+            coupon: url(Service::Coupon),
         };
         let logs = settings.logs.join(&name);
         std::fs::create_dir_all(&logs).with_context(|| format!("making {}", logs.display()))?;
@@ -270,6 +272,7 @@ impl Suite {
         let own = [
             ("HTTP_ADDR", format!("127.0.0.1:{}", self.ports[&(service, instance)])),
             ("KAFKA_BROKERS", parts.kafka.clone()),
+            ("REDIS_URL", parts.redis.clone()),
             ("TOPIC_PREFIX", self.topic_prefix()),
             ("ZIPKIN_ENDPOINT", format!("{}/api/v2/spans", parts.zipkin)),
             ("OUTBOX_WAKE_ADDR", wake),
@@ -312,7 +315,8 @@ impl Suite {
 
     // --- quiet ----------------------------------------------------------------------------------
 
-    /// Waits until nothing is under way: no order is open, no outbox row waits, no group has anything to read.
+    /// Waits until nothing is under way: no order is open, no admission waits for its coupon, no outbox row waits,
+    /// no group has anything to read.
     pub async fn until_quiet(&self) -> anyhow::Result<()> {
         let groups = self.groups()?;
         let mut before: Option<Position> = None;
@@ -335,8 +339,24 @@ impl Suite {
         Ok(())
     }
 
+    /// Whether the gates have admitted exactly those that coupons were issued to.
+    pub async fn every_admission_has_ended(&self) -> anyhow::Result<()> {
+        for id in self.shop.books().coupons.keys() {
+            let coupon = match self.shop.coupon(id).await {
+                Ok(coupon) => coupon,
+                // It was put on the books, and couldn't be made.
+                Err(trouble) if trouble.status() == Some(404) => continue,
+                Err(trouble) => return Err(trouble.into()),
+            };
+            let (admitted, issued) = (coupon.admitted, coupon.issued);
+            ensure!(admitted == Some(issued), "{admitted:?} are admitted to {id}, {issued} have it");
+        }
+        Ok(())
+    }
+
     async fn nothing_is_open(&self) -> anyhow::Result<()> {
         self.every_order_has_ended().await?;
+        self.every_admission_has_ended().await?;
         for service in SERVICES {
             self.nothing_waits_in_the_outbox_of(service).await?;
         }

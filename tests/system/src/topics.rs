@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, bail, ensure};
 use chrono::{DateTime, Utc};
-use common_events::{OrderId, ProductId, Service, Topic, TraceId, UserId, catalogue::Retention};
+use common_events::{
+    CouponId, IssuedCouponId, OrderId, ProductId, Service, Topic, TraceId, UserId, catalogue::Retention,
+};
 use messaging::topics::{Names, replay_topic};
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
@@ -48,6 +50,8 @@ pub struct Fact {
     pub order_id: Option<OrderId>,
     pub product_id: Option<ProductId>,
     pub user_id: Option<UserId>,
+    pub coupon_id: Option<CouponId>,
+    pub issued_coupon_id: Option<IssuedCouponId>,
     pub amount: Option<i64>,
     pub balance: Option<i64>,
     pub lines: Vec<FactLine>,

@@ -1,9 +1,12 @@
 //! The articles of the law. Pure: evidence in, broken sentences out.
 
+mod coupons;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use common_events::{OrderId, ProductId, UserId};
 
+pub(super) use self::coupons::{coupons, coupons_in_orders};
 use super::evidence::{Evidence, RANKING_LIMIT};
 use crate::{shop::Ranking, topics::FactLine};
 
@@ -93,6 +96,9 @@ pub(super) fn effects_happen_once(evidence: &Evidence) -> Vec<String> {
         "order-line-placed",
         "stock-deducted",
         "stock-restored",
+        "coupon-used",
+        "coupon-use-failed",
+        "coupon-restored",
         "order-reserved",
         "point-deducted",
         "point-refunded",

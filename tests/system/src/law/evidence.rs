@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
-use common_events::{OrderId, ProductId, Service, TraceId, UserId};
+use common_events::{CouponId, IssuedCouponId, OrderId, ProductId, Service, TraceId, UserId};
 use serde::Deserialize;
 use tokio_postgres::{Row, types::Json};
 use uuid::Uuid;
@@ -34,6 +34,10 @@ pub struct Evidence {
     pub stock: BTreeMap<ProductId, i64>,
     /// What product-service holds for orders: order, product → pieces.
     pub held: BTreeMap<(OrderId, ProductId), i64>,
+    /// coupon-service's coupons.
+    pub coupons: BTreeMap<CouponId, Counted>,
+    /// Who holds one.
+    pub issued: Vec<Issued>,
     /// Dead letters per service.
     pub dead: BTreeMap<&'static str, Vec<String>>,
     /// Every event on every topic.
@@ -72,6 +76,32 @@ pub struct Line {
     pub quantity: i64,
 }
 
+/// A coupon, as its service and its gate have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counted {
+    /// How many there are.
+    pub quantity: i64,
+    /// How many were issued, as the coupon's own row counts.
+    pub issued: i64,
+    /// What `GET /coupons/{id}` says of the sale, such as `SOLD_OUT`.
+    pub state: String,
+}
+
+/// One coupon in somebody's hands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issued {
+    /// This one.
+    pub id: IssuedCouponId,
+    /// Which.
+    pub coupon: CouponId,
+    /// Whose.
+    pub user: UserId,
+    /// In ranked mode.
+    pub rank: Option<i64>,
+    /// The order that uses it.
+    pub order: Option<OrderId>,
+}
+
 /// One entry of the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -94,6 +124,7 @@ impl Evidence {
         evidence.ask_order_service(suite).await.context("asking order-service's database")?;
         evidence.ask_payment_service(suite).await.context("asking payment-service's database")?;
         evidence.ask_product_service(suite).await.context("asking product-service's database")?;
+        evidence.ask_coupon_service(suite).await.context("asking coupon-service and its database")?;
         for service in SERVICES {
             let database = suite.database(service).await?;
             let rows = database
@@ -148,6 +179,30 @@ impl Evidence {
             let product = row.try_get::<_, String>("product_id")?.parse()?;
             self.held.insert((order_id(&row)?, product), row.try_get("quantity")?);
         }
+        Ok(())
+    }
+
+    async fn ask_coupon_service(&mut self, suite: &Suite) -> anyhow::Result<()> {
+        let database = suite.database(Service::Coupon).await?;
+        for row in database.query("SELECT coupon_id, quantity, issued FROM coupons", &[]).await? {
+            let id: CouponId = row.try_get::<_, String>("coupon_id")?.parse()?;
+            let state = suite.shop.coupon(&id).await?.state;
+            let counted = Counted { quantity: row.try_get("quantity")?, issued: row.try_get("issued")?, state };
+            self.coupons.insert(id, counted);
+        }
+        let sql = "SELECT issued_coupon_id, coupon_id, user_id, rank, order_id FROM issued_coupons";
+        for row in database.query(sql, &[]).await? {
+            self.issued.push(Issued {
+                id: IssuedCouponId::new(row.try_get("issued_coupon_id")?),
+                coupon: row.try_get::<_, String>("coupon_id")?.parse()?,
+                user: row.try_get::<_, String>("user_id")?.parse()?,
+                rank: row.try_get("rank")?,
+                order: row.try_get::<_, Option<Uuid>>("order_id")?.map(OrderId::new),
+            });
+        }
+        let sql = "SELECT topic || ': ' || error FROM producer_dead_letters WHERE state <> 'REPUBLISHED'";
+        let held = database.query(sql, &[]).await?;
+        self.dead.insert("coupon-service's producer", held.iter().map(|row| row.get(0)).collect());
         Ok(())
     }
 

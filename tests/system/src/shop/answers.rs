@@ -3,7 +3,7 @@
 #![expect(missing_docs, reason = "the fields of CONTRACT §3, under its names")]
 
 use chrono::{DateTime, Utc};
-use common_events::{OrderId, ProductId, Reason, TraceId, UserId};
+use common_events::{CouponId, IssuedCouponId, OrderId, ProductId, Reason, TraceId, UserId};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -130,4 +130,109 @@ pub struct Ranked {
     pub name: String,
     pub quantity: i64,
     pub amount: i64,
+}
+
+/// What an admin makes a coupon of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NewCoupon {
+    pub coupon_id: CouponId,
+    pub name: String,
+    pub mode: CouponMode,
+    pub quantity: i64,
+    pub discount: Discount,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rewards: Vec<Reward>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub opens_at: Option<DateTime<Utc>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closes_at: Option<DateTime<Utc>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub valid_until: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CouponMode {
+    Set,
+    Ranked,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Discount {
+    Amount {
+        value: i64,
+    },
+    Percent {
+        value: i64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max: Option<i64>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reward {
+    pub from_rank: i64,
+    pub to_rank: i64,
+    pub discount: Discount,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Coupon {
+    pub coupon_id: CouponId,
+    pub mode: CouponMode,
+    pub quantity: i64,
+    pub admitted: Option<i64>,
+    pub issued: i64,
+    pub remaining: i64,
+    pub state: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Admitted {
+    pub coupon_id: CouponId,
+    pub user_id: UserId,
+    pub rank: Option<i64>,
+    pub trace_id: TraceId,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Claim {
+    pub status: ClaimStatus,
+    pub rank: Option<i64>,
+    pub issued_coupon_id: Option<IssuedCouponId>,
+    pub reason: Option<Reason>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ClaimStatus {
+    #[default]
+    None,
+    Admitted,
+    Issued,
+    Rejected,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldCoupon {
+    pub issued_coupon_id: IssuedCouponId,
+    pub coupon_id: CouponId,
+    pub discount: Discount,
+    pub rank: Option<i64>,
+    pub valid_until: Option<DateTime<Utc>>,
+    pub status: WhetherUsed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum WhetherUsed {
+    Issued,
+    Used,
 }

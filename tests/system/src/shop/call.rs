@@ -114,6 +114,12 @@ impl Call {
         Ok(serde_json::from_slice(&bytes).unwrap_or_default())
     }
 
+    /// The answer as text.
+    pub(super) async fn text(self) -> Result<String, Trouble> {
+        let (_, bytes) = self.accepted().await?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     /// Status and answer, also of a no.
     pub(super) async fn any_answer(self) -> Result<(u16, Value), Trouble> {
         let (name, status, bytes) = self.sent().await?;

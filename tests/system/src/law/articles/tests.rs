@@ -1,12 +1,12 @@
 //! Each article can be broken.
 
-use common_events::{OrderId, ProductId, TraceId, UserId};
+use common_events::{CouponId, IssuedCouponId, OrderId, ProductId, TraceId, UserId};
 use uuid::Uuid;
 
 use crate::{
     law::{
         broken,
-        evidence::{Entry, Evidence, Line, Order},
+        evidence::{Counted, Entry, Evidence, Issued, Line, Order},
     },
     shop::{Accepted, OrderStatus, Ranked, Ranking},
     topics::{Fact, FactLine, Told},
@@ -28,6 +28,14 @@ fn kim() -> UserId {
     "kim".parse().unwrap()
 }
 
+fn gift() -> CouponId {
+    "gift".parse().unwrap()
+}
+
+fn card() -> IssuedCouponId {
+    IssuedCouponId::new(Uuid::from_u128(3))
+}
+
 fn told(kind: &str, data: Fact) -> Told {
     Told { id: Uuid::now_v7(), kind: kind.to_owned(), traceid: trace(), data }
 }
@@ -36,7 +44,8 @@ fn entry(kind: &str, delta: i64, order: Option<OrderId>) -> Entry {
     Entry { user: kim(), kind: kind.to_owned(), delta, order, at: chrono::DateTime::UNIX_EPOCH }
 }
 
-/// One confirmed order of two pieces at 500 won, of ten on the shelf.
+/// One confirmed order of two pieces at 500 won, of ten on the shelf; a coupon of one, sold out, which the
+/// order uses.
 fn lawful() -> Evidence {
     let now = chrono::DateTime::UNIX_EPOCH;
     let of_order = Fact { order_id: Some(order()), ..Fact::default() };
@@ -53,6 +62,11 @@ fn lawful() -> Evidence {
     evidence.balances = [(kim(), 4_000)].into();
     evidence.stock = [(tea(), 8)].into();
     evidence.held = [((order(), tea()), 2)].into();
+    evidence.books.coupons = [(gift(), 1)].into();
+    evidence.books.admissions = vec![(gift(), kim())];
+    evidence.coupons = [(gift(), Counted { quantity: 1, issued: 1, state: "SOLD_OUT".to_owned() })].into();
+    evidence.issued = vec![Issued { id: card(), coupon: gift(), user: kim(), rank: Some(1), order: Some(order()) }];
+    let claim = Fact { coupon_id: Some(gift()), user_id: Some(kim()), ..Fact::default() };
     evidence.told = vec![
         told("point-charged", points(5_000)),
         told("order-created", of_order.clone()),
@@ -61,6 +75,9 @@ fn lawful() -> Evidence {
         told("order-reserved", of_order.clone()),
         told("point-deducted", Fact { order_id: Some(order()), ..points(1_000) }),
         told("payment-completed", Fact { lines: vec![bought], paid_at: Some(now), ..of_order.clone() }),
+        told("coupon-issue-requested", claim.clone()),
+        told("coupon-issued", Fact { issued_coupon_id: Some(card()), ..claim }),
+        told("coupon-used", of_order.clone()),
         told("order-confirmed", of_order),
     ];
     let item = Ranked { rank: 1, product_id: tea(), name: "Tea".to_owned(), quantity: 2, amount: 1_000 };
@@ -120,6 +137,46 @@ fn a_doubled_effect_is_found_and_a_doubled_record_is_not() {
         evidence.told.push(told);
     };
     assert!(has(&breaks(with_another_id), "once"));
+}
+
+#[test]
+fn a_coupon_too_many_or_lost_is_found() {
+    let another = |user: &str| {
+        let id = IssuedCouponId::new(Uuid::now_v7());
+        Issued { id, coupon: gift(), user: user.parse().unwrap(), rank: Some(1), order: None }
+    };
+    assert!(has(&breaks(|evidence| evidence.issued.push(another("lee"))), "coupons"));
+    assert!(has(&breaks(|evidence| evidence.issued.push(another("kim"))), "coupons"));
+    assert!(has(&breaks(|evidence| evidence.issued.clear()), "coupons"));
+    assert!(has(&breaks(|evidence| evidence.coupons.clear()), "coupons"));
+    assert!(has(&breaks(|evidence| evidence.coupons.get_mut(&gift()).unwrap().quantity = 2), "coupons"));
+    assert!(has(&breaks(|evidence| evidence.books.admissions.push((gift(), "lee".parse().unwrap()))), "coupons"));
+    assert!(has(&breaks(|evidence| evidence.issued[0].order = None), "coupons"));
+    assert!(has(&breaks(|evidence| evidence.orders.get_mut(&order()).unwrap().status = "CANCELLED".into()), "coupons"));
+}
+
+#[test]
+fn who_asks_again_may_be_told_again_but_not_of_another_coupon() {
+    let again = |id: IssuedCouponId| {
+        breaks(|evidence| {
+            let position = evidence.told.iter().position(|told| told.kind == "coupon-issued").unwrap();
+            let mut told = Told { id: Uuid::now_v7(), ..evidence.told[position].clone() };
+            told.data.issued_coupon_id = Some(id);
+            evidence.told.push(told);
+        })
+    };
+    assert_eq!(again(card()), Vec::<String>::new());
+    assert!(has(&again(IssuedCouponId::new(Uuid::now_v7())), "coupons"));
+}
+
+#[test]
+fn who_was_admitted_and_rejected_is_not_lost() {
+    let lee = Fact { coupon_id: Some(gift()), user_id: Some("lee".parse().unwrap()), ..Fact::default() };
+    let rejected = |evidence: &mut Evidence| {
+        evidence.books.admissions.push((gift(), "lee".parse().unwrap()));
+        evidence.told.push(told("coupon-issue-rejected", lee));
+    };
+    assert_eq!(breaks(rejected), Vec::<String>::new());
 }
 
 #[test]

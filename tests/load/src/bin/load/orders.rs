@@ -1,45 +1,29 @@
-//! `load`: load against the running suite, in an open loop, with a verdict.
-//!
-//! Exit code 0: money and stock are right, nothing is lost; 1: they aren't, or it couldn't be done; 2: usage.
+//! `load orders`: orders in an open loop.
 
 use std::{
     path::PathBuf,
-    process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand};
+use clap::Args;
 use load::{
     Latency, Live, Plan, Tally, orders,
     verdict::{self, Verdict},
 };
 use serde_json::{Value, json};
-use service_runtime::settings::Setting;
 use system::{Shop, Urls};
 
-/// Load against the commerce suite.
-#[derive(Parser)]
-#[command(name = "load", version)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Orders at a fixed rate, from POST /orders to CONFIRMED or CANCELLED.
-    Orders(Orders),
-}
+use crate::Outcome;
 
 #[derive(Args)]
-struct Orders {
+pub(crate) struct Orders {
     /// Orders per second.
-    #[arg(long, default_value_t = 100.0, value_parser = positive)]
+    #[arg(long, default_value_t = 100.0, value_parser = crate::positive)]
     rate: f64,
     /// How long orders are sent.
-    #[arg(long, default_value = "30s", value_parser = duration)]
+    #[arg(long, default_value = "30s", value_parser = crate::duration)]
     duration: Duration,
     /// Different products.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -70,30 +54,7 @@ struct Orders {
     json: Option<PathBuf>,
 }
 
-fn positive(text: &str) -> Result<f64, String> {
-    let rate: f64 = text.parse().map_err(|_| "a number".to_owned())?;
-    if rate > 0.0 && rate <= 100_000.0 { Ok(rate) } else { Err("above 0, at most 100000".to_owned()) }
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    <Duration as Setting>::parse(text).ok_or_else(|| Duration::MAY_HOLD.to_owned())
-}
-
-/// One thread is enough for this, and leaves the cores to the suite.
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
-    let Command::Orders(arguments) = Arguments::parse().command;
-    match send_orders(&arguments).await {
-        Ok(verdict) if verdict.is_right() => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("load: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn send_orders(arguments: &Orders) -> anyhow::Result<Verdict> {
+pub(crate) async fn send(arguments: &Orders) -> anyhow::Result<Outcome> {
     let plan = Plan {
         rate: arguments.rate,
         duration: arguments.duration,
@@ -108,8 +69,9 @@ async fn send_orders(arguments: &Orders) -> anyhow::Result<Verdict> {
         order: arguments.url.clone(),
         product: arguments.product_url.clone(),
         payment: arguments.payment_url.clone(),
-        // No order asks for a ranking.
+        // No order of this load asks for a ranking or a coupon.
         ranking: String::new(),
+        coupon: String::new(),
     });
     println!("making {} products and {} customers …", plan.products, plan.users);
     let seeded = Arc::new(orders::seed(&shop, &plan).await?);
@@ -122,10 +84,9 @@ async fn send_orders(arguments: &Orders) -> anyhow::Result<Verdict> {
     let verdict = verdict::judge(&shop, &seeded).await.context("the verdict")?;
     show_verdict(&verdict);
     if let Some(file) = &arguments.json {
-        let text = serde_json::to_string_pretty(&as_json(&plan, &tally, &verdict)).context("figures")?;
-        std::fs::write(file, text).with_context(|| format!("writing {}", file.display()))?;
+        crate::write_json(file, &as_json(&plan, &tally, &verdict))?;
     }
-    Ok(verdict)
+    Ok(if verdict.is_right() { Outcome::Right } else { Outcome::Wrong })
 }
 
 async fn show_progress(live: Live) {

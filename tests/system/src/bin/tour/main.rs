@@ -1,7 +1,10 @@
-//! `tour`: what `make demo` shows on the running suite: a purchase, and purchases that fail or are taken
-//! back, each with what it did and undid.
+//! `tour`: what `make demo` shows on the running suite: a purchase, purchases that fail or are taken back, each
+//! with what it did and undid, and a first-come coupon sale.
 //!
 //! Runs again and again: every run has customers and products of its own. Exit code 0: all went as told; 1: not.
+
+mod sale;
+mod telling;
 
 use std::{
     env,
@@ -15,6 +18,8 @@ use system::{
     Parts, Shop, Urls, eventually,
     shop::{Customer, Order, OrderStatus, Product},
 };
+
+use telling::{outcome, say, title, won};
 
 const READY_PATIENCE: Duration = Duration::from_mins(1);
 /// The longest ranking there is.
@@ -64,6 +69,7 @@ impl Tour {
         self.not_enough_points(&teapot).await?;
         self.out_of_stock(&kim, &teapot, &cup).await?;
         self.cancelled_afterwards(&kim, &teapot).await?;
+        sale::show(&self.shop, &teapot).await?;
         self.links(&kim);
         Ok(())
     }
@@ -198,7 +204,7 @@ impl Tour {
     async fn until_ready(&self) -> anyhow::Result<()> {
         let urls = self.shop.urls();
         let relay = env::var("OUTBOX_RELAY_URL").unwrap_or_else(|_| "http://127.0.0.1:8070".to_owned());
-        for url in [&urls.product, &urls.order, &urls.payment, &urls.ranking, &relay] {
+        for url in [&urls.product, &urls.order, &urls.payment, &urls.coupon, &urls.ranking, &relay] {
             eventually(&format!("{url} is ready"), READY_PATIENCE, async || {
                 let (status, said) = self.shop.readiness(url).await?;
                 ensure!(status == 200, "{status} {said}");
@@ -217,6 +223,7 @@ impl Tour {
             ("orders", &urls.order),
             ("products", &urls.product),
             ("points", &urls.payment),
+            ("coupons", &urls.coupon),
             ("rankings", &urls.ranking),
         ] {
             say(service, &format!("{url}/docs"));
@@ -225,29 +232,4 @@ impl Tour {
         say("Kim's orders", &format!("curl -H 'X-User-Id: {}' {}/orders", kim.id(), urls.order));
         say("Kim's points", &format!("curl -H 'X-User-Id: {}' {}/points/history", kim.id(), urls.payment));
     }
-}
-
-fn outcome(order: &Order) -> String {
-    let status = format!("{:?}", order.status).to_uppercase();
-    match order.reason {
-        Some(reason) => format!("{status} ({reason})"),
-        None => format!("{status}, {} won", won(order.total)),
-    }
-}
-
-fn title(text: &str) {
-    println!("\n{text}");
-}
-
-fn say(what: &str, answer: &str) {
-    println!("  {what:<36} {answer}");
-}
-
-/// 1234567 → "1,234,567"; the tour knows no negative amounts.
-fn won(amount: i64) -> String {
-    let digits = amount.to_string();
-    let first = digits.len() % 3;
-    let groups = digits.as_bytes()[first..].chunks(3).map(String::from_utf8_lossy);
-    let head = Some(digits[..first].into()).filter(|head: &std::borrow::Cow<'_, str>| !head.is_empty());
-    head.into_iter().chain(groups).collect::<Vec<_>>().join(",")
 }

@@ -1,12 +1,16 @@
 //! Identifiers as types, so that an order id is never handed over where a user id is meant.
 //!
-//! Generated ids are `UUIDv7`; ids that come from outside (users, products, coupons) are opaque
-//! strings of `[A-Za-z0-9._:@-]{1,128}`. Both are checked when they are parsed, never later.
+//! Generated ids are `UUIDv7`, written with hyphens and in no other way; ids that come from outside (users,
+//! products, coupons) are opaque strings of `[A-Za-z0-9._:@-]{1,128}`, but for `.` and `..`, which are no
+//! names in a path. Both are checked when they are parsed, never later.
 
 use std::{fmt, str::FromStr};
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, Visitor},
+};
 use uuid::Uuid;
 
 /// An id that isn't one. Says which kind was expected, not what was sent.
@@ -17,9 +21,7 @@ pub struct InvalidId(&'static str);
 macro_rules! generated_id {
     ($(#[$doc:meta])* $name:ident, $kind:literal) => {
         $(#[$doc])*
-        #[derive(
-            Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-        )]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
         #[serde(transparent)]
         pub struct $name(Uuid);
 
@@ -45,10 +47,35 @@ macro_rules! generated_id {
             type Err = InvalidId;
 
             fn from_str(text: &str) -> Result<Self, InvalidId> {
-                Uuid::parse_str(text).map(Self).map_err(|_| InvalidId($kind))
+                hyphenated(text).map(Self).ok_or(InvalidId($kind))
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_str(Hyphenated($kind)).map(Self)
             }
         }
     };
+}
+
+/// A UUID as RFC 9562 writes it. Other spellings of the same one would be other names of the same thing.
+fn hyphenated(text: &str) -> Option<Uuid> {
+    if text.len() == uuid::fmt::Hyphenated::LENGTH { Uuid::parse_str(text).ok() } else { None }
+}
+
+struct Hyphenated(&'static str);
+
+impl Visitor<'_> for Hyphenated {
+    type Value = Uuid;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the UUID of a {}", self.0)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Uuid, E> {
+        hyphenated(text).ok_or_else(|| E::custom(InvalidId(self.0)))
+    }
 }
 
 macro_rules! opaque_id {
@@ -104,6 +131,8 @@ pub const MAX_OPAQUE_ID_CHARS: usize = 128;
 fn is_opaque_id(text: &str) -> bool {
     (1..=MAX_OPAQUE_ID_CHARS).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:@-".contains(&b))
+        // Clients take these two out of a path before it is sent.
+        && !matches!(text, "." | "..")
 }
 
 generated_id! {
@@ -150,6 +179,20 @@ mod tests {
         assert!("x".repeat(129).parse::<UserId>().is_err());
         assert!("kim\n".parse::<UserId>().is_err());
         assert!("김".parse::<UserId>().is_err());
+        assert!("...".parse::<UserId>().is_ok());
+        assert!(".".parse::<UserId>().is_err() && "..".parse::<UserId>().is_err());
+    }
+
+    #[test]
+    fn a_generated_id_has_one_spelling() {
+        let id = "0190163d-8694-739b-aea5-966c26f8ad91";
+        let order: OrderId = id.parse().expect("an id");
+        assert_eq!(serde_json::from_str::<OrderId>(&format!("{id:?}")).expect("an id"), order);
+        assert_eq!(order.to_string(), id);
+        for other in [id.replace('-', ""), format!("{{{id}}}"), format!("urn:uuid:{id}"), format!(" {id}")] {
+            assert!(other.parse::<OrderId>().is_err(), "{other}");
+            assert!(serde_json::from_str::<OrderId>(&format!("{other:?}")).is_err(), "{other}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub mod trace;
 pub use catalogue::{Topic, TopicSpec};
 pub use envelope::{Event, EventData};
 pub use ids::{CouponId, EventId, IssuedCouponId, OrderId, ProductId, UserId};
-pub use money::{Quantity, Won};
+pub use money::{Percent, Quantity, Won};
 pub use reason::Reason;
 pub use service::Service;
 pub use trace::{TraceId, TraceParent};

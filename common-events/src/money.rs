@@ -107,9 +107,55 @@ impl From<Quantity> for i64 {
     }
 }
 
+/// A share that is not one: not 1 … 100.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a percentage is a whole number from 1 to 100")]
+pub struct InvalidPercent;
+
+/// A share of an amount: 1 … 100 percent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "i64", into = "i64")]
+#[schemars(!try_from, !into)]
+pub struct Percent(#[schemars(range(min = 1, max = 100))] u8);
+
+impl Percent {
+    /// So many percent of an amount, rounded down to the won.
+    #[must_use]
+    pub const fn of(self, amount: Won) -> Won {
+        // By hundreds and the rest, so that no amount is too large.
+        let (hundreds, rest) = (amount.0 / 100, amount.0 % 100);
+        Won(hundreds * self.0 as i64 + rest * self.0 as i64 / 100)
+    }
+}
+
+impl TryFrom<i64> for Percent {
+    type Error = InvalidPercent;
+
+    fn try_from(percent: i64) -> Result<Self, InvalidPercent> {
+        u8::try_from(percent).ok().filter(|percent| (1..=100).contains(percent)).map(Self).ok_or(InvalidPercent)
+    }
+}
+
+impl From<Percent> for i64 {
+    fn from(percent: Percent) -> Self {
+        Self::from(percent.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn percent_is_1_to_100_and_rounds_down() {
+        let percent = |percent: i64| Percent::try_from(percent);
+        let won = |won: i64| Won::try_from(won).expect("an amount");
+        assert!([0, 101, 256 + 10, -1].into_iter().all(|wrong| percent(wrong).is_err()));
+        assert_eq!(percent(10).map(|ten| ten.of(won(1_999))), Ok(won(199)));
+        assert_eq!(percent(33).map(|third| third.of(won(299))), Ok(won(98)));
+        assert_eq!(percent(100).map(|all| all.of(Won::MAX)), Ok(Won::MAX));
+        assert_eq!(percent(1).map(|one| one.of(won(99))), Ok(Won::ZERO));
+    }
 
     #[test]
     fn won_refuses_what_it_cannot_hold() {

@@ -87,7 +87,7 @@ fn words_and_new_optional_fields_are_written() {
     let directory = altered_copy(
         "words_are_written",
         "order-cancelled.v1.json",
-        "What the person who cancelled said, if anything; at most 200 characters.",
+        "What the person who cancelled said, if anything.",
         "A note.",
     );
     let file = directory.join("order-cancelled.v1.json");

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::order::keyed_by_order;
-use crate::{CouponId, EventData, IssuedCouponId, OrderId, Reason, Topic, UserId, Won};
+use crate::{CouponId, EventData, EventId, IssuedCouponId, OrderId, Percent, Reason, Topic, UserId, Won};
 
 /// What a coupon takes off.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -20,8 +20,8 @@ pub enum Discount {
     },
     /// So many percent, rounded down to the won.
     Percent {
-        /// 1 … 100.
-        value: u8,
+        /// Of the order's subtotal.
+        value: Percent,
         /// At most so many won.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         max: Option<Won>,
@@ -81,6 +81,10 @@ pub struct CouponIssued {
     pub coupon_id: CouponId,
     pub user_id: UserId,
     pub issued_coupon_id: IssuedCouponId,
+    /// The id of the `coupon-issue-requested` that is answered: the key of its saga. A repeated request of
+    /// a user who holds the coupon is answered with what he holds, so whoever counts counts `issuedCouponId`s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<EventId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rank: Option<i64>,
     pub discount: Discount,
@@ -95,6 +99,9 @@ pub struct CouponIssued {
 pub struct CouponIssueRejected {
     pub coupon_id: CouponId,
     pub user_id: UserId,
+    /// The id of the `coupon-issue-requested` that is answered: the key of its saga.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<EventId>,
     pub reason: Reason,
 }
 

@@ -14,7 +14,9 @@ pub use catalog::ProductCatalog;
 pub use coupon::{
     CouponIssueRejected, CouponIssueRequested, CouponIssued, CouponRestored, CouponUseFailed, CouponUsed, Discount,
 };
-pub use order::{OrderCancelled, OrderConfirmed, OrderCreated, OrderLine, OrderLinePlaced, OrderReserved};
+pub use order::{
+    MAX_NOTE_CHARS, OrderCancelled, OrderConfirmed, OrderCreated, OrderLine, OrderLinePlaced, OrderReserved,
+};
 pub use payment::{PaymentCompleted, PaymentFailed, PaymentRefunded};
 pub use points::{PointCharged, PointDeducted, PointRefunded};
 pub use stock::{StockDeductFailed, StockDeducted, StockRestored};

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{EventData, IssuedCouponId, OrderId, ProductId, Quantity, Reason, Topic, UserId, Won};
 
+/// The longest note, in characters (CONTRACT §3).
+pub const MAX_NOTE_CHARS: usize = 200;
+
 /// One line of an order, at the price it was placed at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -90,8 +93,9 @@ pub struct OrderCancelled {
     pub issued_coupon_id: Option<IssuedCouponId>,
     /// Why it ended.
     pub reason: Reason,
-    /// What the person who cancelled said, if anything; at most 200 characters.
+    /// What the person who cancelled said, if anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MAX_NOTE_CHARS))]
     pub note: Option<String>,
     pub cancelled_at: DateTime<Utc>,
 }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use common_events::{
-    Event, EventData, EventId, IssuedCouponId, OrderId, Quantity, Reason, Topic, Won,
+    CouponId, Event, EventData, EventId, IssuedCouponId, OrderId, Percent, Quantity, Reason, Topic, Won,
     envelope::{decode, encode},
     events::{
         CouponIssueRejected, CouponIssueRequested, CouponIssued, CouponRestored, CouponUseFailed, CouponUsed, Discount,
@@ -59,6 +59,14 @@ fn entry_id() -> EntryId {
     EntryId::new(Uuid::from_u128(9))
 }
 
+fn request_id() -> EventId {
+    EventId::new(Uuid::from_u128(11))
+}
+
+fn percent(value: i64) -> Percent {
+    value.try_into().expect("a percentage")
+}
+
 fn won(amount: i64) -> Won {
     Won::try_from(amount).expect("an amount")
 }
@@ -111,6 +119,7 @@ fn coupon_issued(rank: Option<i64>, discount: Discount, valid_until: Option<Date
         coupon_id: id("spring"),
         user_id: id("kim"),
         issued_coupon_id: issued_coupon_id(),
+        request_id: rank.map(|_| request_id()),
         rank,
         discount,
         valid_until,
@@ -188,12 +197,19 @@ pub(crate) fn samples(topic: Topic) -> Vec<Sample> {
         Topic::CouponRestored => vec![of(CouponRestored { order_id, issued_coupon_id })],
         Topic::CouponIssueRequested => vec![coupon_issue_requested(Some(1)), coupon_issue_requested(None)],
         Topic::CouponIssued => vec![
-            coupon_issued(Some(1), Discount::Percent { value: 10, max: Some(won(5_000)) }, Some(at)),
-            coupon_issued(None, Discount::Percent { value: 10, max: None }, None),
+            coupon_issued(Some(1), Discount::Percent { value: percent(10), max: Some(won(5_000)) }, Some(at)),
+            coupon_issued(None, Discount::Percent { value: percent(10), max: None }, None),
             coupon_issued(None, Discount::Amount { value: won(2_000) }, None),
         ],
         Topic::CouponIssueRejected => {
-            vec![of(CouponIssueRejected { coupon_id: id("spring"), user_id, reason: Reason::SoldOut })]
+            let (coupon_id, reason) = (id::<CouponId>("spring"), Reason::SoldOut);
+            let rejected = |request_id| CouponIssueRejected {
+                coupon_id: coupon_id.clone(),
+                user_id: user_id.clone(),
+                request_id,
+                reason,
+            };
+            vec![of(rejected(Some(request_id()))), of(rejected(None))]
         }
         Topic::ProductCatalog => {
             vec![of(ProductCatalog { product_id, name: "Green tea".to_owned(), price: won(6_000), version: 4 })]

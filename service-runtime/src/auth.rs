@@ -9,7 +9,7 @@
 mod jwks;
 mod jwt;
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use actix_web::{
     FromRequest, HttpRequest,
@@ -73,10 +73,30 @@ pub struct Operator(pub Caller);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin(pub Caller);
 
-/// Somebody whose word isn't taken for who he is. Why is not told.
+/// Somebody whose word isn't taken for who he is. More than this is not told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not believed")]
-pub struct NotBelieved;
+pub enum NotBelieved {
+    /// What he shows proves nothing.
+    #[error("not believed")]
+    Unproven,
+    /// His token names a key that isn't known here, and who may know it doesn't answer.
+    #[error("the keys that tokens are signed with can't be read")]
+    Undecided {
+        /// Before that nobody is asked again.
+        retry_after: Duration,
+    },
+}
+
+impl From<NotBelieved> for Problem {
+    fn from(why: NotBelieved) -> Self {
+        match why {
+            NotBelieved::Unproven => Self::unauthorized(),
+            NotBelieved::Undecided { retry_after } => {
+                Self::unavailable("keys-unavailable", "Who is asking can't be found out just now.", retry_after)
+            }
+        }
+    }
+}
 
 /// Decides who is believed to be who. Cheap to clone.
 #[derive(Clone)]
@@ -102,7 +122,7 @@ impl Auth {
     /// Whose token this is, in jwt mode; for who gets it by another way than the header.
     pub async fn caller_of_token(&self, token: &str) -> Result<Caller, NotBelieved> {
         match &*self.0 {
-            Mode::Nobody | Mode::Header => Err(NotBelieved),
+            Mode::Nobody | Mode::Header => Err(NotBelieved::Unproven),
             Mode::Jwt(verifier) => verifier.verify(token).await,
         }
     }
@@ -110,15 +130,16 @@ impl Auth {
     async fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
         match &*self.0 {
             Mode::Nobody => Err(Problem::unauthorized()),
-            Mode::Header => caller_of_gateway(headers).map_err(|_| Problem::unauthorized()),
+            Mode::Header => Ok(caller_of_gateway(headers)?),
             Mode::Jwt(verifier) => {
                 let caller = match bearer(headers) {
                     Some(token) => verifier.verify(token).await,
-                    None => Err(NotBelieved),
+                    None => Err(NotBelieved::Unproven),
                 };
-                caller.map_err(|_| {
-                    let challenge = HeaderValue::from_static("Bearer");
-                    Problem::unauthorized().with_header(header::WWW_AUTHENTICATE, challenge)
+                let challenge = HeaderValue::from_static("Bearer");
+                caller.map_err(|why| match why {
+                    NotBelieved::Unproven => Problem::from(why).with_header(header::WWW_AUTHENTICATE, challenge),
+                    NotBelieved::Undecided { .. } => why.into(),
                 })
             }
         }
@@ -126,9 +147,10 @@ impl Auth {
 }
 
 fn caller_of_gateway(headers: &HeaderMap) -> Result<Caller, NotBelieved> {
-    let user_id = only(headers, "x-user-id").and_then(|id| id.parse().ok()).ok_or(NotBelieved)?;
+    let user_id = only(headers, "x-user-id").and_then(|id| id.parse().ok()).ok_or(NotBelieved::Unproven)?;
     let roles = if headers.contains_key("x-roles") {
-        let names = only(headers, "x-roles").filter(|names| names.len() <= MAX_ROLES_CHARS).ok_or(NotBelieved)?;
+        let names =
+            only(headers, "x-roles").filter(|names| names.len() <= MAX_ROLES_CHARS).ok_or(NotBelieved::Unproven)?;
         Roles::of(names.split(','))
     } else {
         Roles { customer: true, ..Roles::default() }

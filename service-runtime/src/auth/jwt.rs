@@ -44,13 +44,13 @@ impl Verifier {
 
     pub(super) async fn verify(&self, token: &str) -> Result<Caller, NotBelieved> {
         if token.len() > MAX_TOKEN_BYTES {
-            return Err(NotBelieved);
+            return Err(NotBelieved::Unproven);
         }
         match &self.keys {
             Keys::Secret(key) => self.read(token, key, Algorithm::HS256),
             Keys::Published(published) => {
-                let header = decode_header(token).map_err(|_| NotBelieved)?;
-                let (key, algorithm) = published.key(header.kid.as_deref()).await.ok_or(NotBelieved)?;
+                let header = decode_header(token).map_err(|_| NotBelieved::Unproven)?;
+                let (key, algorithm) = published.key(header.kid.as_deref()).await?;
                 self.read(token, &key, algorithm)
             }
         }
@@ -62,7 +62,7 @@ impl Verifier {
         validation.validate_nbf = true;
         validation.set_audience(&[&self.audience]);
         validation.set_required_spec_claims(&["exp", "aud", "sub"]);
-        let claims = decode::<Claims>(token, key, &validation).map_err(|_| NotBelieved)?.claims;
+        let claims = decode::<Claims>(token, key, &validation).map_err(|_| NotBelieved::Unproven)?.claims;
         Ok(Caller { user_id: claims.sub, roles: Roles::of(claims.roles.iter().map(String::as_str)) })
     }
 }

@@ -141,19 +141,110 @@ async fn a_process_without_auth_believes_nobody() {
 #[actix_web::test]
 async fn a_published_key_is_fetched_once_and_pins_its_algorithm() {
     let provider = Provider::start().await;
-    let auth = auth(&[("AUTH_JWKS_URL", &provider.url()), ("AUTH_JWT_AUDIENCE", "commerce")]);
+    let auth = provider.auth();
     let caller = auth.caller_of_token(&provider.signed("one")).await.expect("believed");
     assert_eq!(caller.user_id.as_str(), "kim");
-    assert_eq!(auth.caller_of_token(&provider.signed("unknown")).await, Err(NotBelieved));
+    assert_eq!(auth.caller_of_token(&provider.signed("unknown")).await, Err(NotBelieved::Unproven));
     let with_the_public_part = signed(Algorithm::HS256, &provider.public_part, &claims());
-    assert_eq!(auth.caller_of_token(&with_the_public_part).await, Err(NotBelieved));
+    assert_eq!(auth.caller_of_token(&with_the_public_part).await, Err(NotBelieved::Unproven));
     auth.caller_of_token(&provider.signed("one")).await.expect("still believed");
-    assert_eq!(provider.server.received_requests().await.expect("recorded").len(), 1, "forged ids don't ask again");
+    assert_eq!(provider.times_asked().await, 1, "forged ids don't ask again");
+}
+
+#[actix_web::test]
+async fn keys_are_believed_on_while_their_provider_is_away_but_not_for_ever() {
+    let provider = Provider::start().await;
+    let auth = provider.auth();
+    auth.caller_of_token(&provider.signed("one")).await.expect("believed");
+    provider.go_away().await;
+    later(jwks::FRESH_FOR).await;
+    auth.caller_of_token(&provider.signed("one")).await.expect("its key is old, and kept");
+    until("it is asked again meanwhile", async || provider.times_asked().await == 1).await;
+    later(jwks::FETCH_EVERY).await;
+    auth.caller_of_token(&provider.signed("one")).await.expect("also after it did not answer");
+    later(jwks::KEPT_FOR).await;
+    assert_eq!(auth.caller_of_token(&provider.signed("one")).await, Err(undecided()));
+}
+
+#[actix_web::test]
+async fn who_cannot_be_known_while_the_provider_is_away_is_503_and_does_not_make_it_worse() {
+    let provider = Provider::start().await;
+    provider.go_away().await;
+    let (auth, token) = (provider.auth(), format!("Bearer {}", provider.signed("one")));
+    for _ in 0..5 {
+        let problem = ask::<Caller>(auth.clone(), &[("authorization", &token)]).await.expect_err("nobody knows");
+        assert_eq!((problem.body().status, problem.body().code.as_str()), (503, "keys-unavailable"));
+        assert_eq!(problem.error_response().headers().get("retry-after").expect("when"), "10");
+    }
+    assert_eq!(provider.times_asked().await, 1);
+    provider.publish(&[&provider.jwk]).await;
+    later(jwks::FETCH_EVERY).await;
+    ask::<Caller>(auth, &[("authorization", &token)]).await.expect("it is back");
+}
+
+#[actix_web::test]
+async fn a_key_that_was_withdrawn_is_believed_until_the_keys_are_old() {
+    let provider = Provider::start().await;
+    let auth = provider.auth();
+    auth.caller_of_token(&provider.signed("one")).await.expect("believed");
+    provider.publish(&[]).await;
+    later(jwks::FRESH_FOR).await;
+    until("it isn't believed any more", async || auth.caller_of_token(&provider.signed("one")).await.is_err()).await;
+}
+
+#[rstest]
+#[case::for_encryption(json!({"use": "enc"}))]
+#[case::for_something(json!({"use": "tls"}))]
+#[case::another_algorithm(json!({"alg": "ES384"}))]
+#[case::an_algorithm_of_another_kind(json!({"alg": "RS256"}))]
+#[case::an_unknown_algorithm(json!({"alg": "ECDH-ES"}))]
+#[case::to_sign_only(json!({"key_ops": ["sign"]}))]
+#[actix_web::test]
+async fn a_key_that_is_published_for_something_else_verifies_nothing(#[case] meant: Value) {
+    let provider = Provider::start().await;
+    provider.publish(&[&with(&provider.jwk, &meant)]).await;
+    assert_eq!(provider.auth().caller_of_token(&provider.signed("one")).await, Err(NotBelieved::Unproven));
+}
+
+#[actix_web::test]
+async fn a_key_that_is_published_for_signatures_is_found_among_all_others() {
+    let provider = Provider::start().await;
+    let meant = json!({"use": "sig", "alg": "ES256", "key_ops": ["verify"]});
+    let unheard_of = json!({"kty": "lattice", "kid": "two"});
+    let encryption = with(&provider.jwk, &json!({"use": "enc"}));
+    provider.publish(&[&unheard_of, &with(&provider.jwk, &meant), &encryption]).await;
+    provider.auth().caller_of_token(&provider.signed("one")).await.expect("believed");
+}
+
+fn undecided() -> NotBelieved {
+    NotBelieved::Undecided { retry_after: jwks::FETCH_EVERY }
+}
+
+fn with(jwk: &Value, more: &Value) -> Value {
+    let mut jwk = jwk.clone();
+    jwk.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+    jwk
+}
+
+/// Sets the clock forward; nothing waits for it meanwhile.
+async fn later(length: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(length).await;
+    tokio::time::resume();
+}
+
+async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
+    let begun = std::time::Instant::now();
+    while !is_so().await {
+        assert!(begun.elapsed() < Duration::from_secs(10), "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// An identity provider with one ES256 key, `one`.
 struct Provider {
     server: wiremock::MockServer,
+    jwk: Value,
     key: EncodingKey,
     public_part: String,
 }
@@ -170,14 +261,34 @@ impl Provider {
         let jwk = json!({"kty": "EC", "crv": "P-256", "kid": "one", "x": part(&x), "y": part(&y)});
         let der = PKey::from_ec_key(pair).and_then(|key| key.private_key_to_pkcs8()).expect("PKCS #8");
 
-        let server = wiremock::MockServer::start().await;
-        let answer = wiremock::ResponseTemplate::new(200).set_body_json(json!({"keys": [jwk]}));
-        wiremock::Mock::given(wiremock::matchers::path("/jwks")).respond_with(answer).mount(&server).await;
-        Self { server, key: EncodingKey::from_ec_der(&der), public_part: part(&x) }
+        let (server, public_part) = (wiremock::MockServer::start().await, part(&x));
+        let provider = Self { server, jwk, key: EncodingKey::from_ec_der(&der), public_part };
+        provider.publish(&[&provider.jwk]).await;
+        provider
     }
 
-    fn url(&self) -> String {
-        format!("{}/jwks", self.server.uri())
+    fn auth(&self) -> Auth {
+        let url = format!("{}/jwks", self.server.uri());
+        auth(&[("AUTH_JWKS_URL", &url), ("AUTH_JWT_AUDIENCE", "commerce")])
+    }
+
+    /// From now on it has exactly these keys.
+    async fn publish(&self, keys: &[&Value]) {
+        self.answer(wiremock::ResponseTemplate::new(200).set_body_json(json!({"keys": keys}))).await;
+    }
+
+    async fn go_away(&self) {
+        self.answer(wiremock::ResponseTemplate::new(500)).await;
+    }
+
+    async fn answer(&self, answer: wiremock::ResponseTemplate) {
+        self.server.reset().await;
+        wiremock::Mock::given(wiremock::matchers::path("/jwks")).respond_with(answer).mount(&self.server).await;
+    }
+
+    /// Since its answer last changed.
+    async fn times_asked(&self) -> usize {
+        self.server.received_requests().await.expect("recorded").len()
     }
 
     fn signed(&self, kid: &str) -> String {

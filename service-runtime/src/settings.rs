@@ -6,14 +6,14 @@
 
 mod auth;
 mod common;
+mod kafka;
 mod kinds;
 
-use std::{borrow::Cow, collections::BTreeMap, fmt::Display, ops::RangeInclusive};
+use std::{borrow::Cow, collections::BTreeMap, fmt::Display, ops::RangeInclusive, time::Duration};
 
 pub use auth::{AuthSettings, JwtKey, JwtSettings};
-pub use common::{
-    CommonSettings, DatabaseSettings, KafkaSettings, LogFormat, RetrySettings, TraceSettings, TracesExporter,
-};
+pub use common::{CommonSettings, DatabaseSettings, LogFormat, RetrySettings, TraceSettings, TracesExporter};
+pub use kafka::KafkaSettings;
 pub use kinds::{DatabaseUrl, Durations, Ratio};
 pub use secrecy::{ExposeSecret, SecretString};
 pub use url::Url;
@@ -82,6 +82,22 @@ impl Env {
         }
         let may_hold = format!("{} from {} to {}", T::MAY_HOLD, limits.start(), limits.end());
         Err(SettingError::wrong(name, &value.to_string(), may_hold))
+    }
+
+    /// The duration within limits, or its default.
+    pub fn between(
+        &self,
+        name: &str,
+        default: Duration,
+        limits: RangeInclusive<Duration>,
+    ) -> Result<Duration, SettingError> {
+        let value = self.or(name, default)?;
+        if limits.contains(&value) {
+            return Ok(value);
+        }
+        let (from, to) = (kinds::in_words(*limits.start()), kinds::in_words(*limits.end()));
+        let may_hold = format!("{} from {from} to {to}", Duration::MAY_HOLD);
+        Err(SettingError::wrong(name, self.text(name).unwrap_or_default(), may_hold))
     }
 }
 

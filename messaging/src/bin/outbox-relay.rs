@@ -2,7 +2,7 @@
 //!
 //! Several may run; per database one is active and the others stand by.
 
-use std::{collections::BTreeSet, process::ExitCode};
+use std::{collections::BTreeSet, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use common_events::Service;
@@ -13,8 +13,11 @@ use service_runtime::{
 };
 use tokio::task::JoinSet;
 
-/// Claiming, leasing and renewing at once; the fourth is for a hand-over.
-const CONNECTIONS_PER_DATABASE: usize = 4;
+/// Claiming, leasing, renewing and health at once; the fifth is for a hand-over.
+const CONNECTIONS_PER_DATABASE: usize = 5;
+/// A shorter lease is lost to any hiccup of the database; after a longer one a dead relay is missed for too long.
+const SHORTEST_LEASE: Duration = Duration::from_secs(1);
+const LONGEST_LEASE: Duration = Duration::from_mins(1);
 
 fn main() -> ExitCode {
     service_runtime::main(Service::OutboxRelay, |runtime| async move {
@@ -70,6 +73,6 @@ fn sources(runtime: &Runtime) -> anyhow::Result<Vec<Source>> {
 
 fn lease_times(runtime: &Runtime) -> anyhow::Result<LeaseTimes> {
     let usual = LeaseTimes::default();
-    let length = runtime.env.or("RELAY_LEASE", usual.length)?;
+    let length = runtime.env.between("RELAY_LEASE", usual.length, SHORTEST_LEASE..=LONGEST_LEASE)?;
     Ok(LeaseTimes { length, renew: usual.renew.min(length / 5) })
 }

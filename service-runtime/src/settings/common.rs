@@ -6,12 +6,19 @@ use common_events::Service;
 use secrecy::SecretString;
 use url::Url;
 
-use super::{AuthSettings, DatabaseUrl, Durations, Env, Ratio, Setting, SettingError};
+use super::{
+    AuthSettings, DatabaseUrl, Durations, Env, KafkaSettings, Ratio, Setting, SettingError, kafka::ReadableFile,
+};
 
 /// More connections than this per process starve the other services of one PostgreSQL.
 const MAX_POOL_SIZE: usize = 500;
 const MAX_WORKERS: usize = 256;
 const MAX_ATTEMPTS: u32 = 100;
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_hours(1);
+/// Topics keep their events for weeks: what takes longer than this will not be done.
+const WEEK: Duration = Duration::from_hours(7 * 24);
 /// The tiers of the ladder are topics with fixed names (CONTRACT §5).
 const RETRY_TIERS: usize = 3;
 
@@ -121,65 +128,11 @@ impl DatabaseSettings {
         Ok(Self {
             url,
             pool_size: env.within("DATABASE_POOL_SIZE", 16, 1..=MAX_POOL_SIZE)?,
-            pool_wait: env.or("DATABASE_POOL_WAIT", Duration::from_secs(5))?,
-            statement_timeout: env.or("DATABASE_STATEMENT_TIMEOUT", Duration::from_secs(30))?,
-            start_wait: env.or("DATABASE_START_WAIT", Duration::from_secs(30))?,
-            ssl_root_cert: env.optional("DATABASE_SSL_ROOT_CERT")?,
+            pool_wait: env.between("DATABASE_POOL_WAIT", 5 * SECOND, 10 * MS..=HOUR)?,
+            statement_timeout: env.between("DATABASE_STATEMENT_TIMEOUT", 30 * SECOND, 100 * MS..=HOUR)?,
+            start_wait: env.between("DATABASE_START_WAIT", 30 * SECOND, Duration::ZERO..=HOUR)?,
+            ssl_root_cert: env.optional("DATABASE_SSL_ROOT_CERT")?.map(|ReadableFile(file)| file),
         })
-    }
-}
-
-/// How Kafka is reached. Plain data: `messaging` hands it to librdkafka.
-#[derive(Clone)]
-pub struct KafkaSettings {
-    /// `KAFKA_BROKERS` (127.0.0.1:19092).
-    pub brokers: String,
-    /// `TOPIC_PREFIX` (empty): goes before the names of topics and groups.
-    pub topic_prefix: String,
-    /// librdkafka's own settings, from `KAFKA_SECURITY_PROTOCOL`, `KAFKA_SASL_*`, `KAFKA_SSL_*`:
-    /// `KAFKA_SSL_CA_LOCATION` becomes `ssl.ca.location`. Secrets are among the values.
-    pub security: Vec<(String, String)>,
-}
-
-impl std::fmt::Debug for KafkaSettings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let names: Vec<_> = self.security.iter().map(|(name, _)| name).collect();
-        f.debug_struct("KafkaSettings")
-            .field("brokers", &self.brokers)
-            .field("topic_prefix", &self.topic_prefix)
-            .field("security", &names)
-            .finish()
-    }
-}
-
-/// The variables `KAFKA_…` that are librdkafka's own.
-const KAFKA_SECURITY: [&str; 3] = ["SECURITY_PROTOCOL", "SASL_", "SSL_"];
-
-impl KafkaSettings {
-    /// Reads and checks `KAFKA_…` and `TOPIC_PREFIX`.
-    pub fn read(env: &Env) -> Result<Self, SettingError> {
-        let for_librdkafka = |name: &str| KAFKA_SECURITY.iter().any(|prefix| name.starts_with(prefix));
-        let security = env
-            .starting_with("KAFKA_")
-            .filter(|(name, _)| for_librdkafka(name))
-            .map(|(name, value)| (name.to_ascii_lowercase().replace('_', "."), value.to_owned()))
-            .collect();
-        Ok(Self {
-            brokers: env.or("KAFKA_BROKERS", "127.0.0.1:19092".to_owned())?,
-            topic_prefix: env.or("TOPIC_PREFIX", TopicPrefix(String::new()))?.0,
-            security,
-        })
-    }
-}
-
-struct TopicPrefix(String);
-
-impl Setting for TopicPrefix {
-    const MAY_HOLD: &'static str = "at most 64 of the characters A-Z a-z 0-9 . _ -";
-
-    fn parse(text: &str) -> Option<Self> {
-        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
-        (text.len() <= 64 && text.bytes().all(allowed)).then(|| Self(text.to_owned()))
     }
 }
 
@@ -283,20 +236,21 @@ pub struct RetrySettings {
 
 impl RetrySettings {
     fn read(env: &Env) -> Result<Self, SettingError> {
-        let minutes = |m: u64| Duration::from_secs(60 * m);
-        let default = Durations(vec![Duration::from_secs(30), minutes(1), minutes(2)]);
-        let delays = env.or("RETRY_DELAYS", default)?.0;
-        let delays = delays.try_into().map_err(|_| {
-            let held = env.text("RETRY_DELAYS").unwrap_or_default();
-            SettingError::wrong("RETRY_DELAYS", held, "three durations, one per retry topic, such as 30s,1m,2m")
-        })?;
+        const TIERS: &str = "three durations from 1ms to 24h, one per retry topic, such as 30s,1m,2m";
+        let usual = Durations(vec![30 * SECOND, 60 * SECOND, 120 * SECOND]);
+        let Durations(delays) = env.or("RETRY_DELAYS", usual)?;
+        let delays = delays
+            .try_into()
+            .ok()
+            .filter(|delays: &[Duration; RETRY_TIERS]| delays.iter().all(|delay| (MS..=24 * HOUR).contains(delay)));
+        let wrong = || SettingError::wrong("RETRY_DELAYS", env.text("RETRY_DELAYS").unwrap_or_default(), TIERS);
         Ok(Self {
             immediate: env.within("RETRY_IMMEDIATE", 3, 1..=MAX_ATTEMPTS)?,
-            delays,
+            delays: delays.ok_or_else(wrong)?,
             parked_attempts: env.within("PARKED_ATTEMPTS", 3, 0..=MAX_ATTEMPTS)?,
-            parked_interval: env.or("PARKED_INTERVAL", minutes(3))?,
-            order_timeout: env.or("ORDER_TIMEOUT", minutes(15))?,
-            stuck_after: env.or("STUCK_AFTER", minutes(5))?,
+            parked_interval: env.between("PARKED_INTERVAL", 180 * SECOND, MS..=24 * HOUR)?,
+            order_timeout: env.between("ORDER_TIMEOUT", 900 * SECOND, 100 * MS..=WEEK)?,
+            stuck_after: env.between("STUCK_AFTER", 300 * SECOND, 100 * MS..=WEEK)?,
         })
     }
 

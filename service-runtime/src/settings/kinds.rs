@@ -61,6 +61,14 @@ impl Setting for Duration {
     }
 }
 
+/// A duration as a variable holds it, in the largest unit that is exact.
+pub(super) fn in_words(length: Duration) -> String {
+    let ms = length.as_millis();
+    let units = [(3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+    let exact = units.into_iter().find(|(in_ms, _)| ms >= *in_ms && ms.is_multiple_of(*in_ms));
+    exact.map_or_else(|| format!("{ms}ms"), |(in_ms, unit)| format!("{}{unit}", ms / in_ms))
+}
+
 /// Durations one after another: `30s,1m,2m`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Durations(pub Vec<Duration>);

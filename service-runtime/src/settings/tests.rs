@@ -43,7 +43,27 @@ fn nothing_said_is_the_contract_s_defaults() {
 #[case("RETRY_IMMEDIATE", "-1")]
 #[case("RETRY_DELAYS", "30s,1m")]
 #[case("RETRY_DELAYS", "30s,1m,2")]
+#[case("RETRY_DELAYS", "30s,1m,9999h")]
+#[case("RETRY_DELAYS", "0s,1m,2m")]
 #[case("PARKED_INTERVAL", "3")]
+#[case("PARKED_INTERVAL", "0s")]
+#[case("ORDER_TIMEOUT", "0ms")]
+#[case("ORDER_TIMEOUT", "5000000000h")]
+#[case("STUCK_AFTER", "9999h")]
+#[case("DATABASE_POOL_WAIT", "0s")]
+#[case("DATABASE_STATEMENT_TIMEOUT", "0s")]
+#[case("DATABASE_START_WAIT", "2h")]
+#[case("DATABASE_SSL_ROOT_CERT", "/nowhere/ca.pem")]
+#[case("KAFKA_BROKERS", "127.0.0.1:19092,")]
+#[case("KAFKA_BROKERS", "127.0.0.1:0")]
+#[case("KAFKA_BROKERS", "kafka one:9092")]
+#[case("KAFKA_SECURITY_PROTOCOL", "tls")]
+#[case("KAFKA_SASL_MECHANISM", "GSSAPI")]
+#[case("KAFKA_SSL_CA_LOCATION", "/nowhere/ca.pem")]
+#[case("KAFKA_SSL_CA_LOCATION", "Cargo.toml")]
+#[case("KAFKA_SSL_KEY_LOCATION", "Cargo.toml")]
+#[case("KAFKA_SSL_KEYSTORE_LOCATION", "Cargo.toml")]
+#[case("KAFKA_SSL_ENDPOINT_IDENTIFICATION_ALGORITHM", "off")]
 #[case("ORDER_TIMEOUT", "99999999999999999999h")]
 #[case("FAULT_INJECTION", "yes")]
 fn a_wrong_value_stops_the_start_with_one_line_that_names_it(#[case] name: &'static str, #[case] held: &'static str) {
@@ -57,6 +77,8 @@ fn a_wrong_value_stops_the_start_with_one_line_that_names_it(#[case] name: &'sta
 #[case("DATABASE_URL", "host=h password='hunter2 x' frob=1")]
 #[case("ZIPKIN_ENDPOINT", "gopher://order:hunter2@h/")]
 #[case("AUTH_JWT_SECRET", "hunter2")]
+#[case("KAFKA_SASL_PASWORD", "hunter2")]
+#[case("KAFKA_SSL_KEY_PEM", "hunter2")]
 fn no_secret_is_shown(#[case] name: &'static str, #[case] held: &'static str) {
     let line = read(&[(name, held)]).expect_err("refused").to_string();
     assert!(line.starts_with(name) && line.contains("***"), "{line}");
@@ -99,21 +121,63 @@ fn jwt_mode_needs_one_key_and_an_audience_and_the_relay_needs_neither() {
 fn kafka_s_security_is_passed_on_in_librdkafka_s_names() {
     let settings = read(&[
         ("KAFKA_SECURITY_PROTOCOL", "SASL_SSL"),
+        ("KAFKA_SASL_MECHANISM", "SCRAM-SHA-512"),
+        ("KAFKA_SASL_USERNAME", "order"),
         ("KAFKA_SASL_PASSWORD", "hunter2"),
-        ("KAFKA_SSL_CA_LOCATION", "/etc/ca.pem"),
+        ("KAFKA_SSL_CA_LOCATION", "probe"),
     ])
     .expect("valid");
-    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let passed_on: Vec<_> = settings.kafka.security.iter().map(|(name, held)| (name.as_str(), held.as_str())).collect();
     assert_eq!(
-        settings.kafka.security,
+        passed_on,
         [
-            pair("sasl.password", "hunter2"),
-            pair("security.protocol", "SASL_SSL"),
-            pair("ssl.ca.location", "/etc/ca.pem")
+            ("security.protocol", "SASL_SSL"),
+            ("sasl.mechanism", "SCRAM-SHA-512"),
+            ("sasl.password", "hunter2"),
+            ("sasl.username", "order"),
+            ("ssl.ca.location", "probe"),
         ]
     );
     assert!(!format!("{settings:?}").contains("hunter2"));
     assert!(!format!("{settings:?}").contains(SECRET));
+}
+
+#[rstest]
+#[case::nobody(&[("KAFKA_SECURITY_PROTOCOL", "sasl_ssl")], "KAFKA_SASL_MECHANISM is not set")]
+#[case::no_password(&[
+    ("KAFKA_SECURITY_PROTOCOL", "sasl_ssl"), ("KAFKA_SASL_MECHANISM", "PLAIN"), ("KAFKA_SASL_USERNAME", "order"),
+], "KAFKA_SASL_PASSWORD is not set")]
+#[case::in_the_clear(&[("KAFKA_SASL_USERNAME", "order")], "KAFKA_SECURITY_PROTOCOL holds \"\"; it may hold sasl_")]
+#[case::no_tls(&[("KAFKA_SSL_CA_LOCATION", "probe")], "KAFKA_SECURITY_PROTOCOL holds \"\"; it may hold ssl or")]
+#[case::no_such(&[("KAFKA_SSL_KEY", "x")], "KAFKA_SSL_KEY holds \"***\"; it may hold nothing: there are KAFKA_SSL_CA")]
+fn security_that_would_silently_be_none_stops_the_start(
+    #[case] held: &[(&'static str, &'static str)],
+    #[case] line: &str,
+) {
+    let said = read(held).expect_err("refused").to_string();
+    assert!(said.starts_with(line), "{said}");
+}
+
+#[test]
+fn a_locked_key_needs_its_password() {
+    let key = openssl::rsa::Rsa::generate(2048).and_then(openssl::pkey::PKey::from_rsa).expect("a key");
+    let cipher = openssl::symm::Cipher::aes_128_cbc();
+    let pem = key.private_key_to_pem_pkcs8_passphrase(cipher, b"hunter2").expect("PEM");
+    let pem = String::from_utf8(pem).expect("text");
+    let of = |password: &str| {
+        let held =
+            [("KAFKA_SECURITY_PROTOCOL", "ssl"), ("KAFKA_SSL_KEY_PEM", &pem), ("KAFKA_SSL_KEY_PASSWORD", password)];
+        KafkaSettings::read(&Env::of(held))
+    };
+    assert!(of("hunter2").is_ok());
+    let refused = of("hunter3").expect_err("refused").to_string();
+    assert!(refused.starts_with("KAFKA_SSL_KEY_PEM holds \"***\"; it may hold a private key"), "{refused}");
+}
+
+#[test]
+fn a_duration_out_of_bounds_is_told_the_bounds() {
+    let line = read(&[("ORDER_TIMEOUT", "1ms")]).expect_err("refused").to_string();
+    assert!(line.ends_with("it may hold a duration such as 250ms, 30s, 1m or 2h from 100ms to 168h"), "{line}");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 mod around;
 mod json;
+mod object;
 mod page;
 mod query;
 mod standing;
@@ -28,6 +29,7 @@ use actix_web::{
 use anyhow::Context;
 pub use around::RequestTrace;
 pub use json::Json;
+pub use object::Object;
 pub use page::{Cursor, InvalidLimit, Limit, Page, Paging};
 pub use query::Query;
 use standing::Documented;
@@ -154,9 +156,13 @@ where
 /// A client for calls to other systems: bounded in time, no proxies of the environment, and, for
 /// plain http, without the megabytes of trusted certificates.
 pub fn client(url: &Url, at_most: Duration) -> anyhow::Result<reqwest::Client> {
+    client_builder(url, at_most).build().context("setting up an HTTP client")
+}
+
+/// The same, for who has more to say of his calls.
+pub fn client_builder(url: &Url, at_most: Duration) -> reqwest::ClientBuilder {
     let builder = reqwest::Client::builder().timeout(at_most).connect_timeout(at_most).no_proxy();
-    let builder = if url.scheme() == "http" { builder.tls_certs_only([]) } else { builder };
-    builder.build().context("setting up an HTTP client")
+    if url.scheme() == "http" { builder.tls_certs_only([]) } else { builder }
 }
 
 #[cfg(test)]

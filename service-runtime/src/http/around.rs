@@ -48,7 +48,7 @@ impl FromRequest for RequestTrace {
 }
 
 pub(super) fn around<S>(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     inner: &S,
     shared: &Shared,
 ) -> impl Future<Output = Result<ServiceResponse<BoxBody>, Error>> + use<S>
@@ -57,11 +57,18 @@ where
 {
     let visit = Visit::begin(&request, shared);
     request.extensions_mut().insert(RequestTrace(visit.me));
-    let answer = (!is_too_large(request.headers())).then(|| inner.call(request));
+    if request.method() == Method::HEAD {
+        // Answered like GET; the server writes the length of the body, and leaves the body out.
+        request.head_mut().method = Method::GET;
+    }
+    let answer = match Refused::at_once(&request, shared) {
+        None => Ok(inner.call(request)),
+        Some(refused) => Err(refused),
+    };
     telemetry::within(visit.me, async move {
         let answered = match answer {
-            Some(answer) => AssertUnwindSafe(answer).catch_unwind().await,
-            None => Ok(Err(too_large().into())),
+            Ok(answer) => AssertUnwindSafe(answer).catch_unwind().await,
+            Err(refused) => Ok(Err(refused.problem().into())),
         };
         let outcome = match answered {
             Ok(Ok(response)) => Ok(as_problem(response)),
@@ -72,6 +79,30 @@ where
         };
         visit.end(outcome)
     })
+}
+
+/// What no call takes, whatever it is.
+enum Refused {
+    TooLarge,
+    UnknownParameter(String),
+}
+
+impl Refused {
+    fn at_once(request: &ServiceRequest, shared: &Shared) -> Option<Self> {
+        if is_too_large(request.headers()) {
+            return Some(Self::TooLarge);
+        }
+        shared.documented.unknown_parameter(request).map(Self::UnknownParameter)
+    }
+
+    fn problem(self) -> Problem {
+        match self {
+            Self::TooLarge => too_large(),
+            Self::UnknownParameter(name) => {
+                Problem::bad_request("invalid-query", format!("There is no parameter `{name}` here.")).of_field(name)
+            }
+        }
+    }
 }
 
 /// 413.

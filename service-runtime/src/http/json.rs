@@ -94,12 +94,13 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
+    use crate::http::Object;
 
     #[derive(Debug, Deserialize)]
     #[serde(rename_all = "camelCase", deny_unknown_fields)]
     #[expect(dead_code, reason = "only read")]
     struct Order {
-        lines: Vec<Line>,
+        lines: Vec<Object<Line>>,
         issued_coupon_id: Option<uuid::Uuid>,
     }
 
@@ -146,6 +147,7 @@ mod tests {
     #[case(r#"{"lines":[],"colour":1}"#, "colour")]
     #[case(r#"{"lines":[],"lines":[]}"#, "lines")]
     #[case(r#"{"lines":[],"issuedCouponId":"42"}"#, "issuedCouponId")]
+    #[case(r#"{"lines":[["p",1]]}"#, "lines[0]")]
     #[case(r#"{"lines":[{"productId":"p"}]}"#, "lines[0].quantity")]
     #[case(r#"{"lines":[{"productId":"p","quantity":1,"x":1}]}"#, "lines[0].x")]
     #[case(r#"{"lines":[{"productId":"p","quantity":0}]}"#, "lines[0].quantity")]

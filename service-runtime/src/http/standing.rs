@@ -1,14 +1,23 @@
 //! What every service answers: health, metrics, its documentation, and that there is nothing here.
 
-use std::{collections::HashMap, sync::OnceLock};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    sync::OnceLock,
+};
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::{StatusCode, header},
+    dev::ServiceRequest,
+    http::{Method, StatusCode, header},
     web::{self, Bytes, Data, ServiceConfig},
 };
 use common_events::Service;
-use utoipa::openapi::{Info, OpenApi};
+use url::form_urlencoded;
+use utoipa::openapi::{
+    Info, OpenApi, PathItem, RefOr,
+    path::{Operation, ParameterIn},
+};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::Shared;
@@ -18,29 +27,63 @@ use crate::{Health, Problem};
 #[derive(Default)]
 pub(super) struct Documented {
     description: OnceLock<Bytes>,
-    /// Which methods a path has, as `Allow` says it.
-    methods: OnceLock<HashMap<String, String>>,
+    operations: OnceLock<HashMap<String, Operations>>,
 }
+
+/// The methods of a path, each with the query parameters it takes.
+type Operations = Vec<(Method, HashSet<String>)>;
 
 impl Documented {
     pub(super) fn once(&self, service: Service, mut api: OpenApi) {
-        self.methods.get_or_init(|| api.paths.paths.iter().map(|(path, item)| (path.clone(), methods(item))).collect());
+        self.operations
+            .get_or_init(|| api.paths.paths.iter().map(|(path, item)| (path.clone(), operations(item))).collect());
         self.description.get_or_init(|| {
             api.info = Info::new(service.name(), env!("CARGO_PKG_VERSION"));
             api.to_json().expect("a description of routes is JSON").into()
         });
     }
+
+    /// The first query parameter that the call doesn't have. What isn't described takes what it likes.
+    pub(super) fn unknown_parameter(&self, request: &ServiceRequest) -> Option<String> {
+        if request.query_string().is_empty() {
+            return None;
+        }
+        let operations = self.of(&request.match_pattern()?)?;
+        let (_, known) = operations.iter().find(|(method, _)| method == request.method())?;
+        let mut names = form_urlencoded::parse(request.query_string().as_bytes()).map(|(name, _)| name);
+        names.find(|name| !known.contains(&**name)).map(Cow::into_owned)
+    }
+
+    /// As `Allow` says it.
+    fn methods(&self, pattern: &str) -> String {
+        let names = |method: &Method| if method == Method::GET { "GET, HEAD".to_owned() } else { method.to_string() };
+        let known = self.of(pattern).map(|all| all.iter().map(|(method, _)| names(method)).collect::<Vec<_>>());
+        known.map_or_else(|| names(&Method::GET), |all| all.join(", "))
+    }
+
+    fn of(&self, pattern: &str) -> Option<&Operations> {
+        self.operations.get()?.get(pattern)
+    }
 }
 
-fn methods(item: &utoipa::openapi::PathItem) -> String {
-    let has = [
-        ("GET", item.get.is_some()),
-        ("POST", item.post.is_some()),
-        ("PUT", item.put.is_some()),
-        ("PATCH", item.patch.is_some()),
-        ("DELETE", item.delete.is_some()),
+fn operations(item: &PathItem) -> Operations {
+    let described = [
+        (Method::GET, &item.get),
+        (Method::POST, &item.post),
+        (Method::PUT, &item.put),
+        (Method::PATCH, &item.patch),
+        (Method::DELETE, &item.delete),
     ];
-    has.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect::<Vec<_>>().join(", ")
+    let there = described.into_iter().filter_map(|(method, operation)| Some((method, operation.as_ref()?)));
+    there.map(|(method, operation)| (method, query_parameters(operation))).collect()
+}
+
+fn query_parameters(operation: &Operation) -> HashSet<String> {
+    let parameters = operation.parameters.iter().flatten().filter_map(|parameter| match parameter {
+        RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Query => Some(parameter.name.clone()),
+        RefOr::T(_) | RefOr::Ref(_) => None,
+    });
+    parameters.collect()
 }
 
 pub(super) fn routes(config: &mut ServiceConfig, shared: &Shared) {
@@ -79,13 +122,9 @@ pub(super) async fn nothing_here(request: HttpRequest, documented: Data<Document
     let Some(pattern) = request.match_pattern() else {
         return Err(Problem::not_found("resource"));
     };
-    let problem = Problem::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "method-not-allowed",
-        format!("{} is not a method of this resource.", request.method()),
-    );
-    let allowed = documented.methods.get().and_then(|methods| methods.get(&pattern)).map_or("GET", String::as_str);
-    Err(match allowed.parse() {
+    let problem =
+        Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "This resource has no such method.");
+    Err(match documented.methods(&pattern).parse() {
         Ok(allowed) => problem.with_header(header::ALLOW, allowed),
         Err(_) => problem,
     })

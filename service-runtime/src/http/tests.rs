@@ -7,7 +7,9 @@ use std::{
 };
 
 use actix_web::{
-    HttpResponse, get, post,
+    HttpResponse, get,
+    http::Method,
+    post,
     test::{TestRequest, init_service, try_call_service},
     web,
 };
@@ -54,7 +56,7 @@ async fn panics() -> HttpResponse {
     panic!("the secret ingredient")
 }
 
-#[utoipa::path]
+#[utoipa::path(params(("amount" = u32, Query)))]
 #[post("/actix")]
 async fn of_actix(body: web::Json<Echo>, _: web::Query<Echo>) -> HttpResponse {
     HttpResponse::Ok().json(body.into_inner())
@@ -111,8 +113,13 @@ async fn ask(request: TestRequest) -> Answered {
 #[rstest]
 #[case::unknown_path(TestRequest::get().uri("/nothing"), 404, "not-found")]
 #[case::no_such_id(TestRequest::get().uri("/orders/42"), 404, "not-found")]
+#[case::an_id_in_braces(TestRequest::get().uri("/orders/%7B0190163d-8694-739b-aea5-966c26f8ad91%7D"), 404, "not-found")]
+#[case::an_id_without_hyphens(TestRequest::get().uri("/orders/0190163d8694739baea5966c26f8ad91"), 404, "not-found")]
+#[case::an_urn(TestRequest::get().uri("/orders/urn:uuid:0190163d-8694-739b-aea5-966c26f8ad91"), 404, "not-found")]
 #[case::no_text(TestRequest::get().uri("/orders/%ff%00"), 404, "not-found")]
 #[case::wrong_method(TestRequest::post().uri("/orders/0190163d-8694-739b-aea5-966c26f8ad91"), 405, "method-not-allowed")]
+#[case::no_such_parameter(TestRequest::get().uri("/trace?verbose=1"), 400, "invalid-query")]
+#[case::no_such_parameter_of_a_post(TestRequest::post().uri("/echo?dryRun").set_payload("{"), 400, "invalid-query")]
 #[case::no_body(TestRequest::post().uri("/echo"), 400, "malformed-json")]
 #[case::no_json(TestRequest::post().uri("/echo").set_payload("{"), 400, "malformed-json")]
 #[case::unknown_field(TestRequest::post().uri("/echo").set_payload(r#"{"amount":1,"x":1}"#), 422, "invalid-field")]
@@ -142,7 +149,17 @@ async fn bad_input_is_a_problem(#[case] request: TestRequest, #[case] status: u1
 #[actix_web::test]
 async fn a_wrong_method_is_told_the_right_ones() {
     assert_eq!(ask(TestRequest::get().uri("/echo")).await.allow.as_deref(), Some("POST"));
-    assert_eq!(ask(TestRequest::post().uri("/metrics")).await.allow.as_deref(), Some("GET"));
+    assert_eq!(ask(TestRequest::default().method(Method::HEAD).uri("/echo")).await.allow.as_deref(), Some("POST"));
+    assert_eq!(ask(TestRequest::post().uri("/metrics")).await.allow.as_deref(), Some("GET, HEAD"));
+    assert_eq!(ask(TestRequest::post().uri("/trace")).await.allow.as_deref(), Some("GET, HEAD"));
+}
+
+#[actix_web::test]
+async fn a_parameter_that_is_unknown_is_named_and_machines_may_add_theirs() {
+    let answer = ask(TestRequest::post().uri("/actix?amount=1&am%20ount=2")).await;
+    assert_eq!((answer.status, answer.json()["field"].as_str()), (400, Some("am ount")));
+    assert_eq!(ask(TestRequest::get().uri("/metrics?collect=all")).await.status, 200);
+    assert_eq!(ask(TestRequest::get().uri("/nothing?x=1")).await.status, 404);
 }
 
 #[actix_web::test]
@@ -223,9 +240,13 @@ impl Running {
     }
 
     fn send(&self, path: &str) -> TcpStream {
+        self.send_a("GET", path)
+    }
+
+    fn send_a(&self, method: &str, path: &str) -> TcpStream {
         let mut stream = TcpStream::connect(self.address).expect("connects");
         stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").as_bytes()).expect("sends");
+        stream.write_all(format!("{method} {path} HTTP/1.1\r\nHost: test\r\n\r\n").as_bytes()).expect("sends");
         stream
     }
 }
@@ -255,6 +276,24 @@ fn a_stop_answers_what_is_under_way_and_does_not_wait_for_idle_connections() {
     assert!(read_until(&mut under_way, "done").ends_with("done"));
     server.serving.join().expect("no panic").expect("ends well");
     assert!(stopped.elapsed() < Duration::from_secs(3), "idle clients keep nobody: {:?}", stopped.elapsed());
+}
+
+#[test]
+fn head_is_answered_like_get_without_the_body() {
+    let server = Running::start();
+    let path = "/orders/0190163d-8694-739b-aea5-966c26f8ad91";
+    let mut get = server.send(path);
+    let mut head = server.send_a("HEAD", path);
+    let (got, mut told) = (read_until(&mut get, "\r\n\r\n"), read_until(&mut head, "\r\n\r\n"));
+    let length = |head: &str| head.lines().find(|line| line.starts_with("content-length: ")).map(ToOwned::to_owned);
+    assert!(told.starts_with("HTTP/1.1 200") && length(&told) > Some("content-length: 1".to_owned()), "{told}");
+    assert_eq!(length(&told), length(&got));
+    head.write_all(b"GET /health/live HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("sends");
+    told.clear();
+    head.read_to_string(&mut told).expect("answers");
+    assert!(told.starts_with("HTTP/1.1 200"), "nothing stands between the two answers: {told}");
+    server.runtime.shutdown.cancel();
+    server.serving.join().expect("no panic").expect("ends well");
 }
 
 #[test]

@@ -4,15 +4,14 @@
 mod cancel_order;
 mod get_order;
 mod list_orders;
-mod object;
 mod place_order;
 mod view;
 
 use actix_web::web::Data;
-use service_runtime::Pool;
+use service_runtime::{Pool, Problem};
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use crate::waiting::Waiting;
+use crate::{orders::NotDone, waiting::Waiting};
 
 /// Every route of this service.
 pub fn routes(pool: Pool, waiting: Waiting) -> impl Fn(&mut ServiceConfig<'_>) + Clone + Send + 'static {
@@ -25,5 +24,15 @@ pub fn routes(pool: Pool, waiting: Waiting) -> impl Fn(&mut ServiceConfig<'_>) +
             .service(list_orders::list_orders)
             .service(get_order::get_order)
             .service(cancel_order::cancel_order);
+    }
+}
+
+impl From<NotDone> for Problem {
+    fn from(why: NotDone) -> Self {
+        match why {
+            NotDone::Refused(refusal) => refusal.into(),
+            NotDone::Database(error) => error.into(),
+            NotDone::Unpublished(failure) => Self::internal(failure),
+        }
     }
 }

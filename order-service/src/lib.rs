@@ -20,6 +20,7 @@
 pub mod domain;
 pub mod events;
 pub mod http;
+pub mod orders;
 pub mod store;
 pub mod timeout;
 pub mod waiting;

@@ -9,17 +9,14 @@ use actix_web::{
     post,
     web::{Data, Path},
 };
-use common_events::OrderId;
-use messaging::{Cause, Tx};
+use common_events::{OrderId, events::MAX_NOTE_CHARS};
+use messaging::Tx;
 use serde::Deserialize;
 use service_runtime::{Caller, Pool, Problem, http::Json};
 use utoipa::ToSchema;
 
-use super::{object::Object, view::OrderView};
-use crate::{domain::CancelledBy, store, waiting::Waiting};
-
-/// The longest note, in characters (CONTRACT §3).
-const MAX_NOTE_CHARS: usize = 200;
+use super::view::OrderView;
+use crate::{orders, waiting::Waiting};
 
 /// Why, in the words of who cancels.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -46,22 +43,15 @@ struct CancelOrder {
 pub(super) async fn cancel_order(
     caller: Caller,
     order_id: Path<OrderId>,
-    PerhapsJson(request): PerhapsJson<Object<CancelOrder>>,
+    PerhapsJson(request): PerhapsJson<CancelOrder>,
     pool: Data<Pool>,
     waiting: Data<Waiting>,
 ) -> Result<HttpResponse, Problem> {
-    let note = request.unwrap_or_default().0.note()?;
+    let note = request.unwrap_or_default().note()?;
     let mut client = pool.get().await?;
     let tx = Tx::begin(&mut client).await?;
-    let order = store::lock_order(&tx, *order_id).await?;
-    let mut order = order.filter(|order| caller.may_see(&order.user_id)).ok_or_else(|| Problem::not_found("order"))?;
-    let who = if caller.user_id == order.user_id { CancelledBy::Owner } else { CancelledBy::Operator };
-    if let Some(cancelled) = order.cancel_by_hand(who, note, tx.now()) {
-        store::update_orders(&tx, [&order]).await?;
-        tx.publish(Cause::trace(order.trace).causes(cancelled)).map_err(Problem::internal)?;
-        waiting.wake_after(&tx, order.id);
-        tx.commit().await?;
-    }
+    let cancelled = orders::cancel_order(&tx, &caller, *order_id, note, &waiting).await.map_err(Problem::from);
+    let order = tx.end(cancelled).await?.ok_or_else(|| Problem::not_found("order"))?;
     Ok(HttpResponse::Accepted().json(OrderView::from(order)))
 }
 

@@ -2,20 +2,19 @@
 
 use actix_web::{HttpResponse, http::StatusCode, post, web::Data};
 use common_events::{IssuedCouponId, OrderId, ProductId, Quantity, TraceId, TraceParent, UserId};
-use messaging::{Cause, Tx};
+use messaging::Tx;
 use serde::{Deserialize, Serialize};
 use service_runtime::{
     Caller, Pool, Problem,
-    http::{Json, RequestTrace},
+    http::{Json, Object, RequestTrace},
     idempotency::{self, Attempt, IdempotencyKey, StoredAnswer},
 };
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::object::Object;
 use crate::{
-    domain::{AskedLine, Basket, Order, Placed, Placing, Refusal, Status},
-    store,
+    domain::{AskedLine, Basket, Placing, Refusal, Status},
+    orders,
 };
 
 /// What keys are scoped to, beside the caller.
@@ -68,7 +67,7 @@ struct OrderTaken {
 pub(super) async fn place_order(
     caller: Caller,
     key: IdempotencyKey,
-    Json(Object(request)): Json<Object<PlaceOrder>>,
+    Json(request): Json<PlaceOrder>,
     RequestTrace(trace): RequestTrace,
     pool: Data<Pool>,
 ) -> Result<HttpResponse, Problem> {
@@ -94,16 +93,9 @@ async fn place_once(
         Attempt::First(pending) => pending,
         Attempt::Repeat(answer) => return Ok(answer),
     };
-    let products = store::list_products(tx, &basket.product_ids()).await?;
     let order_id = OrderId::new(Uuid::now_v7());
     let placing = Placing { order_id, user_id, issued_coupon_id: request.issued_coupon_id, trace };
-    let Placed { order, created, lines } = Order::place(placing, basket, &products, tx.now())?;
-    store::insert_order(tx, &order).await?;
-    let cause = Cause::trace(trace);
-    tx.publish(cause.causes(created)).map_err(Problem::internal)?;
-    for line in lines {
-        tx.publish(cause.causes(line)).map_err(Problem::internal)?;
-    }
+    let order = orders::place_order(tx, placing, basket).await?;
     let location = format!("/orders/{}", order.id);
     let taken = OrderTaken { order_id: order.id, trace_id: trace.trace_id, status: order.status };
     Ok(pending.remember(tx.transaction(), StatusCode::ACCEPTED, Some(location), &taken).await?)

@@ -7,10 +7,11 @@ use chrono::TimeDelta;
 use common_events::{OrderId, ProductId, Quantity, Service, Topic, UserId, Won, events::ProductCatalog};
 use messaging::{Cause, Record, Subscriptions, Tx, delivery::Group};
 use order_service::{
-    domain::{AskedLine, Basket, CancelledBy, Order, Placed, Placing, Product},
+    domain::{AskedLine, Basket, Placing},
+    orders,
     waiting::Waiting,
 };
-use service_runtime::{Pool, telemetry};
+use service_runtime::{Caller, Pool, auth::Roles, telemetry};
 use test_support::Database;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -90,7 +91,7 @@ impl Shop {
         Ok(())
     }
 
-    /// Places an order as the endpoint does: rows and events in one transaction.
+    /// Places an order.
     pub(crate) async fn place(&self, user: &UserId, lines: &[(ProductId, Quantity)]) -> anyhow::Result<OrderId> {
         let asked = |(product_id, quantity): &(ProductId, Quantity)| AskedLine {
             product_id: product_id.clone(),
@@ -103,29 +104,19 @@ impl Shop {
             issued_coupon_id: None,
             trace: telemetry::root(),
         };
-        let cause = Cause::trace(placing.trace);
         let mut client = self.pool(Service::Order).get().await?;
         let tx = Tx::begin(&mut client).await?;
-        let products: Vec<Product> = order_service::store::list_products(&tx, &basket.product_ids()).await?;
-        let Placed { order, created, lines } = Order::place(placing, basket, &products, tx.now())?;
-        order_service::store::insert_order(&tx, &order).await?;
-        tx.publish(cause.causes(created))?;
-        for line in lines {
-            tx.publish(cause.causes(line))?;
-        }
+        let order = orders::place_order(&tx, placing, basket).await?;
         tx.commit().await?;
         Ok(order.id)
     }
 
-    /// Cancels an order as the endpoint does.
+    /// An operator cancels an order.
     pub(crate) async fn cancel(&self, order: OrderId) -> anyhow::Result<()> {
+        let operator = Caller { user_id: "olga".parse()?, roles: Roles { operator: true, ..Roles::default() } };
         let mut client = self.pool(Service::Order).get().await?;
         let tx = Tx::begin(&mut client).await?;
-        let mut order = order_service::store::lock_order(&tx, order).await?.context("an order that was placed")?;
-        if let Some(cancelled) = order.cancel_by_hand(CancelledBy::Owner, None, tx.now()) {
-            order_service::store::update_orders(&tx, [&order]).await?;
-            tx.publish(Cause::trace(order.trace).causes(cancelled))?;
-        }
+        orders::cancel_order(&tx, &operator, order, None, &self.waiting).await?.context("an order that was placed")?;
         tx.commit().await.context("cancelling")
     }
 

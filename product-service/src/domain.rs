@@ -10,7 +10,7 @@ use common_events::{
     OrderId, ProductId, Quantity, Reason, Won,
     events::{OrderLinePlaced, ProductCatalog, StockDeductFailed, StockDeducted, StockRestored},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The version of a product that was just put up for sale.
 const FIRST_VERSION: i64 = 1;
@@ -89,7 +89,7 @@ impl TryFrom<i64> for Stock {
 }
 
 /// Pieces that are put on the shelf at once: 1 to 1,000,000.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "i64")]
 pub struct Pieces(i64);
 

@@ -2,17 +2,18 @@
 //! What the catalogue tells is published in the transaction of the change.
 
 use actix_web::{
-    Responder, get,
+    HttpResponse, Responder, get,
     http::{StatusCode, header},
     post, put,
     web::{Data, Path},
 };
-use common_events::{ProductId, Won};
+use common_events::{ProductId, UserId, Won};
 use messaging::{Cause, Tx};
 use serde::{Deserialize, Serialize};
 use service_runtime::{
     Admin, Pool, Problem,
     http::{Json, Page, Paging, Query, RequestTrace},
+    idempotency::{self, Attempt, IdempotencyKey, OptionalIdempotencyKey, StoredAnswer},
 };
 use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
@@ -22,6 +23,9 @@ use crate::{
     domain::{Pieces, Price, Product, ProductName, Stock},
     store,
 };
+
+/// What keys of a restock are scoped to, beside the caller.
+const RESTOCK: &str = "POST /products/{productId}/restock";
 
 /// A product that is put up for sale.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -51,7 +55,7 @@ pub struct NewPrice {
 }
 
 /// What is put on the shelf.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Restock {
     /// Pieces.
@@ -159,32 +163,61 @@ async fn change_price(
     Ok(Json(product.into()))
 }
 
-/// Puts pieces of a product on the shelf.
+/// Puts pieces of a product on the shelf. Sent twice it counts twice, unless both carry the same key.
 #[utoipa::path(
     request_body = Restock,
-    params(("productId" = String, Path)),
+    params(
+        ("productId" = String, Path),
+        ("Idempotency-Key" = Option<String>, Header, description = "1–255 visible ASCII characters: sent again with \
+            the same key, the call answers the same and counts once"),
+    ),
     responses(
         (status = 200, body = ProductAnswer),
-        (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
-        (status = 422, description = "Also: more than a shelf can take", body = Problem),
+        (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
+        (status = 404, body = Problem),
+        (status = 409, description = "The first call with this key still runs", body = Problem),
+        (status = 422, description = "Also: more than a shelf can take; the key was used for another call", body = Problem),
     )
 )]
 #[post("/products/{productId}/restock")]
 async fn restock(
-    _: Admin,
+    Admin(caller): Admin,
+    OptionalIdempotencyKey(key): OptionalIdempotencyKey,
     pool: Data<Pool>,
     product_id: Path<ProductId>,
-    restock: Json<Restock>,
-) -> Result<Json<ProductAnswer>, Problem> {
+    wanted: Json<Restock>,
+) -> Result<HttpResponse, Problem> {
     let mut client = pool.get().await?;
     let tx = Tx::begin(&mut client).await?;
-    let mut product = store::lock_product(&tx, &product_id).await?.ok_or_else(no_product)?;
+    let answer = match key {
+        Some(key) => restock_once(&tx, &caller.user_id, &key, &product_id, wanted.0).await.map(HttpResponse::from),
+        None => put_on_shelf(&tx, &product_id, wanted.0).await.map(|product| HttpResponse::Ok().json(product)),
+    };
+    tx.end(answer).await
+}
+
+async fn restock_once(
+    tx: &Tx<'_>,
+    user_id: &UserId,
+    key: &IdempotencyKey,
+    product_id: &ProductId,
+    wanted: Restock,
+) -> Result<StoredAnswer, Problem> {
+    let pending = match idempotency::begin(tx.transaction(), user_id, RESTOCK, key, &(product_id, &wanted)).await? {
+        Attempt::First(pending) => pending,
+        Attempt::Repeat(answer) => return Ok(answer),
+    };
+    let product = put_on_shelf(tx, product_id, wanted).await?;
+    Ok(pending.remember(tx.transaction(), StatusCode::OK, None, &product).await?)
+}
+
+async fn put_on_shelf(tx: &Tx<'_>, product_id: &ProductId, wanted: Restock) -> Result<ProductAnswer, Problem> {
+    let mut product = store::lock_product(tx, product_id).await?.ok_or_else(no_product)?;
     product
-        .restock(restock.0.quantity)
+        .restock(wanted.quantity)
         .map_err(|full| Problem::unprocessable("shelf-full", format!("{full}.")).of_field("quantity"))?;
-    store::update_product(&tx, &product).await?;
-    tx.commit().await?;
-    Ok(Json(product.into()))
+    store::update_product(tx, &product).await?;
+    Ok(product.into())
 }
 
 /// The products, by id.

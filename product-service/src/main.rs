@@ -5,10 +5,11 @@ use std::process::ExitCode;
 use common_events::Service;
 use messaging::Consumer;
 use product_service::{events, http, store};
+use service_runtime::idempotency;
 
 fn main() -> ExitCode {
     service_runtime::main(Service::Product, |runtime| async move {
-        let pool = runtime.database(&[messaging::MIGRATIONS, store::MIGRATIONS]).await?;
+        let pool = runtime.database(&[idempotency::MIGRATIONS, messaging::MIGRATIONS, store::MIGRATIONS]).await?;
         let consumer = Consumer::start(&runtime, pool.clone(), events::subscriptions())?;
         let served = runtime.serve(http::routes(pool)).await;
         consumer.stop().await?;

@@ -25,7 +25,7 @@ use actix_web::{
 pub(crate) use clean_up::clean_up;
 use common_events::UserId;
 use deadpool_postgres::GenericClient;
-pub use key::IdempotencyKey;
+pub use key::{IdempotencyKey, OptionalIdempotencyKey};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 

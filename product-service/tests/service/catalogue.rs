@@ -191,6 +191,34 @@ async fn a_restock_adds_pieces_and_tells_nobody() {
 }
 
 #[actix_web::test]
+async fn a_restock_that_is_sent_twice_with_one_key_counts_once() {
+    let shop = Shop::open().await;
+    shop.create(tea()).await;
+    shop.create(json!({"productId": "cup", "name": "Cup", "price": 100, "stock": 1})).await;
+    let restock = async |uri: &'static str, quantity: i64, key: &'static str| {
+        let call = shop.call(Method::POST, uri).admin().header("Idempotency-Key", key);
+        call.json(&json!({"quantity": quantity})).send().await
+    };
+    let first = restock("/products/tea/restock", 5, "delivery-1").await;
+    assert_eq!((first.status, first.body["stock"].as_i64()), (200, Some(30)));
+    shop.restock("tea", 1).await;
+    let again = restock("/products/tea/restock", 5, "delivery-1").await;
+    assert_eq!((again.status, &again.body), (200, &first.body));
+    assert_eq!(shop.stock("tea").await, 31);
+    assert_eq!(restock("/products/tea/restock", 5, "delivery-2").await.body["stock"], 36);
+
+    for (uri, quantity) in [("/products/tea/restock", 6), ("/products/cup/restock", 5)] {
+        let refused = restock(uri, quantity, "delivery-1").await;
+        assert_eq!((refused.status, refused.body["code"].as_str()), (422, Some("idempotency-key-reused")));
+    }
+    assert_eq!(restock("/products/tea/restock", 5, "two words").await.refusal(), (400, "Idempotency-Key"));
+    assert_eq!(restock("/products/pot/restock", 5, "delivery-3").await.status, 404);
+    shop.create(json!({"productId": "pot", "name": "Pot", "price": 100, "stock": 1})).await;
+    assert_eq!(restock("/products/pot/restock", 5, "delivery-3").await.body["stock"], 6, "a refusal is forgotten");
+    assert_eq!((shop.stock("tea").await, shop.stock("cup").await), (36, 1));
+}
+
+#[actix_web::test]
 async fn a_restock_while_lines_are_deducted_loses_no_piece() {
     let shop = Shop::selling(&[("tea", 100)]).await;
     for _ in 0..20 {

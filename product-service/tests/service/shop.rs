@@ -5,7 +5,7 @@ use common_events::{
     events::{OrderCancelled, OrderLine, OrderLinePlaced, StockDeductFailed, StockDeducted, StockRestored},
 };
 use product_service::{events, store};
-use service_runtime::Pool;
+use service_runtime::{Pool, idempotency};
 use test_support::{Database, Seam};
 use uuid::Uuid;
 
@@ -24,7 +24,7 @@ pub(crate) enum Told {
 
 impl Shop {
     pub(crate) async fn open() -> Self {
-        let database = Database::new(&[messaging::MIGRATIONS, store::MIGRATIONS]).await;
+        let database = Database::new(&[idempotency::MIGRATIONS, messaging::MIGRATIONS, store::MIGRATIONS]).await;
         let seam = Seam::new(&database, events::subscriptions());
         Self { seam, pool: database.pool.clone(), _database: database }
     }

@@ -46,16 +46,36 @@ impl FromRequest for IdempotencyKey {
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let mut sent = request.headers().get_all(HEADER);
-        ready(match (sent.next(), sent.next()) {
-            (None, _) => Err(Problem::bad_request(
+        let missing = || {
+            Problem::bad_request(
                 "idempotency-key-missing",
                 "This call needs an Idempotency-Key, so that it can safely be sent again.",
             )
-            .of_field("Idempotency-Key")),
-            (Some(key), None) => key.to_str().ok().and_then(|key| key.parse().ok()).ok_or_else(invalid),
-            (Some(_), Some(_)) => Err(invalid()),
-        })
+            .of_field("Idempotency-Key")
+        };
+        ready(sent(request).and_then(|key| key.ok_or_else(missing)))
+    }
+}
+
+/// For calls that take a key and don't need one: who sends none has to know by himself whether to send again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OptionalIdempotencyKey(pub Option<IdempotencyKey>);
+
+impl FromRequest for OptionalIdempotencyKey {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(sent(request).map(Self))
+    }
+}
+
+fn sent(request: &HttpRequest) -> Result<Option<IdempotencyKey>, Problem> {
+    let mut sent = request.headers().get_all(HEADER);
+    match (sent.next(), sent.next()) {
+        (None, _) => Ok(None),
+        (Some(key), None) => key.to_str().ok().and_then(|key| key.parse().ok()).map(Some).ok_or_else(invalid),
+        (Some(_), Some(_)) => Err(invalid()),
     }
 }
 

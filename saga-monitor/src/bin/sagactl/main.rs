@@ -3,6 +3,8 @@
 //!
 //! It is a thin client: what it shows and does belongs to others. Each command is a file.
 
+mod client;
+mod dlt;
 mod output;
 mod topics;
 
@@ -29,6 +31,10 @@ enum Command {
     /// Topics of the cluster at `KAFKA_BROKERS`, held against the catalogue.
     #[command(subcommand)]
     Topics(topics::Command),
+    /// Dead letters of all services: at `SERVICE_URLS`, else at their usual ports on this machine. Asks with
+    /// `OPERATOR_TOKEN`, else, where services trust headers, as `LOCAL_OPERATOR` or you.
+    #[command(subcommand)]
+    Dlt(Box<dlt::Command>),
 }
 
 #[tokio::main]
@@ -47,6 +53,7 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let env = Env::process();
     let output = if arguments.json { Output::Json } else { Output::Tables };
     match &arguments.command {
+        Command::Dlt(command) => dlt::run(command, &env, output).await,
         Command::Topics(command) => topics::run(command, &env, output).await,
     }
 }

@@ -1,6 +1,7 @@
 //! How answers are shown: tables for people, JSON for programs.
 
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
+use serde_json::Value;
 
 /// For whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,4 +20,22 @@ pub(crate) fn table<const N: usize>(header: &[&str; N], rows: impl Iterator<Item
         table.add_row(row);
     }
     table
+}
+
+/// A field as people read it; a dash when it isn't there.
+pub(crate) fn field(value: &Value, name: &str) -> String {
+    match value.get(name) {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}
+
+/// The beginning of a text on one line, so that tables stay tables.
+pub(crate) fn short(text: &str, chars: usize) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    match line.char_indices().nth(chars) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line.to_owned(),
+    }
 }

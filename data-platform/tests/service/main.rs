@@ -1,0 +1,5 @@
+//! data-platform on a real PostgreSQL, against a platform that answers as it is told to.
+
+mod calling;
+mod outside;
+mod receiver;

@@ -38,11 +38,15 @@ const AFTER_FAILURE: Duration = Duration::from_millis(500);
 pub struct Source {
     /// The database's name, for logs, metrics and the fenced producer.
     pub name: &'static str,
-    /// Its connections: two are used.
+    /// Its connections: four are used, and one more for a hand-over.
     pub pool: Pool,
 }
 
 /// Moves the rows of one database until told to stop. Stands by while another relay holds the lease.
+///
+/// The process is ready while every one of its databases answers. Nobody's calls come here that readiness would
+/// keep away, and the databases that answer are served all the same; but one whose events stand still must not
+/// look like a relay that does all its work.
 ///
 /// # Errors
 /// When the settings make no producer. What fails later is logged, and tried again.
@@ -55,19 +59,19 @@ pub async fn run(
     let kafka_settings = &runtime.settings.kafka;
     let names = Names::with_prefix(kafka_settings.topic_prefix.clone());
     let health: health::Part = runtime.health.part("kafka");
-    let database: health::Part = runtime.health.part(source.name);
+    let probed = source.pool.clone();
+    runtime.health.probe(source.name, move || {
+        let probed = probed.clone();
+        async move { lease::is_there(&probed).await }
+    });
     let mut lease = lease::Lease::new(source.pool.clone(), times);
     let mut kafka_reached = false;
     while !runtime.shutdown.is_cancelled() {
         match lease.acquire().await {
             Ok(true) => {}
             outcome => {
-                match outcome {
-                    Ok(_) => database.ready(),
-                    Err(error) => {
-                        database.lost();
-                        warn!(database = source.name, error = format!("{error:#}"), "no lease");
-                    }
+                if let Err(error) = outcome {
+                    warn!(database = source.name, error = format!("{error:#}"), "no lease");
                 }
                 // A stand-by produces nothing that would tell; ready it is, once it could.
                 if !kafka_reached && kafka::answers(kafka_settings).await {
@@ -78,7 +82,6 @@ pub async fn run(
                 continue;
             }
         }
-        database.ready();
         info!(database = source.name, "leading: moving this database's events");
         let pipeline = pipeline::Pipeline::new(kafka_settings, &names, &source, health.clone())
             .with_context(|| format!("a producer for {}", source.name))?;

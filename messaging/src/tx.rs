@@ -153,12 +153,12 @@ impl<'t> Tx<'t> {
     /// What the database answers, also when a statement failed before and the caller overlooked it. An
     /// error of the commit itself leaves open whether it happened.
     pub async fn commit(mut self) -> Result<(), tokio_postgres::Error> {
-        if self.may_be_aborted.load(Ordering::Relaxed) {
-            self.client.simple_query("SELECT 1").await?;
-        }
         let Unwritten { rows, after_commit } = std::mem::take(&mut *self.unwritten());
         if rows.is_empty() {
-            self.client.batch_execute("COMMIT").await?;
+            // What is refused in an aborted transaction keeps COMMIT from being run at all; an insert of rows does
+            // the same by itself.
+            let may_be_aborted = self.may_be_aborted.load(Ordering::Relaxed);
+            self.client.batch_execute(if may_be_aborted { "SELECT 1; COMMIT" } else { "COMMIT" }).await?;
         } else {
             let insert = outbox::prepare_insert(self.client).await?;
             let mut inserting = pin!(outbox::insert(self.client, &insert, &rows));
@@ -212,8 +212,10 @@ impl<'t> Tx<'t> {
         }
     }
 
-    /// The connection within this transaction, for what takes one.
-    pub const fn transaction(&self) -> &Client {
+    /// The connection within this transaction, for what takes one. What fails on it is known to [`Tx::commit`],
+    /// too, which asks.
+    pub fn transaction(&self) -> &Client {
+        self.may_be_aborted.store(true, Ordering::Relaxed);
         self.client
     }
 

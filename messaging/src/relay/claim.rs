@@ -7,6 +7,22 @@ use serde_json::Value;
 
 /// The most rows one question brings.
 pub(super) const MAX_CLAIM_ROWS: usize = 1_000;
+/// One question brings no further row once it has brought so many bytes of payload; a thousand usual rows
+/// have less than a quarter of that.
+pub(super) const MAX_CLAIM_BYTES: usize = 4 * 1024 * 1024;
+
+/// How much one question may bring.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    pub(super) rows: usize,
+    /// Of payload. The row that fills it up may be larger than what was left.
+    pub(super) bytes: usize,
+}
+
+impl Room {
+    /// For nothing at all.
+    pub(super) const NONE: Self = Self { rows: 0, bytes: 0 };
+}
 
 /// A row on its way.
 pub(super) struct Row {
@@ -27,19 +43,23 @@ pub(super) const SESSION: &str = "SET synchronous_commit = off; SET plan_cache_m
 const DELETE_AND_CLAIM: &str = "
     WITH acknowledged AS (DELETE FROM outbox WHERE id = ANY($1))
     SELECT id, topic, key, payload, headers, traceparent, parent_span, compacted, written_at
-    FROM outbox WHERE id <> ALL($2) ORDER BY id LIMIT $3";
+    FROM (SELECT id, topic, key, payload, headers, traceparent, parent_span, compacted, written_at,
+                 coalesce(sum(octet_length(payload))
+                     OVER (ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS bytes_before
+          FROM outbox WHERE id <> ALL($2) ORDER BY id LIMIT $3) AS lowest
+    WHERE bytes_before < $4 ORDER BY id";
 
 /// Deletes `acknowledged`, and claims rows that are neither among them nor in flight.
 pub(super) async fn delete_and_claim(
     client: &Client,
     acknowledged: &[i64],
     in_flight: &HashSet<i64>,
-    limit: usize,
+    room: Room,
 ) -> Result<Vec<Row>, tokio_postgres::Error> {
     let taken: Vec<i64> = in_flight.iter().chain(acknowledged).copied().collect();
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let at_most = |size: usize| i64::try_from(size).unwrap_or(i64::MAX);
     let statement = client.prepare_cached(DELETE_AND_CLAIM).await?;
-    let rows = client.query(&statement, &[&acknowledged, &taken, &limit]).await?;
+    let rows = client.query(&statement, &[&acknowledged, &taken, &at_most(room.rows), &at_most(room.bytes)]).await?;
     Ok(rows.into_iter().map(|row| read(&row)).collect())
 }
 

@@ -122,6 +122,14 @@ impl Drop for Lease {
     }
 }
 
+/// Whether the database answers, and has a lease to give.
+pub(super) async fn is_there(pool: &Pool) -> bool {
+    match pool.get().await {
+        Ok(client) => client.simple_query("SELECT FROM relay_lease").await.is_ok(),
+        Err(_) => false,
+    }
+}
+
 async fn take(pool: &Pool, holder: Uuid, length: Duration, held: &Held) -> anyhow::Result<bool> {
     let client = pool.get().await.context("a connection for the lease")?;
     let before = Instant::now();

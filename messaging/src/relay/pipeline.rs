@@ -28,7 +28,7 @@ use tracing::warn;
 
 use super::{
     Source,
-    claim::{self, Row},
+    claim::{self, Room, Row},
     fenced::{Fenced, Generation},
     lease::Lease,
 };
@@ -36,6 +36,8 @@ use crate::{kafka, topics::Names};
 
 /// Rows that may be in flight at once: bounds memory, and what a take-over sends twice.
 const MAX_IN_FLIGHT: usize = 4_000;
+/// The same in bytes of payload, for rows that are large; each lies in memory up to three times on its way.
+const MAX_IN_FLIGHT_BYTES: usize = 16 * 1024 * 1024;
 /// Polling of an outbox that had no more rows the last time: the first pause, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
@@ -100,6 +102,7 @@ impl ProducerContext for Reports {
 
 /// What is remembered of a row in flight, for its span and its latency.
 struct Flying {
+    bytes: usize,
     topic: String,
     traceparent: Option<String>,
     parent_span: Option<String>,
@@ -114,6 +117,7 @@ pub(super) struct Pipeline<'s> {
     fenced: Fenced,
     acks: mpsc::UnboundedReceiver<Ack>,
     in_flight: HashMap<i64, Flying>,
+    in_flight_bytes: usize,
     acknowledged: Vec<i64>,
     /// Set when a row has to go again: nothing is claimed until nothing is in flight, and so long after.
     /// What was behind that row would overtake it.
@@ -132,8 +136,9 @@ impl<'s> Pipeline<'s> {
         let producer = kafka::producer(settings).create_with_context(reports).context("a Kafka producer")?;
         let fenced = Fenced::new(settings, names, source.name, send);
         let names = names.clone();
-        let (in_flight, acknowledged) = <_>::default();
-        Ok(Self { source, names, health, producer, fenced, acks, in_flight, acknowledged, holding: None })
+        let (in_flight, in_flight_bytes, acknowledged) = <_>::default();
+        let holding = None;
+        Ok(Self { source, names, health, producer, fenced, acks, in_flight, in_flight_bytes, acknowledged, holding })
     }
 
     /// Moves rows while the lease is held.
@@ -166,18 +171,22 @@ impl<'s> Pipeline<'s> {
         self.wait_for_acks(LAST_ACKS).await;
         self.drain_acks();
         let acknowledged = std::mem::take(&mut self.acknowledged);
-        claim::delete_and_claim(&client, &acknowledged, &HashSet::new(), 0).await.context("deleting the last rows")?;
+        claim::delete_and_claim(&client, &acknowledged, &HashSet::new(), Room::NONE)
+            .await
+            .context("deleting the last rows")?;
         self.give_up();
         Ok(())
     }
 
     /// One question to the database, and what it brought on its way. Returns how many rows.
     async fn round(&mut self, client: &deadpool_postgres::Client) -> anyhow::Result<usize> {
-        let room = MAX_IN_FLIGHT.saturating_sub(self.in_flight.len());
-        let limit = room.min(claim::MAX_CLAIM_ROWS);
+        let room = Room {
+            rows: MAX_IN_FLIGHT.saturating_sub(self.in_flight.len()).min(claim::MAX_CLAIM_ROWS),
+            bytes: MAX_IN_FLIGHT_BYTES.saturating_sub(self.in_flight_bytes).min(claim::MAX_CLAIM_BYTES),
+        };
         let in_flight: HashSet<i64> = self.in_flight.keys().copied().collect();
         let generation = self.fenced.generation();
-        let rows = claim::delete_and_claim(client, &self.acknowledged, &in_flight, limit)
+        let rows = claim::delete_and_claim(client, &self.acknowledged, &in_flight, room)
             .await
             .context("asking for outbox rows")?;
         self.acknowledged.clear();
@@ -195,11 +204,13 @@ impl<'s> Pipeline<'s> {
 
     fn send(&mut self, claimed_at: Generation, row: Row) {
         let flying = Flying {
+            bytes: row.payload.len(),
             topic: row.topic.clone(),
             traceparent: row.traceparent.clone(),
             parent_span: row.parent_span.clone(),
             written_at: row.written_at,
         };
+        self.in_flight_bytes += flying.bytes;
         self.in_flight.insert(row.id, flying);
         if row.compacted {
             self.fenced.send(claimed_at, row);
@@ -224,6 +235,7 @@ impl<'s> Pipeline<'s> {
 
     fn note(&mut self, Ack { id, outcome }: Ack) {
         let Some(flying) = self.in_flight.remove(&id) else { return };
+        self.in_flight_bytes -= flying.bytes;
         match outcome {
             Outcome::Published => {
                 self.health.ready();

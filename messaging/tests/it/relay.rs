@@ -4,5 +4,6 @@
 mod idle;
 mod moving;
 mod process;
+mod ready;
 mod taking_over;
 mod writers;

@@ -79,6 +79,33 @@ async fn a_refused_statement_that_is_overlooked_cannot_be_committed_half() {
 }
 
 #[tokio::test]
+async fn nor_can_one_that_others_ran_on_the_same_connection() {
+    let shop = ToyShop::open().await;
+    for told in [0, 1] {
+        let mut client = shop.pool().get().await.unwrap();
+        let tx = Tx::begin(&mut client).await.unwrap();
+        tx.transaction()
+            .batch_execute("INSERT INTO journal (event_id, key, n) VALUES (gen_random_uuid(), 'bear', 1)")
+            .await
+            .unwrap();
+        tx.transaction().batch_execute("SELECT 1 / 0").await.unwrap_err();
+        for n in 0..told {
+            tx.publish(Cause::trace(telemetry::root()).causes(Toy::fine("bear", n))).unwrap();
+        }
+        tx.commit().await.expect_err("the insert is gone");
+        assert!(shop.journal().await.is_empty() && shop.outbox().await.is_empty());
+    }
+    let mut client = shop.pool().get().await.unwrap();
+    let tx = Tx::begin(&mut client).await.unwrap();
+    tx.transaction()
+        .batch_execute("INSERT INTO journal (event_id, key, n) VALUES (gen_random_uuid(), 'bear', 1)")
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(shop.journal().await.len(), 1, "what went well is there");
+}
+
+#[tokio::test]
 async fn what_waits_for_the_commit_runs_after_it_and_only_then() {
     let shop = ToyShop::open().await;
     let ran = Arc::new(AtomicUsize::new(0));

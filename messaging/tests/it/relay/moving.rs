@@ -118,6 +118,25 @@ async fn a_row_that_kafka_refuses_stays_and_does_not_stop_the_others() {
     relay.terminate().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn large_rows_wait_in_the_database_not_in_memory() {
+    const ROWS: i64 = 250;
+    /// What the process has without any rows, and three times what may be in flight. All rows at once would be
+    /// 220 MiB, several times over.
+    const AT_MOST_MIB: u64 = 160;
+    let (broker, database) = (Broker::with(&["order-created"]).await, writers::database(1).await);
+    let client = database.pool.get().await.unwrap();
+    let bears = "INSERT INTO outbox (topic, key, payload)
+                 SELECT 'order-created', 'bear', convert_to(repeat('bear', 225 * 1024), 'UTF8')
+                 FROM generate_series(1, $1::bigint)";
+    client.execute(bears, &[&ROWS]).await.unwrap();
+    let relay = Relay::start(&broker, &[&database.url]);
+    outbox_is_empty(&database.pool).await;
+    let peak_mib = relay.peak_memory_mib();
+    assert!(peak_mib <= AT_MOST_MIB, "{peak_mib} MiB");
+    assert!(relay.terminate().await.success());
+}
+
 /// A connection outside of the pool, which may stay in a transaction.
 async fn own_connection(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("the test's database");

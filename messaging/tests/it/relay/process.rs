@@ -7,9 +7,11 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
 use test_support::{PATIENCE, eventually};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, BufReader},
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
     process::{Child, Command},
 };
 
@@ -21,6 +23,7 @@ pub(crate) const LEASE: Duration = Duration::from_secs(2);
 /// A running relay. Dropping it kills it.
 pub(crate) struct Relay {
     child: Child,
+    port: u16,
     said: Arc<Mutex<Vec<String>>>,
 }
 
@@ -41,10 +44,11 @@ impl Relay {
     }
 
     pub(crate) fn start_with(broker: &Broker, databases: &[&str], settings: &[(&str, &str)]) -> Self {
+        let port = free_port();
         let mut child = Command::new(env!("CARGO_BIN_EXE_outbox-relay"))
             .env_clear()
             .env("DATABASE_URLS", databases.join(","))
-            .env("HTTP_ADDR", format!("127.0.0.1:{}", free_port()))
+            .env("HTTP_ADDR", format!("127.0.0.1:{port}"))
             .env("KAFKA_BROKERS", &broker.settings.brokers)
             .env("TOPIC_PREFIX", &broker.settings.topic_prefix)
             .env("RELAY_LEASE", format!("{}ms", LEASE.as_millis()))
@@ -59,7 +63,26 @@ impl Relay {
         let said = Arc::<Mutex<Vec<String>>>::default();
         listen(child.stdout.take().expect("piped"), &said);
         listen(child.stderr.take().expect("piped"), &said);
-        Self { child, said }
+        Self { child, port, said }
+    }
+
+    /// What `GET /health/ready` answers: the status and the body. `None` while nobody listens.
+    pub(crate) async fn readiness(&self) -> Option<(u16, Value)> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.ok()?;
+        stream.write_all(b"GET /health/ready HTTP/1.0\r\n\r\n").await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        Some((status.expect("a status"), serde_json::from_str(body).expect("JSON")))
+    }
+
+    /// Waits until it answers so.
+    pub(crate) async fn is(&self, status: u16, readiness: &Value) {
+        eventually(&format!("{status} {readiness}"), || async {
+            self.readiness().await.filter(|now| *now == (status, readiness.clone()))
+        })
+        .await;
     }
 
     /// How many lines it has written with this in them.
@@ -105,6 +128,14 @@ impl Relay {
     pub(crate) async fn terminate(self) -> ExitStatus {
         self.signal("TERM").await;
         self.end().await
+    }
+
+    /// The most memory it has had resident so far, in MiB.
+    pub(crate) fn peak_memory_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells the peak");
+        let kib: u64 = peak.trim().trim_end_matches(" kB").parse().expect("kB");
+        kib / 1024
     }
 
     /// The processor time it has used so far.

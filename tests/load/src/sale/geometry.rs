@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 /// The edges of every plot, in units of the drawing, which the browser scales.
 pub(super) const FRAME: Frame =
-    Frame { width: 420.0, height: 240.0, left: 56.0, right: 406.0, top: 18.0, bottom: 200.0 };
+    Frame { width: 420.0, height: 228.0, left: 56.0, right: 406.0, top: 18.0, bottom: 200.0 };
 /// Ticks of an axis, about.
 const TICKS: f64 = 4.0;
 

@@ -11,7 +11,7 @@ use super::{
 /// Of a bar, the share that is drawn; the rest is the gap to the next.
 const BAR_SHARE: f64 = 0.86;
 /// Of the name of a mark, with the space above.
-const NAME_HEIGHT: f64 = 14.0;
+const NAME_HEIGHT: f64 = 18.0;
 /// Beyond these an axis of factors has one tick per power of ten.
 const MANY_DECADES: i32 = 3;
 
@@ -22,24 +22,21 @@ struct Page<'r> {
     asked: String,
     loop_is: String,
     figures: Vec<(&'static str, String)>,
+    answers: Vec<(&'static str, String)>,
     frame: Frame,
     plots: [Plot; 3],
 }
 
 impl Page<'_> {
     fn title(&self) -> String {
-        let Report { quantity, .. } = self.report;
-        format!(
-            "{} coupons, {} requests",
-            count(as_f64(quantity.unsigned_abs())),
-            count(as_f64(self.report.requests()))
-        )
+        let coupons = figure(self.report.quantity.unsigned_abs());
+        format!("{coupons} coupons, {} requests", figure(self.report.requests()))
     }
 
     fn outcome(&self) -> String {
         let verdict = &self.report.verdict;
-        let of = |number: i64| count(as_f64(number.unsigned_abs()));
-        format!("{} of {} coupons are issued to {} holders", of(verdict.issued), of(verdict.quantity), verdict.holders)
+        let [issued, quantity] = [verdict.issued, verdict.quantity].map(|count| figure(count.unsigned_abs()));
+        format!("{issued} of {quantity} coupons are issued to {} holders", figure(verdict.holders as u64))
     }
 }
 
@@ -65,6 +62,7 @@ impl Report {
                 ),
             },
             figures: self.figures(),
+            answers: self.answers_by_kind(),
             frame: FRAME,
             plots: [self.answers_over_time(), self.latency_distribution(), self.issued_over_time()],
         };
@@ -88,6 +86,11 @@ impl Report {
         figures
     }
 
+    fn answers_by_kind(&self) -> Vec<(&'static str, String)> {
+        let seen = self.answers.seen().map(|(kind, number)| (kind.name(), figure(number)));
+        seen.chain([("rejected after a 202", figure(self.verdict.rejected as u64))]).collect()
+    }
+
     fn answers_over_time(&self) -> Plot {
         let long = self.step_seconds();
         let rate = |answers: u64| as_f64(answers) / long;
@@ -107,14 +110,14 @@ impl Report {
                     y: up.at(top),
                     width,
                     height: up.at(below) - up.at(top),
-                    told: format!("{} × {} from {} s", count(as_f64(number)), kind.name(), short(*from_seconds)),
+                    told: format!("{} × {} from {} s", figure(number), kind.name(), short(*from_seconds)),
                 });
                 below = top;
             }
         }
         Plot {
             title: "Answers a second over time",
-            told: format!("{} answers in {} seconds", count(as_f64(self.answers.count())), short(self.seconds)),
+            told: format!("{} answers in {} seconds", figure(self.answers.count()), short(self.seconds)),
             down: up.ticks(count),
             along: along.ticks(seconds),
             bars,
@@ -140,7 +143,7 @@ impl Report {
             y: up.at(as_f64(*answers)),
             width: (x(*to_ms) - x(*from_ms)) * BAR_SHARE,
             height: FRAME.bottom - up.at(as_f64(*answers)),
-            told: format!("{} answers within {} to {} ms", count(as_f64(*answers)), short(*from_ms), short(*to_ms)),
+            told: format!("{} answers within {} to {} ms", figure(*answers), short(*from_ms), short(*to_ms)),
         };
         let latency = &self.latency_ms;
         let points = [("p50", latency.p50), ("p95", latency.p95), ("p99", latency.p99)];
@@ -175,10 +178,10 @@ impl Report {
             Line::through("admitted-line", admissions.into_iter().map(place)),
             Line::through("issued-line", issued),
         ];
-        let of = count(as_f64(quantity));
+        let of = figure(quantity);
         Plot {
             title: "Coupons over time",
-            told: format!("{} of {of} coupons were issued", count(as_f64(self.verdict.issued.unsigned_abs()))),
+            told: format!("{} of {of} coupons were issued", figure(self.verdict.issued.unsigned_abs())),
             down: up.ticks(count),
             along: along.ticks(seconds),
             lines,
@@ -198,6 +201,10 @@ impl Report {
 
 fn seconds(value: f64) -> String {
     format!("{} s", short(value))
+}
+
+fn figure(number: u64) -> String {
+    count(as_f64(number))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a count")]

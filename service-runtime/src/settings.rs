@@ -12,7 +12,9 @@ mod kinds;
 use std::{borrow::Cow, collections::BTreeMap, fmt::Display, ops::RangeInclusive, time::Duration};
 
 pub use auth::{AuthSettings, JwtKey, JwtSettings};
-pub use common::{CommonSettings, DatabaseSettings, LogFormat, RetrySettings, TraceSettings, TracesExporter};
+pub use common::{
+    CommonSettings, DatabaseSettings, LogFormat, RetrySettings, TraceSettings, TracesExporter, default_port,
+};
 pub use kafka::KafkaSettings;
 pub use kinds::{DatabaseUrl, Durations, Ratio};
 pub use secrecy::{ExposeSecret, SecretString};

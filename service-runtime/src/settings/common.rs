@@ -87,8 +87,8 @@ impl CommonSettings {
     }
 }
 
-/// The ports of CONTRACT §1.
-const fn default_port(service: Service) -> u16 {
+/// The port at which a service listens when nothing is said (CONTRACT §1).
+pub const fn default_port(service: Service) -> u16 {
     match service {
         Service::Order => 8081,
         Service::Payment => 8082,

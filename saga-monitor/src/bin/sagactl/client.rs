@@ -12,7 +12,7 @@ use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::Value;
 use service_runtime::{
     SettingError,
-    settings::{Env, ExposeSecret, SecretString, Setting, Url},
+    settings::{Env, ExposeSecret, SecretString, Setting, Url, default_port},
 };
 
 /// How long a service may take to answer: a replay of many is planned in one call.
@@ -42,23 +42,10 @@ impl Default for ServiceUrls {
     fn default() -> Self {
         let hears = |service: &Service| Topic::read_by(*service).next().is_some();
         let at = |service| {
-            let url = format!("http://127.0.0.1:{}", usual_port(service));
+            let url = format!("http://127.0.0.1:{}", default_port(service));
             (service, Url::parse(&url).expect("an address and a port"))
         };
         Self(Service::ALL.iter().copied().filter(hears).map(at).collect())
-    }
-}
-
-const fn usual_port(service: Service) -> u16 {
-    match service {
-        Service::Order => 8081,
-        Service::Payment => 8082,
-        Service::Coupon => 8083,
-        Service::Ranking => 8084,
-        Service::Product => 8085,
-        Service::DataPlatform => 8086,
-        Service::SagaMonitor => 8090,
-        Service::OutboxRelay => 8070,
     }
 }
 

@@ -1,11 +1,23 @@
-//! What coupon-service hears: admissions that ask for a coupon, orders that want to use one, and orders
-//! that ended.
+//! What coupon-service hears: admissions that ask for their coupon ([`issuing`]), orders that want to use
+//! one, and orders that ended ([`using`]).
+//!
+//! A handler gets a batch: it locks what the batch is about, sorted; decides in memory, event by event;
+//! saves with one statement per table; and publishes the answers in the order of their questions.
 
-use common_events::Service;
+mod issuing;
+mod using;
+
+use common_events::{
+    Service,
+    events::{CouponIssueRequested, OrderCancelled, OrderCreated},
+};
+use futures::FutureExt;
 use messaging::Subscriptions;
 use tokio::sync::mpsc;
 
 use crate::domain::Settled;
+
+pub use issuing::{Defences, Line};
 
 /// How many batches of settled admissions may wait for the gate. What finds no room is found by the
 /// gate's reconciler.
@@ -14,6 +26,17 @@ pub const MAX_UNSETTLED_BATCHES: usize = 64;
 /// The group `coupon-service`. How admissions ended is handed to `settled` once it is committed: a hint
 /// for the gate, which finds the same in the tables.
 pub fn subscriptions(settled: mpsc::Sender<Vec<Settled>>) -> Subscriptions {
-    let _ = settled;
+    subscriptions_behind(Defences::ALL, settled)
+}
+
+/// The same with lines of defence that can be down, to show what each of them holds alone.
+#[doc(hidden)]
+pub fn subscriptions_behind(defences: Defences, settled: mpsc::Sender<Vec<Settled>>) -> Subscriptions {
     Subscriptions::of(Service::Coupon)
+        .hear::<CouponIssueRequested, _>(move |tx, events| {
+            let settled = settled.clone();
+            async move { issuing::on_coupon_issue_requested(tx, events, defences, settled).await }.boxed()
+        })
+        .hear::<OrderCreated, _>(|tx, events| using::on_order_created(tx, events).boxed())
+        .hear::<OrderCancelled, _>(|tx, events| using::on_order_cancelled(tx, events).boxed())
 }

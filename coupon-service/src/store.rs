@@ -7,12 +7,21 @@
 //! | `claims` | `issued_coupons`, `unused_admissions`: what became of admissions |
 //! | `orders` | `coupon_orders`, and what is in use of `issued_coupons` |
 
+mod claims;
 mod columns;
 mod coupons;
+mod orders;
 
 use service_runtime::database::Migrations;
 
-pub use coupons::{find_coupon, lock_coupons, update_epoch};
+#[doc(hidden)]
+pub use claims::insert_issued_undefended;
+pub use claims::{
+    Asker, MyCoupon, find_rejection, insert_issued, insert_unused, list_held, list_holders, list_issued, list_of_user,
+    list_unreleased, list_unused, update_released,
+};
+pub use coupons::{find_coupon, insert_coupon, list_coupons, lock_coupons, update_epoch};
+pub use orders::{lock_issued, lock_orders, update_wallet};
 
 mod embedded {
     refinery::embed_migrations!("migrations");

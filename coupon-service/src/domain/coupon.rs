@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
-use common_events::{CouponId, events::Discount};
+use common_events::{CouponId, EventId, IssuedCouponId, UserId, events::Discount};
 use serde::{Deserialize, Serialize};
 
 /// How a coupon is given out.
@@ -87,10 +87,31 @@ impl Coupon {
         self.opens_at.is_none_or(|opens| opens <= time) && self.closes_at.is_none_or(|closes| time < closes)
     }
 
+    /// Whether there is such a rank.
+    pub fn has_rank(&self, rank: i64) -> bool {
+        (1..=self.quantity).contains(&rank)
+    }
+
     /// What the coupon of this rank takes off; without a rank, what everybody's does.
     pub fn discount_of(&self, rank: Option<i64>) -> &Discount {
         let reward = rank
             .and_then(|rank| self.rewards.iter().find(|reward| (reward.from_rank..=reward.to_rank).contains(&rank)));
         reward.map_or(&self.discount, |reward| &reward.discount)
     }
+}
+
+/// A coupon in somebody's hands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "a field whose name says it all has no second sentence")]
+pub struct IssuedCoupon {
+    pub issued_coupon_id: IssuedCouponId,
+    pub coupon_id: CouponId,
+    pub user_id: UserId,
+    /// 1-based; ranked mode only.
+    pub rank: Option<i64>,
+    /// The request that it was issued for.
+    pub request_id: EventId,
+    pub discount: Discount,
+    pub valid_until: Option<DateTime<Utc>>,
+    pub issued_at: DateTime<Utc>,
 }

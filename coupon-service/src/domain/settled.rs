@@ -32,6 +32,7 @@ pub enum Outcome {
     },
     /// The user gets none: his slot is free.
     Rejected(Reason),
-    /// The user gets none, as somebody else holds his rank: he may ask again, but the rank isn't free.
+    /// The user gets none, as somebody else holds his rank, or there is no such rank: he may ask again, but
+    /// the rank isn't free.
     RankTaken,
 }

@@ -1,8 +1,9 @@
-//! The house's types as columns. A text that isn't one of them is the database's error,
+//! The house's types as columns. A text or a number that isn't one of them is the database's error,
 //! as a column of the wrong type would be.
 
 use std::{error::Error, str::FromStr};
 
+use common_events::Won;
 use tokio_postgres::types::{FromSql, Type};
 
 /// A text that is read as a `T`.
@@ -19,5 +20,18 @@ where
 
     fn accepts(kind: &Type) -> bool {
         <&str as FromSql>::accepts(kind)
+    }
+}
+
+/// A bigint that is an amount.
+pub(super) struct Amount(pub(super) Won);
+
+impl<'a> FromSql<'a> for Amount {
+    fn from_sql(kind: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        Ok(Self(i64::from_sql(kind, raw)?.try_into()?))
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        <i64 as FromSql>::accepts(kind)
     }
 }

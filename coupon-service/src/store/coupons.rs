@@ -21,6 +21,41 @@ macro_rules! select_coupons {
     };
 }
 
+/// Puts a coupon up. False when its id is taken.
+pub async fn insert_coupon(tx: &Tx<'_>, coupon: &Coupon) -> Result<bool, Error> {
+    let inserted = tx
+        .execute(
+            "INSERT INTO coupons (coupon_id, name, mode, quantity, discount, rewards, opens_at, closes_at, valid_until,
+                                  epoch, issued, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+             ON CONFLICT DO NOTHING",
+            &[
+                &coupon.coupon_id.as_str(),
+                &coupon.name,
+                &coupon.mode.as_str(),
+                &coupon.quantity,
+                &Json(&coupon.discount),
+                &Json(&coupon.rewards),
+                &coupon.opens_at,
+                &coupon.closes_at,
+                &coupon.valid_until,
+                &coupon.epoch,
+                &coupon.issued,
+                &coupon.created_at,
+            ],
+        )
+        .await?;
+    Ok(inserted == 1)
+}
+
+/// The coupons by id, from the one behind `after` on, at most so many.
+pub async fn list_coupons(client: &Client, after: Option<&CouponId>, at_most: i64) -> Result<Vec<Coupon>, Error> {
+    // The empty text comes before every id.
+    let after = after.map_or("", CouponId::as_str);
+    let statement = client.prepare_cached(select_coupons!("WHERE coupon_id > $1 ORDER BY coupon_id LIMIT $2")).await?;
+    client.query(&statement, &[&after, &at_most]).await?.iter().map(coupon).collect()
+}
+
 /// The coupon; `None` when there is none.
 pub async fn find_coupon(client: &Client, coupon_id: &CouponId) -> Result<Option<Coupon>, Error> {
     let statement = client.prepare_cached(select_coupons!("WHERE coupon_id = $1")).await?;

@@ -1,0 +1,174 @@
+//! The issuer: admissions become coupons here, or are turned away.
+//!
+//! The coupons of a batch are locked first, so that nobody else issues them, or ends their epoch,
+//! meanwhile. Then the counter judges by what the tables say (the second line of defence), and
+//! PostgreSQL takes or refuses (the third). What it refuses is looked at again and explained; only what
+//! it took is told as issued.
+
+use std::collections::BTreeSet;
+
+use common_events::{
+    IssuedCouponId, Reason,
+    events::{CouponIssueRejected, CouponIssueRequested, CouponIssued},
+};
+use messaging::{Event, Failure, Handled, Tx, Unprocessable};
+use tokio::sync::mpsc;
+use tokio_postgres::Error;
+use uuid::Uuid;
+
+use crate::{
+    domain::{Counter, IssuedCoupon, Outcome, Request, Settled, Verdict},
+    store::{self, Asker},
+};
+
+/// Whether a line of defence stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line {
+    /// As it should.
+    Stands,
+    /// As in a test of the others.
+    IsDown,
+}
+
+/// The lines of defence behind the gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Defences {
+    /// The second: the counter judges.
+    pub issuer: Line,
+    /// The third: PostgreSQL decides.
+    pub database: Line,
+}
+
+impl Defences {
+    /// Both stand.
+    pub const ALL: Self = Self { issuer: Line::Stands, database: Line::Stands };
+}
+
+type Asked<'e> = &'e Event<CouponIssueRequested>;
+
+/// Admissions ask for their coupons. Each gets its answer, also one whose user holds the coupon already:
+/// that one is told what he holds.
+pub(super) async fn on_coupon_issue_requested(
+    tx: &Tx<'_>,
+    events: &[Asked<'_>],
+    defences: Defences,
+    settled: mpsc::Sender<Vec<Settled>>,
+) -> Handled {
+    let mut counter = open_counter(tx, events).await?;
+    let mut verdicts = Vec::with_capacity(events.len());
+    for event in events {
+        verdicts.push(judge(&mut counter, event, defences.issuer)?);
+    }
+    let issued = issue(tx, &verdicts, defences.database).await?;
+    explain_refused(tx, &counter, events, &mut verdicts, &issued).await?;
+    let mut outcomes = Vec::with_capacity(events.len());
+    for (event, verdict) in events.iter().zip(verdicts) {
+        outcomes.push(answer(tx, event, verdict)?);
+    }
+    store::insert_unused(tx, &outcomes).await?;
+    tx.after_commit(move || {
+        // Full, or nobody there: the gate's reconciler finds the same in the tables.
+        let _ = settled.try_send(outcomes);
+    });
+    Ok(())
+}
+
+/// Locks the coupons of these events, and then looks who holds what of them.
+async fn open_counter(tx: &Tx<'_>, events: &[Asked<'_>]) -> Result<Counter, Error> {
+    let coupons = store::lock_coupons(tx, events.iter().map(|event| &event.data.coupon_id)).await?;
+    let held = store::list_held(tx, &askers(events.iter().copied())).await?;
+    Ok(Counter::new(coupons, held, tx.now()))
+}
+
+fn askers<'e>(events: impl Iterator<Item = Asked<'e>>) -> Vec<Asker<'e>> {
+    events.map(|event| (&event.data.coupon_id, &event.data.user_id, event.data.rank)).collect()
+}
+
+/// Only this service admits, and coupons are never taken down: an unknown one makes no sense.
+fn judge(counter: &mut Counter, event: Asked<'_>, line: Line) -> Result<Verdict, Unprocessable> {
+    let request =
+        Request { request_id: event.id, admission: &event.data, issued_coupon_id: IssuedCouponId::new(Uuid::now_v7()) };
+    let verdict = match line {
+        Line::Stands => counter.judge(request),
+        Line::IsDown => counter.issue(request).map(Verdict::Issued),
+    };
+    verdict.ok_or_else(|| Unprocessable::new(format!("a request for coupon {}, which never was", event.data.coupon_id)))
+}
+
+async fn issue(tx: &Tx<'_>, verdicts: &[Verdict], line: Line) -> Result<BTreeSet<IssuedCouponId>, Error> {
+    let asked: Vec<IssuedCoupon> = verdicts
+        .iter()
+        .filter_map(|verdict| match verdict {
+            Verdict::Issued(coupon) => Some(coupon.clone()),
+            Verdict::Held(_) | Verdict::Rejected(_) | Verdict::RankTaken => None,
+        })
+        .collect();
+    match line {
+        Line::Stands => store::insert_issued(tx, &asked).await,
+        Line::IsDown => store::insert_issued_undefended(tx, &asked).await,
+    }
+}
+
+/// What PostgreSQL didn't take, though the counter would have given it, comes to what is found there
+/// now. While both see the same that is nothing, and nothing is asked.
+async fn explain_refused(
+    tx: &Tx<'_>,
+    counter: &Counter,
+    events: &[Asked<'_>],
+    verdicts: &mut [Verdict],
+    issued: &BTreeSet<IssuedCouponId>,
+) -> Result<(), Error> {
+    let was_refused = |verdict: &Verdict| match verdict {
+        // In the hands of this very batch's winner, or of nobody.
+        Verdict::Issued(coupon) | Verdict::Held(coupon) => !issued.contains(&coupon.issued_coupon_id),
+        Verdict::Rejected(_) | Verdict::RankTaken => false,
+    };
+    let wanted = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Issued(_))).count();
+    if issued.len() == wanted {
+        return Ok(());
+    }
+    let refused = || events.iter().zip(verdicts.iter()).filter(|(_, verdict)| was_refused(verdict));
+    let held = store::list_held(tx, &askers(refused().map(|(event, _)| *event))).await?;
+    for (event, verdict) in events.iter().zip(verdicts) {
+        if was_refused(verdict) {
+            *verdict = counter.explain(&event.data, &held);
+        }
+    }
+    Ok(())
+}
+
+/// Tells what a request came to.
+fn answer(tx: &Tx<'_>, event: Asked<'_>, verdict: Verdict) -> Result<Settled, Failure> {
+    let outcome = match &verdict {
+        Verdict::Issued(_) => Outcome::Issued,
+        Verdict::Held(held) if held.request_id == event.id => Outcome::Issued,
+        Verdict::Held(held) => Outcome::AlreadyHeld { rank: held.rank },
+        Verdict::Rejected(reason) => Outcome::Rejected(*reason),
+        Verdict::RankTaken => Outcome::RankTaken,
+    };
+    match verdict {
+        Verdict::Issued(coupon) | Verdict::Held(coupon) => tx.publish(event.causes(told(event, coupon)))?,
+        Verdict::Rejected(reason) => tx.publish(event.causes(rejected(event, reason)))?,
+        Verdict::RankTaken => tx.publish(event.causes(rejected(event, Reason::SoldOut)))?,
+    };
+    let CouponIssueRequested { coupon_id, user_id, rank, epoch, admitted_at: _ } = event.data.clone();
+    Ok(Settled { request_id: event.id, coupon_id, user_id, rank, epoch, outcome })
+}
+
+fn told(event: Asked<'_>, coupon: IssuedCoupon) -> CouponIssued {
+    CouponIssued {
+        coupon_id: coupon.coupon_id,
+        user_id: coupon.user_id,
+        issued_coupon_id: coupon.issued_coupon_id,
+        request_id: Some(event.id),
+        rank: coupon.rank,
+        discount: coupon.discount,
+        valid_until: coupon.valid_until,
+        issued_at: coupon.issued_at,
+    }
+}
+
+fn rejected(event: Asked<'_>, reason: Reason) -> CouponIssueRejected {
+    let CouponIssueRequested { coupon_id, user_id, .. } = event.data.clone();
+    CouponIssueRejected { coupon_id, user_id, request_id: Some(event.id), reason }
+}

@@ -1,13 +1,30 @@
-//! Coupons over HTTP: admins put them up, anyone looks at them, customers claim them and see their own.
+//! Coupons over HTTP: admins put them up, anyone looks at them, customers see their own.
+
+mod create_coupon;
+mod get_coupon;
+mod issue_coupon;
+mod list_my_coupons;
+mod my_claim;
+mod view;
 
 use actix_web::web::Data;
 use service_runtime::Pool;
 use utoipa_actix_web::service_config::ServiceConfig;
 
-/// The calls of coupon-service, on its database.
-pub fn routes(pool: Pool) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
-    let pool = Data::new(pool);
+use crate::admission::Admission;
+
+/// The calls of coupon-service, on its database and its gate.
+pub fn routes(pool: Pool, admission: Admission) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
+    let (pool, admission) = (Data::new(pool), Data::new(admission));
     move |config| {
-        config.app_data(pool.clone());
+        config
+            .app_data(pool.clone())
+            .app_data(admission.clone())
+            .configure(messaging::direct::routes)
+            .service(create_coupon::create_coupon)
+            .service(get_coupon::get_coupon)
+            .service(issue_coupon::issue_coupon)
+            .service(my_claim::my_claim)
+            .service(list_my_coupons::list_my_coupons);
     }
 }

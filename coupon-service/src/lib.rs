@@ -15,7 +15,9 @@
 //! The law it keeps, whatever comes when, twice, or late: never more than `quantity` issued, one per
 //! user, each rank once; a coupon is used by one order at a time.
 
+pub mod admission;
 pub mod domain;
 pub mod events;
+pub mod gate;
 pub mod http;
 pub mod store;

@@ -120,7 +120,7 @@ impl Publisher {
             second: second.clone(),
             at_most: DIVERSION_TIMEOUT,
         };
-        tasks.spawn(diversion.run(diverted));
+        tasks.spawn(diversion.run(diverted, stopping.clone()));
         tasks.close();
         let full_topic = names.topic(D::TOPIC.name()).into();
         Ok(Self { road, second, topic: D::TOPIC, full_topic, pool, timeout, stopping, tasks })

@@ -8,6 +8,7 @@ use tokio::{
     sync::mpsc,
     time::{Instant, sleep, timeout_at},
 };
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{
@@ -32,27 +33,39 @@ pub(super) struct Diversion {
 }
 
 impl Diversion {
-    /// Until nobody publishes any more.
-    pub(super) async fn run(self, mut diverted: mpsc::Receiver<Diverted>) {
+    /// Until told to stop, and then what is left.
+    pub(super) async fn run(self, mut diverted: mpsc::Receiver<Diverted>, stopping: CancellationToken) {
         let mut waiting = Vec::new();
-        while diverted.recv_many(&mut waiting, MAX_BATCH).await > 0 {
-            if !self.road.is_closed() {
-                let road = Arc::clone(&self.road);
-                let _ = tokio::task::spawn_blocking(move || road.close()).await;
-            }
-            // With the road closed all that was on its way has come back: now the order is known.
-            while let Ok(more) = diverted.try_recv() {
-                waiting.push(more);
-            }
-            waiting.sort_by_key(|letter| letter.number);
-            let mut letters = waiting.drain(..);
-            loop {
-                let batch: Vec<Diverted> = letters.by_ref().take(MAX_BATCH).collect();
-                if batch.is_empty() {
-                    break;
+        loop {
+            tokio::select! {
+                biased;
+                received = diverted.recv_many(&mut waiting, MAX_BATCH) => {
+                    if received == 0 {
+                        return;
+                    }
                 }
-                self.keep(batch).await;
+                () = stopping.cancelled() => {
+                    diverted.close();
+                    continue;
+                }
             }
+            self.keep_all(&mut diverted, std::mem::take(&mut waiting)).await;
+        }
+    }
+
+    async fn keep_all(&self, diverted: &mut mpsc::Receiver<Diverted>, mut waiting: Vec<Diverted>) {
+        if !self.road.is_closed() {
+            let road = Arc::clone(&self.road);
+            let _ = tokio::task::spawn_blocking(move || road.close()).await;
+        }
+        // With the road closed all that was on its way has come back: now the order is known.
+        while let Ok(more) = diverted.try_recv() {
+            waiting.push(more);
+        }
+        waiting.sort_by_key(|letter| letter.number);
+        while !waiting.is_empty() {
+            let rest = waiting.split_off(waiting.len().min(MAX_BATCH));
+            self.keep(std::mem::replace(&mut waiting, rest)).await;
         }
     }
 

@@ -1,0 +1,266 @@
+//! The reconciler: compares Redis, topic and database, coupon by coupon, and mends what was left undone.
+//!
+//! | found | done |
+//! |---|---|
+//! | a pending admission older than any publication can take | its request is sent again, as it was |
+//! | an admission that the tables have decided, and the gate doesn't know | settled; a rejected one's slot is free |
+//! | an admission that is neither pending nor decided, and whose request this group never got | sent again |
+//! | a slot that nobody holds: all is settled, and more are taken than issued | the gate is rebuilt |
+//! | a gate that is lost, of an ended epoch, or without somebody who holds the coupon (old data) | rebuilt |
+//!
+//! Every process does this. What two do at the same time happens once: requests are known by their id,
+//! tokens are compared, epochs are raised from the one that was seen.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use chrono::{TimeDelta, Utc};
+use common_events::{CouponId, EventId, UserId};
+use messaging::progress;
+use metrics::{counter, gauge};
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+use super::{Inner, rebuilder};
+use crate::{
+    domain::{Coupon, Outcome, Settled},
+    gate::{Standing, Token},
+    store,
+};
+
+/// How often a page of coupons is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Coupons of one page.
+const PAGE: i64 = 200;
+/// Requests of one coupon that are sent again, or releases that are made up for, in one round.
+const MAX_MENDED: usize = 1_000;
+/// An admission that was kept, and that the issuer didn't decide for so long, is asked after.
+const ASKED_AFTER: TimeDelta = TimeDelta::minutes(1);
+
+pub(super) async fn run(inner: Arc<Inner>) {
+    let mut reconciler = Reconciler { inner, after: None, cursors: BTreeMap::new(), sums: Sums::default() };
+    let mut rebuilding: Option<JoinHandle<()>> = None;
+    let mut was_failing = false;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = reconciler.inner.wake.notified() => {}
+        }
+        let round = reconciler.round().await;
+        if let (Err(error), false) = (&round, was_failing) {
+            warn!(error = format!("{error:#}"), "the gate can't be looked after");
+        }
+        was_failing = round.is_err();
+        let lost = round.unwrap_or_default();
+        // One at a time: what is lost meanwhile is found again.
+        if !lost.is_empty() && rebuilding.as_ref().is_none_or(JoinHandle::is_finished) {
+            let inner = Arc::clone(&reconciler.inner);
+            let stopping = inner.stopping.clone();
+            rebuilding = Some(inner.tasks.clone().spawn(async move {
+                let _ = stopping.run_until_cancelled(rebuilder::rebuild(&inner, lost)).await;
+            }));
+        }
+    }
+}
+
+struct Reconciler {
+    inner: Arc<Inner>,
+    /// Behind which coupon the next page begins.
+    after: Option<CouponId>,
+    /// Where the look through a coupon's tokens goes on.
+    cursors: BTreeMap<CouponId, u64>,
+    sums: Sums,
+}
+
+/// What one pass through all coupons adds up.
+#[derive(Debug, Default)]
+struct Sums {
+    pending: i64,
+    unsettled: i64,
+    unanswered: usize,
+}
+
+impl Reconciler {
+    /// Looks at the coupons that were noticed, and at the next page. Returns those whose gate is to be rebuilt.
+    async fn round(&mut self) -> anyhow::Result<Vec<Coupon>> {
+        let noticed: BTreeSet<CouponId> =
+            std::mem::take(&mut *self.inner.noticed.lock().unwrap_or_else(PoisonError::into_inner));
+        let client = self.inner.pool.get().await?;
+        let mut coupons = store::list_coupons(&client, self.after.as_ref(), PAGE).await?;
+        let is_last_page = i64::try_from(coupons.len()).is_ok_and(|found| found < PAGE);
+        let next = if is_last_page { None } else { coupons.last().map(|coupon| coupon.coupon_id.clone()) };
+        for coupon_id in noticed {
+            if !coupons.iter().any(|coupon| coupon.coupon_id == coupon_id) {
+                coupons.extend(store::find_coupon(&client, &coupon_id).await?);
+            }
+        }
+        drop(client);
+        let mut lost = Vec::new();
+        for coupon in coupons {
+            if self.look_after(&coupon).await? == Gate::Lost {
+                lost.push(coupon);
+            }
+        }
+        self.after = next;
+        if is_last_page {
+            self.tell();
+        }
+        Ok(lost)
+    }
+
+    async fn look_after(&mut self, coupon: &Coupon) -> anyhow::Result<Gate> {
+        let coupon_id = &coupon.coupon_id;
+        self.inner.sales.heard_of_epoch(coupon_id, coupon.epoch);
+        self.release(coupon_id).await?;
+        // Asked after the database: whoever it issued the coupon to has his slot.
+        let Some(standing) = self.inner.gate.standing(coupon_id).await? else { return Ok(Gate::Lost) };
+        if standing.epoch > coupon.epoch {
+            // It was rebuilt since the database was asked.
+            return Ok(Gate::Stands);
+        }
+        if standing.epoch < coupon.epoch || standing.holders < coupon.issued {
+            return self.give_up(coupon, &standing, "old data").await;
+        }
+        if standing.pending > 0 {
+            self.send_again(coupon_id).await?;
+        }
+        if standing.unsettled > 0 {
+            self.settle_decided(coupon_id).await?;
+        } else if self.has_leaked(coupon_id, &standing).await? {
+            counter!("coupon_drift_total", "between" => "gate-database").increment(1);
+            return self.give_up(coupon, &standing, "slots that nobody holds").await;
+        }
+        self.sums.pending += standing.pending;
+        self.sums.unsettled += standing.unsettled;
+        Ok(Gate::Stands)
+    }
+
+    async fn give_up(&self, coupon: &Coupon, standing: &Standing, why: &str) -> anyhow::Result<Gate> {
+        let Standing { epoch, holders, .. } = standing;
+        warn!(coupon = %coupon.coupon_id, why, epoch, holders, issued = coupon.issued, "the gate isn't to be trusted");
+        self.inner.gate.close(&coupon.coupon_id, *epoch).await?;
+        self.inner.sales.slot_came_back(&coupon.coupon_id);
+        Ok(Gate::Lost)
+    }
+
+    /// Admissions that came to nothing, and that the gate wasn't told of.
+    async fn release(&self, coupon_id: &CouponId) -> anyhow::Result<()> {
+        let client = self.inner.pool.get().await?;
+        let at_most = i64::try_from(MAX_MENDED)?;
+        let unreleased = store::list_unreleased(&client, coupon_id, at_most).await?;
+        drop(client);
+        if !unreleased.is_empty() {
+            self.inner.settle(coupon_id, &unreleased).await?;
+        }
+        Ok(())
+    }
+
+    /// Whoever let these in had his time to tell what became of their requests.
+    async fn send_again(&self, coupon_id: &CouponId) -> anyhow::Result<()> {
+        let overdue = self.inner.gate.list_overdue(coupon_id, self.inner.longest, MAX_MENDED).await?;
+        if overdue.is_empty() {
+            return Ok(());
+        }
+        info!(coupon = %coupon_id, requests = overdue.len(), "requests of pending admissions are sent again");
+        let sent = futures::future::join_all(overdue.iter().map(|token| self.inner.publish_again(token))).await;
+        let kept: Vec<Token> =
+            overdue.into_iter().zip(sent).filter_map(|(token, kept)| kept.then_some(token)).collect();
+        counter!("coupon_requests_sent_again_total").increment(kept.len() as u64);
+        self.inner.gate.confirm(coupon_id, &kept).await?;
+        Ok(())
+    }
+
+    /// Looks at a page of tokens: what the tables say of them, and whether anybody will ever say something.
+    async fn settle_decided(&mut self, coupon_id: &CouponId) -> anyhow::Result<()> {
+        let cursor = self.cursors.get(coupon_id).copied().unwrap_or(0);
+        let (next, tokens) = self.inner.gate.list_unsettled(coupon_id, cursor).await?;
+        if next == 0 {
+            self.cursors.remove(coupon_id);
+        } else {
+            self.cursors.insert(coupon_id.clone(), next);
+        }
+        let before = Utc::now() - TimeDelta::from_std(self.inner.longest)?;
+        let tokens: Vec<Token> = tokens.into_iter().filter(|token| token.admitted_at < before).collect();
+        if tokens.is_empty() {
+            return Ok(());
+        }
+        let settled = self.decided(coupon_id, &tokens).await?;
+        let known: HashSet<EventId> = settled.iter().map(|one| one.request_id).collect();
+        if !settled.is_empty() {
+            info!(coupon = %coupon_id, admissions = settled.len(), "the gate is told how admissions ended");
+            self.inner.settle(coupon_id, &settled).await?;
+        }
+        let asked_after = Utc::now() - ASKED_AFTER;
+        let is_unanswered = |token: &Token| !known.contains(&token.request_id) && token.admitted_at < asked_after;
+        let unanswered: Vec<Token> = tokens.into_iter().filter(is_unanswered).collect();
+        if !unanswered.is_empty() {
+            self.sums.unanswered += unanswered.len();
+            self.ask_after(coupon_id, &unanswered).await?;
+        }
+        Ok(())
+    }
+
+    /// Those of these admissions that the tables have decided.
+    async fn decided(&self, coupon_id: &CouponId, tokens: &[Token]) -> anyhow::Result<Vec<Settled>> {
+        let client = self.inner.pool.get().await?;
+        let requests: Vec<EventId> = tokens.iter().map(|token| token.request_id).collect();
+        let mut settled = store::list_unused(&client, &requests).await?;
+        let users: Vec<UserId> = tokens.iter().map(|token| token.user_id.clone()).collect();
+        let issued = store::list_issued(&client, coupon_id, &users).await?;
+        let requests: HashSet<EventId> = issued.iter().map(|coupon| coupon.request_id).collect();
+        settled.extend(tokens.iter().filter(|token| requests.contains(&token.request_id)).map(|token| Settled {
+            request_id: token.request_id,
+            coupon_id: token.coupon_id.clone(),
+            user_id: token.user_id.clone(),
+            rank: token.rank,
+            epoch: token.epoch,
+            outcome: Outcome::Issued,
+        }));
+        Ok(settled)
+    }
+
+    /// Requests that were kept, and that the issuer never got though it read everything: they are sent again.
+    async fn ask_after(&self, coupon_id: &CouponId, tokens: &[Token]) -> anyhow::Result<()> {
+        let ends = self.inner.progress.ends().await?;
+        if !self.inner.publisher.has_no_backlog().await? || self.inner.progress.behind(&ends).await? > 0 {
+            return Ok(());
+        }
+        let requests: Vec<_> = tokens.iter().map(|token| (token.admitted_at.date_naive(), token.request_id)).collect();
+        let client = self.inner.pool.get().await?;
+        let unheard = progress::list_unheard(&client, &requests).await?;
+        drop(client);
+        for token in tokens.iter().filter(|token| unheard.contains(&token.request_id)) {
+            counter!("coupon_drift_total", "between" => "gate-topic").increment(1);
+            warn!(coupon = %coupon_id, request_id = %token.request_id, "a request isn't on its topic: it is sent again");
+            self.inner.publish_again(token).await;
+        }
+        Ok(())
+    }
+
+    /// Whether slots are taken that nobody holds. Everything that had a slot when the gate was asked was
+    /// settled by then, so the database, asked after it, shows a coupon for each.
+    async fn has_leaked(&self, coupon_id: &CouponId, standing: &Standing) -> anyhow::Result<bool> {
+        let client = self.inner.pool.get().await?;
+        let Some(coupon) = store::find_coupon(&client, coupon_id).await? else { return Ok(false) };
+        let unfilled = standing.is_sold_out() && coupon.issued < coupon.quantity;
+        Ok(coupon.epoch == standing.epoch && (coupon.issued < standing.holders || unfilled))
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "counts")]
+    fn tell(&mut self) {
+        let sums = std::mem::take(&mut self.sums);
+        gauge!("coupon_admissions_pending").set(sums.pending as f64);
+        gauge!("coupon_admissions_unsettled").set(sums.unsettled as f64);
+        gauge!("coupon_admissions_unanswered").set(sums.unanswered as f64);
+    }
+}
+
+/// What a look at a coupon's gate found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gate {
+    Stands,
+    Lost,
+}

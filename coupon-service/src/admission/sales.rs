@@ -1,0 +1,220 @@
+//! What this process knows of sales without asking anybody.
+//!
+//! Once a coupon is sold out, who holds it can't change until a slot comes back, and Redis counts those
+//! (`released`). So a process that has read the holders between two equal counts may answer by itself, as
+//! long as the count stays the same: which it looks at, a few times a second, while people ask. A slot
+//! that comes back through this process is noticed at once.
+
+use std::{
+    collections::{HashMap, HashSet, hash_map::RandomState},
+    hash::BuildHasher,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use common_events::{CouponId, UserId};
+use service_runtime::chain;
+use tracing::{debug, warn};
+
+use super::{Answered, Inner, Refused, is_past};
+use crate::gate::{Gate, Standing};
+
+/// How often the count of a sold-out coupon is looked at: what a slot that came back waits at most.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Without an answer of Redis for so long, nothing is known any more.
+const BELIEVED: Duration = Duration::from_secs(1);
+/// Nobody asked for so long: what is known is forgotten.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
+/// Coupons that are known at most.
+const MAX_SALES: usize = 10_000;
+/// The most holders of one coupon that are kept in mind, at about 16 bytes each.
+const MAX_HOLDERS: i64 = 1_000_000;
+
+#[derive(Default)]
+pub(super) struct Sales {
+    known: RwLock<HashMap<CouponId, Arc<Sale>>>,
+    began: Since,
+}
+
+/// The time by which askers are remembered, as a number that fits an atomic.
+struct Since(Instant);
+
+impl Default for Since {
+    fn default() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Since {
+    fn now(&self) -> u64 {
+        self.0.elapsed().as_secs()
+    }
+}
+
+#[derive(Default)]
+struct Sale {
+    /// The latest epoch that this process heard of.
+    epoch: AtomicI64,
+    crowd: RwLock<Option<Arc<Crowd>>>,
+    is_being_read: AtomicBool,
+    /// In seconds of [`Since`].
+    last_asked: AtomicU64,
+}
+
+/// Who holds a sold-out coupon.
+struct Crowd {
+    standing: Standing,
+    /// Hashes under keys of this process: who isn't among them gets a wrong answer once in 10^13 questions
+    /// about a million holders.
+    holders: HashSet<u64>,
+    keys: RandomState,
+    believed_at: RwLock<Instant>,
+}
+
+impl Sales {
+    /// An answer that needs no question, if there is one.
+    pub(super) fn refuse(&self, coupon_id: &CouponId, user_id: &UserId) -> Option<Refused> {
+        let sale = self.find(coupon_id)?;
+        let crowd = sale.crowd()?;
+        sale.last_asked.store(self.began.now(), Ordering::Relaxed);
+        if crowd.holders.contains(&crowd.keys.hash_one(user_id.as_str())) {
+            return Some(Refused::AskedBefore);
+        }
+        // After the end of the sale the gate says so.
+        (!is_past(crowd.standing.closes_at)).then_some(Refused::SoldOut)
+    }
+
+    /// The gate says that nothing is left: from now on this process may know it by itself.
+    pub(super) fn sold_out(inner: &Arc<Inner>, coupon_id: &CouponId) {
+        let Some(sale) = inner.sales.find_or_insert(coupon_id) else { return };
+        if sale.is_being_read.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (inner, coupon_id) = (Arc::clone(inner), coupon_id.clone());
+        let tasks = inner.tasks.clone();
+        tasks.spawn(async move {
+            match read_crowd(&inner.gate, &coupon_id).await {
+                Ok(Some(crowd)) => {
+                    sale.last_asked.store(inner.sales.began.now(), Ordering::Relaxed);
+                    sale.set(Some(Arc::new(crowd)));
+                }
+                Ok(None) => {}
+                Err(unanswered) => debug!(error = chain(&unanswered), "the holders can't be read"),
+            }
+            sale.is_being_read.store(false, Ordering::Release);
+        });
+    }
+
+    pub(super) fn slot_came_back(&self, coupon_id: &CouponId) {
+        if let Some(sale) = self.find(coupon_id) {
+            sale.set(None);
+        }
+    }
+
+    pub(super) fn epoch_of(&self, coupon_id: &CouponId) -> Option<i64> {
+        self.find(coupon_id).map(|sale| sale.epoch.load(Ordering::Acquire))
+    }
+
+    /// A later epoch ends what was known of the one before.
+    pub(super) fn heard_of_epoch(&self, coupon_id: &CouponId, epoch: i64) {
+        let Some(sale) = self.find_or_insert(coupon_id) else { return };
+        if sale.epoch.fetch_max(epoch, Ordering::AcqRel) < epoch
+            && sale.crowd().is_some_and(|crowd| crowd.standing.epoch < epoch)
+        {
+            sale.set(None);
+        }
+    }
+
+    fn find(&self, coupon_id: &CouponId) -> Option<Arc<Sale>> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).get(coupon_id).cloned()
+    }
+
+    /// `None` when too many are known.
+    fn find_or_insert(&self, coupon_id: &CouponId) -> Option<Arc<Sale>> {
+        if let Some(sale) = self.find(coupon_id) {
+            return Some(sale);
+        }
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MAX_SALES && !known.contains_key(coupon_id) {
+            return None;
+        }
+        Some(Arc::clone(known.entry(coupon_id.clone()).or_default()))
+    }
+
+    fn sold_out_sales(&self) -> Vec<(CouponId, Arc<Sale>)> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let sold_out = known.iter().filter(|(_, sale)| sale.crowd().is_some());
+        sold_out.map(|(coupon_id, sale)| (coupon_id.clone(), Arc::clone(sale))).collect()
+    }
+}
+
+impl Sale {
+    fn crowd(&self) -> Option<Arc<Crowd>> {
+        self.crowd.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, crowd: Option<Arc<Crowd>>) {
+        *self.crowd.write().unwrap_or_else(PoisonError::into_inner) = crowd;
+    }
+}
+
+/// Reads all holders, if nothing changes meanwhile.
+async fn read_crowd(gate: &Gate, coupon_id: &CouponId) -> Answered<Option<Crowd>> {
+    let began = Instant::now();
+    let Some(before) = gate.standing(coupon_id).await?.filter(Standing::is_sold_out) else { return Ok(None) };
+    if before.holders > MAX_HOLDERS {
+        return Ok(None);
+    }
+    let keys = RandomState::new();
+    let mut holders = HashSet::with_capacity(usize::try_from(before.holders).unwrap_or(0));
+    let mut cursor = 0;
+    loop {
+        let (next, page) = gate.list_holders(coupon_id, cursor).await?;
+        holders.extend(page.iter().map(|user| keys.hash_one(user.as_str())));
+        cursor = next;
+        if cursor == 0 {
+            break;
+        }
+    }
+    let after = gate.standing(coupon_id).await?;
+    let same = after.is_some_and(|after| is_same_crowd(&before, &after));
+    Ok(same.then(|| Crowd { standing: before, holders, keys, believed_at: RwLock::new(began) }))
+}
+
+fn is_same_crowd(before: &Standing, now: &Standing) -> bool {
+    (before.epoch, before.released, before.holders) == (now.epoch, now.released, now.holders)
+}
+
+/// Looks whether what is known still holds.
+pub(super) async fn watch(inner: Arc<Inner>) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        for (coupon_id, sale) in inner.sales.sold_out_sales() {
+            let Some(crowd) = sale.crowd() else { continue };
+            let asked = Duration::from_secs(sale.last_asked.load(Ordering::Relaxed)) + FORGOTTEN_AFTER;
+            let is_forgotten = asked < Duration::from_secs(inner.sales.began.now());
+            let now = Instant::now();
+            let holds = match inner.gate.standing(&coupon_id).await {
+                Ok(standing) => standing.is_some_and(|standing| is_same_crowd(&crowd.standing, &standing)),
+                Err(unanswered) => {
+                    let believed = crowd.believed_at.read().unwrap_or_else(PoisonError::into_inner).elapsed();
+                    if believed > BELIEVED {
+                        warn!(coupon = %coupon_id, error = chain(&unanswered), "who holds it isn't known any more");
+                    }
+                    if believed <= BELIEVED {
+                        continue;
+                    }
+                    false
+                }
+            };
+            if holds && !is_forgotten {
+                *crowd.believed_at.write().unwrap_or_else(PoisonError::into_inner) = now;
+            } else {
+                sale.set(None);
+            }
+        }
+    }
+}

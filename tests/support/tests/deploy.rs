@@ -40,15 +40,14 @@ fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
 fn counted() -> BTreeSet<String> {
     let crates = fs::read_dir(house()).expect("the house").map(|entry| entry.expect("an entry").path().join("src"));
     let sources = crates.filter(|folder| folder.is_dir()).flat_map(|folder| files(&folder, ".rs"));
-    let mut names = BTreeSet::new();
+    let mut counted = BTreeSet::new();
     for source in sources.map(|path| fs::read_to_string(path).expect("a source")) {
         for call in ["counter!(", "gauge!(", "histogram!("] {
-            let named =
-                source.split(call).skip(1).filter_map(|rest| rest.trim_start().strip_prefix('"')?.split_once('"'));
-            names.extend(named.map(|(name, _)| name.to_owned()));
+            let name = |rest: &str| Some(rest.trim_start().strip_prefix('"')?.split_once('"')?.0.to_owned());
+            counted.extend(source.split(call).skip(1).filter_map(name));
         }
     }
-    names
+    counted
 }
 
 /// The metrics of an expression of Prometheus': what looks like a word with an underscore and stands before no

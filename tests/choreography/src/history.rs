@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use common_events::{OrderId, ProductId, Quantity, Service, UserId, Won};
+use common_events::{IssuedCouponId, OrderId, ProductId, Quantity, Service, Topic, UserId, Won};
+use coupon_service::domain::Coupon;
 use messaging::Record;
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use uuid::Uuid;
 
 use crate::{
     broker::{Broker, Reading},
-    law,
+    law, sale,
     shop::Shop,
 };
 
@@ -31,15 +32,51 @@ pub struct Outcome {
     pub confirmed: usize,
     /// Orders that were cancelled.
     pub cancelled: usize,
+    /// Coupons that were used by an order that was confirmed and stayed so.
+    pub coupons_used: usize,
+    /// Coupons that were used by one order after the other, as the first ended.
+    pub coupons_reused: usize,
     /// Deliveries that died before or after their COMMIT, or came again.
     pub mishaps: usize,
 }
 
+impl std::ops::AddAssign for Outcome {
+    fn add_assign(&mut self, more: Self) {
+        self.confirmed += more.confirmed;
+        self.cancelled += more.cancelled;
+        self.coupons_used += more.coupons_used;
+        self.coupons_reused += more.coupons_reused;
+        self.mishaps += more.mishaps;
+    }
+}
+
 /// What somebody does from outside.
 enum Action {
-    Place { user: UserId, lines: Vec<(ProductId, Quantity)> },
+    Place { user: UserId, lines: Vec<(ProductId, Quantity)>, wish: Wish },
     CancelOne,
     TimeOut,
+}
+
+/// Which coupon a customer means to use.
+#[derive(Clone, Copy)]
+enum Wish {
+    None,
+    /// One of those he holds by then, if any.
+    HisOwn,
+    /// One that somebody else holds.
+    AnothersOwn,
+    /// One that nobody holds.
+    Nobodys,
+}
+
+/// What a history is about.
+#[derive(Default)]
+pub(crate) struct Scene {
+    pub(crate) orders: Vec<OrderId>,
+    /// Each with the pieces it began with.
+    pub(crate) products: Vec<(ProductId, i64)>,
+    pub(crate) users: Vec<UserId>,
+    pub(crate) coupons: Vec<Coupon>,
 }
 
 /// Runs the history of `seed`, and checks the law at its end.
@@ -61,9 +98,8 @@ pub async fn run(shop: &Shop, seed: u64) -> anyhow::Result<Outcome> {
     history.broker.rewind_all();
     history.quiet().await.context("delivering every topic again from the beginning")?;
     ensure!(history.broker.records().count() == told, "replaying every topic published something new");
-    let (confirmed, cancelled) =
-        law::check(shop, &history.broker, &history.orders, &history.products, &history.users).await?;
-    Ok(Outcome { confirmed, cancelled, mishaps: history.mishaps })
+    let kept = law::check(shop, &history.broker, &history.scene).await?;
+    Ok(Outcome { mishaps: history.mishaps, ..kept })
 }
 
 struct History<'s> {
@@ -71,9 +107,7 @@ struct History<'s> {
     chance: StdRng,
     broker: Broker,
     actions: Vec<Action>,
-    orders: Vec<OrderId>,
-    products: Vec<(ProductId, i64)>,
-    users: Vec<UserId>,
+    scene: Scene,
     mishaps: usize,
 }
 
@@ -82,46 +116,62 @@ impl<'s> History<'s> {
         let mut chance = StdRng::seed_from_u64(seed);
         // Ids are new in every run, so that one database serves many histories.
         let unique = Uuid::now_v7().simple().to_string();
-        let mut products = Vec::new();
+        let mut scene = Scene::default();
         for n in 0..chance.random_range(1..=3) {
             let product: ProductId = format!("p{n}-{unique}").parse()?;
             let pieces = chance.random_range(0..=6);
             shop.stock(&product, Won::try_from(chance.random_range(0..=5) * 100)?, pieces).await?;
-            products.push((product, pieces));
+            scene.products.push((product, pieces));
         }
-        let mut users = Vec::new();
         for n in 0..chance.random_range(1..=3) {
             let user: UserId = format!("u{n}-{unique}").parse()?;
             let limit = if chance.random_bool(0.2) { Some(Won::try_from(900)?) } else { None };
             shop.charge(&user, Won::try_from(chance.random_range(1..=20) * 100)?, limit).await?;
-            users.push(user);
+            scene.users.push(user);
         }
-        let mut history = Self {
-            shop,
-            chance,
-            broker: Broker::default(),
-            actions: Vec::new(),
-            orders: Vec::new(),
-            products,
-            users,
-            mishaps: 0,
-        };
-        // Products are known to order-service before the first order comes.
+        let mut history = Self { shop, chance, broker: Broker::default(), actions: Vec::new(), scene, mishaps: 0 };
+        let early = history.chance.random_bool(0.7);
+        if early {
+            history.open_sales(&unique).await?;
+        }
+        // Products are known to order-service before the first order comes; coupons not always to their holders.
         history.quiet().await?;
+        if !early {
+            history.open_sales(&unique).await?;
+        }
         history.plan()?;
         Ok(history)
     }
 
+    /// Up to two coupons, and admissions to them as the gate publishes them: past any outbox.
+    async fn open_sales(&mut self, unique: &str) -> anyhow::Result<()> {
+        for n in 0..self.chance.random_range(0..=2) {
+            let coupon = sale::coupon(&mut self.chance, &format!("c{n}-{unique}"))?;
+            self.shop.put_up(&coupon).await?;
+            for admission in sale::admissions(&mut self.chance, &coupon, &self.scene.users)? {
+                self.broker.append(Topic::CouponIssueRequested, coupon.coupon_id.as_str().as_bytes(), admission);
+            }
+            self.scene.coupons.push(coupon);
+        }
+        Ok(())
+    }
+
     fn plan(&mut self) -> anyhow::Result<()> {
         for _ in 0..self.chance.random_range(1..=4) {
-            let user = self.users.choose(&mut self.chance).context("a user")?.clone();
+            let user = self.scene.users.choose(&mut self.chance).context("a user")?.clone();
             let mut lines = Vec::new();
-            for (product, _) in &self.products {
+            for (product, _) in &self.scene.products {
                 if lines.is_empty() || self.chance.random_bool(0.6) {
                     lines.push((product.clone(), Quantity::try_from(self.chance.random_range(1..=3))?));
                 }
             }
-            self.actions.push(Action::Place { user, lines });
+            let wish = match self.chance.random_range(0..100) {
+                0..40 => Wish::None,
+                40..85 => Wish::HisOwn,
+                85..93 => Wish::AnothersOwn,
+                _ => Wish::Nobodys,
+            };
+            self.actions.push(Action::Place { user, lines, wish });
             if self.chance.random_bool(0.3) {
                 self.actions.insert(0, Action::CancelOne);
             }
@@ -149,15 +199,30 @@ impl<'s> History<'s> {
 
     async fn act(&mut self, action: Action) -> anyhow::Result<()> {
         match action {
-            Action::Place { user, lines } => self.orders.push(self.shop.place(&user, &lines).await?),
+            Action::Place { user, lines, wish } => {
+                let coupon = self.wished_for(&user, wish).await?;
+                self.scene.orders.push(self.shop.place(&user, &lines, coupon).await?);
+            }
             Action::CancelOne => {
-                if let Some(order) = self.orders.choose(&mut self.chance) {
+                if let Some(order) = self.scene.orders.choose(&mut self.chance) {
                     self.shop.cancel(*order).await?;
                 }
             }
             Action::TimeOut => self.shop.time_out().await?,
         }
         Ok(())
+    }
+
+    async fn wished_for(&mut self, user: &UserId, wish: Wish) -> anyhow::Result<Option<IssuedCouponId>> {
+        let held = self.shop.held_by(&self.scene.users).await?;
+        let (own, others): (Vec<_>, Vec<_>) = held.into_iter().partition(|(holder, _)| holder == user);
+        let of = match wish {
+            Wish::None => return Ok(None),
+            Wish::Nobodys => return Ok(Some(IssuedCouponId::new(Uuid::now_v7()))),
+            Wish::HisOwn => own,
+            Wish::AnothersOwn => others,
+        };
+        Ok(of.choose(&mut self.chance).map(|(_, coupon)| *coupon))
     }
 
     /// The relay of one service that has something moves some rows; now and then it dies before it

@@ -1,5 +1,7 @@
 //! The law (DESIGN §6), checked on the databases once everything is quiet.
 
+mod coupons;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::ensure;
@@ -12,16 +14,15 @@ use service_runtime::Pool;
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
-use crate::{broker::Broker, shop::Shop};
+use crate::{
+    broker::Broker,
+    history::{Outcome, Scene},
+    shop::Shop,
+};
 
-/// Checks everything that holds when all is quiet. Returns how many orders are confirmed and cancelled.
-pub(crate) async fn check(
-    shop: &Shop,
-    broker: &Broker,
-    orders: &[OrderId],
-    products: &[(ProductId, i64)],
-    users: &[UserId],
-) -> anyhow::Result<(usize, usize)> {
+/// Checks everything that holds when all is quiet. Returns what the history came to.
+pub(crate) async fn check(shop: &Shop, broker: &Broker, scene: &Scene) -> anyhow::Result<Outcome> {
+    let Scene { orders, products, users, coupons } = scene;
     let ids: Vec<Uuid> = orders.iter().map(|order| order.uuid()).collect();
     let ended = orders_end(shop, &ids).await?;
     money(shop, &ids, users).await?;
@@ -30,8 +31,10 @@ pub(crate) async fn check(
     told_once(broker, &ended)?;
     ranking(shop, broker, products).await?;
     one_trace_each(broker, orders)?;
+    coupons::issued(shop, broker, coupons).await?;
+    let (coupons_used, coupons_reused) = coupons::used(shop, broker, &ids).await?;
     let confirmed = ended.values().filter(|status| *status == "CONFIRMED").count();
-    Ok((confirmed, ended.len() - confirmed))
+    Ok(Outcome { confirmed, cancelled: ended.len() - confirmed, coupons_used, coupons_reused, mishaps: 0 })
 }
 
 async fn ask(pool: &Pool, sql: &str, params: &[&(dyn ToSql + Sync)]) -> anyhow::Result<Vec<Row>> {

@@ -15,6 +15,7 @@
 mod broker;
 mod history;
 mod law;
+mod sale;
 mod shop;
 
 pub use history::{Outcome, run};

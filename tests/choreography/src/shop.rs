@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use anyhow::Context;
 use chrono::TimeDelta;
-use common_events::{OrderId, ProductId, Quantity, Service, Topic, UserId, Won, events::ProductCatalog};
+use common_events::{
+    IssuedCouponId, OrderId, ProductId, Quantity, Service, Topic, UserId, Won, events::ProductCatalog,
+};
+use coupon_service::domain::Coupon;
 use messaging::{Cause, Record, Subscriptions, Tx, delivery::Group};
 use order_service::{
     domain::{AskedLine, Basket, Placing},
@@ -13,6 +16,7 @@ use order_service::{
 };
 use service_runtime::{Caller, Pool, auth::Roles, telemetry};
 use test_support::Database;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -36,11 +40,14 @@ impl Shop {
     /// New databases for all services.
     pub async fn open() -> Self {
         let waiting = Waiting::new(CancellationToken::new());
+        // No gate stands here: nobody is told how admissions ended.
+        let (settled, _) = mpsc::channel(1);
         let mut participants = BTreeMap::new();
         for (migrations, subscriptions) in [
             (order_service::store::MIGRATIONS, order_service::events::subscriptions(&waiting)),
             (product_service::store::MIGRATIONS, product_service::events::subscriptions()),
             (payment_service::store::MIGRATIONS, payment_service::events::subscriptions()),
+            (coupon_service::store::MIGRATIONS, coupon_service::events::subscriptions(settled)),
             (ranking_service::store::MIGRATIONS, ranking_service::events::subscriptions()),
         ] {
             participants.insert(subscriptions.group(), Participant::new(migrations, subscriptions).await);
@@ -91,8 +98,31 @@ impl Shop {
         Ok(())
     }
 
+    /// Puts up a coupon.
+    pub(crate) async fn put_up(&self, coupon: &Coupon) -> anyhow::Result<()> {
+        let mut client = self.pool(Service::Coupon).get().await?;
+        let tx = Tx::begin(&mut client).await?;
+        anyhow::ensure!(coupon_service::store::insert_coupon(&tx, coupon).await?, "a coupon's id is taken");
+        tx.commit().await.context("putting up a coupon")
+    }
+
+    /// What these users hold, in the order in which they got it.
+    pub(crate) async fn held_by(&self, users: &[UserId]) -> anyhow::Result<Vec<(UserId, IssuedCouponId)>> {
+        let users: Vec<&str> = users.iter().map(UserId::as_str).collect();
+        let client = self.pool(Service::Coupon).get().await?;
+        let held = "SELECT user_id, issued_coupon_id FROM issued_coupons WHERE user_id = ANY($1)
+                    ORDER BY issued_coupon_id";
+        let rows = client.query(&client.prepare_cached(held).await?, &[&users]).await?;
+        rows.iter().map(|row| Ok((row.get::<_, String>(0).try_into()?, IssuedCouponId::new(row.get(1))))).collect()
+    }
+
     /// Places an order.
-    pub(crate) async fn place(&self, user: &UserId, lines: &[(ProductId, Quantity)]) -> anyhow::Result<OrderId> {
+    pub(crate) async fn place(
+        &self,
+        user: &UserId,
+        lines: &[(ProductId, Quantity)],
+        issued_coupon_id: Option<IssuedCouponId>,
+    ) -> anyhow::Result<OrderId> {
         let asked = |(product_id, quantity): &(ProductId, Quantity)| AskedLine {
             product_id: product_id.clone(),
             quantity: *quantity,
@@ -101,7 +131,7 @@ impl Shop {
         let placing = Placing {
             order_id: OrderId::new(Uuid::now_v7()),
             user_id: user.clone(),
-            issued_coupon_id: None,
+            issued_coupon_id,
             trace: telemetry::root(),
         };
         let mut client = self.pool(Service::Order).get().await?;

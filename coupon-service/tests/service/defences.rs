@@ -1,0 +1,88 @@
+//! Three lines of defence, each switched off in turn, and two of three: never one coupon too many. The
+//! gate itself is switched off by admitting everybody.
+
+use std::collections::BTreeSet;
+
+use common_events::events::CouponIssued;
+use coupon_service::events::{Defences, Line};
+use rstest::rstest;
+
+use crate::counter::Counter;
+
+const QUANTITY: i64 = 100;
+const USERS: usize = 600;
+const REPEATS: usize = 300;
+/// As many as a consumer takes at once, about.
+const BATCH: usize = 64;
+
+/// What the third line is made of, beside its statement.
+const WITHOUT_CONSTRAINTS: &str = "
+    ALTER TABLE coupons DROP CONSTRAINT coupons_never_more_than_quantity;
+    ALTER TABLE issued_coupons DROP CONSTRAINT issued_coupons_one_per_user;
+    ALTER TABLE issued_coupons DROP CONSTRAINT issued_coupons_each_rank_once;
+    CREATE INDEX ON issued_coupons (user_id, coupon_id);
+    CREATE INDEX ON issued_coupons (coupon_id, rank);";
+
+/// 600 users and 300 repeats for 100 coupons, let in by a gate that is no gate.
+#[rstest]
+#[case::both_behind_it_stand(Line::Stands, Line::Stands)]
+#[case::only_the_issuer_stands(Line::Stands, Line::IsDown)]
+#[case::only_the_database_stands(Line::IsDown, Line::Stands)]
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_gate_exactly_as_many_as_there_are_are_issued(
+    #[case] issuer: Line,
+    #[case] database: Line,
+    #[values(false, true)] ranked: bool,
+) {
+    let counter = Counter::behind(Defences { issuer, database }).await;
+    if database == Line::IsDown {
+        counter.execute(WITHOUT_CONSTRAINTS).await;
+    }
+    let coupon = if ranked { counter.put_up_ranked(QUANTITY).await } else { counter.put_up_set(QUANTITY).await };
+    let request = |n: usize| {
+        let user = format!("user-{}", n % USERS);
+        // A gate gone mad gives each rank to two, and ranks that there aren't.
+        let rank = ranked.then(|| i64::try_from(n / 2).expect("small") + 1);
+        counter.requested(&coupon, &user, rank)
+    };
+    let requests: Vec<_> = (0..USERS + REPEATS).map(request).collect();
+    let (some, others) = requests.split_at(requests.len() / 2);
+    // Two consumers at the same time, as after a rebalance that went wrong.
+    let deliver = async |requests: &[_]| {
+        for batch in requests.chunks(BATCH) {
+            counter.seam.deliver_batch(batch).await;
+        }
+    };
+    futures::join!(deliver(some), deliver(others));
+
+    let rows = counter.issued().await;
+    let issued = counter.seam.told::<CouponIssued>().await;
+    let one_each = |of: BTreeSet<String>| assert_eq!(i64::try_from(of.len()).expect("small"), rows);
+    one_each(issued.iter().map(|event| event.data.issued_coupon_id.to_string()).collect());
+    one_each(issued.iter().map(|event| event.data.user_id.to_string()).collect());
+    let ranks: BTreeSet<i64> = issued.iter().filter_map(|event| event.data.rank).collect();
+    if ranked && issuer == Line::IsDown {
+        // PostgreSQL refuses, it doesn't choose: both who asked with a rank may come where there is no room.
+        assert!(rows <= QUANTITY && ranks.iter().all(|rank| (1..=QUANTITY).contains(rank)));
+    } else {
+        assert_eq!(rows, QUANTITY);
+    }
+    if ranked {
+        one_each(ranks.iter().map(ToString::to_string).collect());
+    }
+    let answered = issued.len() + counter.told_rejected().await.len();
+    assert_eq!(answered, USERS + REPEATS, "everybody is answered");
+}
+
+/// With both lines behind it down, the gate is all there is: whom it admits gets one.
+#[tokio::test]
+async fn with_both_lines_down_only_the_gate_is_left() {
+    let counter = Counter::behind(Defences { issuer: Line::IsDown, database: Line::IsDown }).await;
+    counter.execute(WITHOUT_CONSTRAINTS).await;
+    let coupon = counter.put_up_set(QUANTITY).await;
+    let requests: Vec<_> = (0..100).map(|n| counter.requested(&coupon, &format!("user-{n}"), None)).collect();
+    counter.seam.deliver_batch(&requests).await;
+    assert_eq!(counter.issued().await, QUANTITY);
+    counter.seam.deliver_batch(&[counter.requested(&coupon, "one-too-many", None)]).await;
+    assert_eq!(counter.issued().await, QUANTITY + 1, "else the tests above show nothing");
+}

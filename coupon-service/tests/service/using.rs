@@ -3,10 +3,10 @@
 use chrono::TimeDelta;
 use common_events::{
     Reason,
-    events::{CouponUseFailed, CouponUsed, OrderCreated},
+    events::{CouponRestored, CouponUseFailed, CouponUsed, OrderCreated},
 };
 use coupon_service::domain::Proposal;
-use messaging::Delivered;
+use messaging::{Delivered, Record, X_ORIGIN_TOPIC, X_RESUME};
 use rstest::rstest;
 
 use crate::counter::{
@@ -154,4 +154,26 @@ async fn in_one_batch_the_first_order_gets_the_coupon() {
     assert_eq!(counter.seam.deliver_batch(&ends).await, applied(3));
     assert_eq!(counter.told_of(orders[0]).await, (1, vec![], 1));
     assert_eq!(counter.told_of(orders[2]).await.2, 0);
+}
+
+#[tokio::test]
+async fn what_was_answered_is_answered_again_when_it_is_asked_for_and_nothing_else_happens() {
+    let counter = Counter::open().await;
+    let coupon = counter.put_up_set(1).await;
+    let issued = counter.issue(&coupon, KIM).await;
+    let order = new_order();
+    let wish = counter.seam.record(&counter.seam.event(order_created(order, KIM, Some(issued))));
+    let end = counter.seam.record(&counter.seam.event(order_cancelled(order, KIM, Some(issued))));
+    for record in [wish, end] {
+        assert_eq!(counter.seam.deliver_records(std::slice::from_ref(&record)).await, applied(1));
+        let headers =
+            vec![(X_RESUME.to_owned(), b"1".to_vec()), (X_ORIGIN_TOPIC.to_owned(), record.topic.clone().into())];
+        let resume = Record { topic: "coupon-service.replay".to_owned(), headers, ..record };
+        assert_eq!(counter.seam.deliver_records(&[resume]).await.resumed, 1);
+    }
+    let used = counter.seam.told::<CouponUsed>().await;
+    let restored = counter.seam.told::<CouponRestored>().await;
+    assert_eq!((used.len(), restored.len()), (2, 2));
+    assert_eq!((&used[0], &restored[0]), (&used[1], &restored[1]), "to the last byte, with the same ids");
+    assert_eq!(counter.count("SELECT count(*) FROM coupon_orders WHERE state = 'RESTORED'").await, 1);
 }

@@ -21,7 +21,7 @@ mod road;
 mod second_cluster;
 mod store;
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use anyhow::Context;
 pub use http::routes;
@@ -34,7 +34,7 @@ use common_events::{
 use metrics::counter;
 use rdkafka::message::{Header, OwnedHeaders};
 use service_runtime::{
-    Runtime,
+    Runtime, SettingError,
     database::Pool,
     telemetry::{self, Span, SpanKind},
 };
@@ -48,8 +48,9 @@ use second_cluster::SecondCluster;
 const PRODUCE_TIMEOUT: Duration = Duration::from_secs(3);
 /// librdkafka looks for messages that took too long about once a second, so one may take that much longer.
 const TIMEOUT_SCAN: Duration = Duration::from_secs(1);
-/// How long a diversion may take, until the outcome counts as unknown.
-const DIVERSION_TIMEOUT: Duration = Duration::from_secs(3);
+const PRODUCE_TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_mins(1);
+/// How long the database may take for dead letters, until their outcome counts as unknown.
+const DIVERSION_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a stop waits for acknowledgements.
 const LAST_ACKS: Duration = Duration::from_secs(3);
 
@@ -95,6 +96,10 @@ impl Publisher {
     pub async fn start<D: EventData>(runtime: &Runtime, pool: Pool) -> anyhow::Result<Self> {
         let names = Names::with_prefix(runtime.settings.kafka.topic_prefix.clone());
         let timeout = runtime.env.or("PRODUCE_TIMEOUT", PRODUCE_TIMEOUT)?;
+        if !PRODUCE_TIMEOUTS.contains(&timeout) {
+            let held = runtime.env.text("PRODUCE_TIMEOUT").unwrap_or_default();
+            return Err(SettingError::wrong("PRODUCE_TIMEOUT", held, "a duration from 100ms to 1m").into());
+        }
         let (road, diverted) = Road::open(&runtime.settings.kafka, timeout).context("a producer for admissions")?;
         let road = Arc::new(road);
         let stopping = CancellationToken::new();
@@ -121,8 +126,10 @@ impl Publisher {
             at_most: DIVERSION_TIMEOUT,
         };
         tasks.spawn(diversion.run(diverted, stopping.clone()));
+        let full_topic: Arc<str> = names.topic(D::TOPIC.name()).into();
+        let (warming, topic) = (Arc::clone(&road), Arc::clone(&full_topic));
+        tasks.spawn_blocking(move || warming.learn(&topic));
         tasks.close();
-        let full_topic = names.topic(D::TOPIC.name()).into();
         Ok(Self { road, second, topic: D::TOPIC, full_topic, pool, timeout, stopping, tasks })
     }
 
@@ -162,7 +169,8 @@ impl Publisher {
     /// The longest that [`Publisher::publish`] takes. What was handed over longer ago was either kept, or
     /// its caller was told that it wasn't.
     pub fn longest(&self) -> Duration {
-        self.timeout + TIMEOUT_SCAN + DIVERSION_TIMEOUT
+        let second = self.second.as_ref().map_or(Duration::ZERO, |_| second_cluster::PRODUCE_TIMEOUT + TIMEOUT_SCAN);
+        self.timeout + TIMEOUT_SCAN + second + DIVERSION_TIMEOUT
     }
 
     /// Whether nothing of this topic waits among the producer dead letters of any process.

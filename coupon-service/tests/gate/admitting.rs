@@ -126,7 +126,7 @@ async fn a_request_that_is_sent_again_is_known_by_its_id() {
         (standing.unsettled == 0 && standing.pending == 0).then_some(())
     })
     .await;
-    assert_eq!(station.number("SELECT count(*) FROM outbox WHERE topic = 'coupon-issued'").await, 1);
+    assert_eq!(station.number("SELECT count(*) FROM kept_answers WHERE topic = 'coupon-issued'").await, 1);
     assert_eq!(gate.claim(&coupon_id, &user(1)).await.expect("Redis"), Claim::Settled);
     process.stop().await;
 }

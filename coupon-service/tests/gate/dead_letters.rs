@@ -73,7 +73,6 @@ fn names(users: std::ops::Range<usize>) -> Vec<String> {
 async fn with_kafka_away_admissions_are_kept_in_the_table_and_go_on_in_order() {
     let kafka = OwnKafka::start();
     let station = Station::on(&shared_redis(), &kafka.brokers(), &[]).await;
-    station.relay().await;
     let process = station.runs().await;
     let coupon_id = station.put_up(&process, Mode::Ranked, QUANTITY).await;
     ask_in_turn(&process, &coupon_id, 0..5).await;
@@ -132,7 +131,6 @@ async fn shows_the_dead_letters(station: &Station, process: &Process, state: &st
 async fn a_rush_while_kafka_goes_away_loses_nobody_and_issues_exactly_as_many_as_there_are() {
     let kafka = OwnKafka::start();
     let station = Station::on(&shared_redis(), &kafka.brokers(), &[]).await;
-    station.relay().await;
     let process = station.runs().await;
     let coupon_id = station.put_up(&process, Mode::Ranked, 2_000).await;
     let users: Vec<_> = (0..2_600).map(user).collect();
@@ -166,7 +164,6 @@ async fn with_a_second_cluster_they_are_kept_there_and_go_on_in_order() {
     let (kafka, second) = (OwnKafka::start(), OwnKafka::start());
     let brokers = second.brokers();
     let station = Station::on(&shared_redis(), &kafka.brokers(), &[("DEAD_LETTER_BROKERS", &brokers)]).await;
-    station.relay().await;
     let process = station.runs().await;
     let coupon_id = station.put_up(&process, Mode::Ranked, QUANTITY).await;
     ask_in_turn(&process, &coupon_id, 0..3).await;
@@ -194,7 +191,6 @@ async fn with_a_second_cluster_they_are_kept_there_and_go_on_in_order() {
 async fn with_an_unknown_outcome_the_admission_stays_pending_and_its_request_is_sent_again() {
     let kafka = OwnKafka::start();
     let station = Station::on(&shared_redis(), &kafka.brokers(), &[]).await;
-    station.relay().await;
     let process = station.runs().await;
     let coupon_id = station.put_up(&process, Mode::Ranked, 1).await;
     station.execute("ALTER TABLE producer_dead_letters ADD CONSTRAINT full_up CHECK (false)").await;

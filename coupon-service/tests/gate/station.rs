@@ -29,8 +29,8 @@ use test_support::{Database, eventually};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-/// Short, so that rebuilds take seconds.
-const PRODUCE_TIMEOUT: &str = "500ms";
+/// Short, so that rebuilds take seconds, and long enough for a broker with many tests to serve.
+const PRODUCE_TIMEOUT: &str = "2s";
 const SHARED_REDIS: &str = "redis://127.0.0.1:16379";
 
 pub(crate) struct Station {
@@ -97,8 +97,9 @@ impl Station {
         Process { admission: admission.expect("an admission"), consumer: None, _settled: settled }
     }
 
-    /// A whole process.
+    /// A whole process, and an outbox-relay.
     pub(crate) async fn runs(&self) -> Process {
+        self.relay().await;
         let (settled, settling) = mpsc::channel(events::MAX_UNSETTLED_BATCHES);
         let admission = Admission::start(&self.runtime, self.pool(), self.gate(), self.publisher().await, settling);
         let consumer = Consumer::start(&self.runtime, self.pool(), events::subscriptions(settled.clone()));
@@ -106,8 +107,8 @@ impl Station {
         Process { admission, consumer: Some(consumer), _settled: settled }
     }
 
-    /// An outbox-relay, until the test ends.
-    pub(crate) async fn relay(&self) {
+    /// Until the test ends. A second one stands by.
+    async fn relay(&self) {
         let wakes = relay::listen(&Env::default(), &["coupon_service"]).await.expect("no address to listen on");
         let (runtime, pool) = (self.runtime.clone(), self.pool());
         let wakes = wakes["coupon_service"].clone();

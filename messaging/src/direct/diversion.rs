@@ -28,7 +28,7 @@ pub(super) struct Diversion {
     pub(super) pool: Pool,
     pub(super) road: Arc<Road>,
     pub(super) second: Option<Arc<SecondCluster>>,
-    /// How long one batch may take.
+    /// How long the database may take for a batch.
     pub(super) at_most: Duration,
 }
 
@@ -48,6 +48,8 @@ impl Diversion {
                     diverted.close();
                     continue;
                 }
+                // What comes back from there is diverted.
+                () = self.road.brokers_lost() => {}
             }
             self.keep_all(&mut diverted, std::mem::take(&mut waiting)).await;
         }
@@ -70,12 +72,12 @@ impl Diversion {
     }
 
     async fn keep(&self, batch: Vec<Diverted>) {
-        let until = Instant::now() + self.at_most;
         let mut refused = match &self.second {
             Some(second) => second.send(self.topic, batch).await,
             None => batch.into_iter().map(|letter| (letter, Sent::Never)).collect(),
         };
         let mut written = Sent::Never;
+        let until = Instant::now() + self.at_most;
         while !refused.is_empty() {
             let letters: Vec<(&Letter, &str)> =
                 refused.iter().map(|(diverted, _)| (&diverted.letter, &*diverted.error)).collect();

@@ -19,9 +19,10 @@ use rdkafka::{
     error::KafkaError,
     message::DeliveryResult,
     producer::{BaseRecord, Producer, ProducerContext, PurgeConfig, ThreadedProducer},
+    types::RDKafkaErrorCode,
 };
 use service_runtime::settings::KafkaSettings;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::warn;
 
 use super::{Kept, NotKept, headers};
@@ -31,6 +32,8 @@ use crate::kafka;
 const MAX_ON_THE_WAY: usize = 10_000;
 /// How many may wait to be written as dead letters; one more isn't kept. More than can be on their way.
 const MAX_DIVERTED: usize = 2 * MAX_ON_THE_WAY;
+/// How long events wait for brokers that were all lost a moment ago.
+const WITHOUT_BROKERS: Duration = Duration::from_millis(250);
 /// How long a purged producer may take to report what it held.
 const LAST_REPORTS: Duration = Duration::from_secs(1);
 
@@ -114,6 +117,7 @@ pub(super) struct Reports {
     /// How many were diverted so far, and how many of them nothing is known about yet.
     turned: Arc<AtomicU64>,
     undecided: Arc<AtomicUsize>,
+    brokers_lost: Arc<Notify>,
 }
 
 impl Reports {
@@ -130,6 +134,9 @@ impl Reports {
 
 impl ClientContext for Reports {
     fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.brokers_lost.notify_one();
+        }
         warn!(%error, reason, "Kafka");
     }
 }
@@ -173,7 +180,8 @@ impl Road {
     ) -> Result<(Self, mpsc::Receiver<Diverted>), KafkaError> {
         let (diverted, waiting) = mpsc::channel(MAX_DIVERTED);
         let config = kafka::direct_producer(settings, timeout, MAX_ON_THE_WAY);
-        let reports = Reports { diverted, turned: Arc::default(), undecided: Arc::default() };
+        let (turned, undecided, brokers_lost) = <_>::default();
+        let reports = Reports { diverted, turned, undecided, brokers_lost };
         let direct = RwLock::new(Some(config.create_with_context(reports.clone())?));
         Ok((Self { config, reports, direct, set_out: 0.into() }, waiting))
     }
@@ -203,6 +211,31 @@ impl Road {
             let event = *record.delivery_opaque;
             self.reports.divert(event, letter, error.to_string(), Sent::Never);
         }
+    }
+
+    /// Asks for the topic, so that the first event needn't. Blocks.
+    pub(super) fn learn(&self, full_topic: &str) {
+        if let Some(producer) = &*self.direct.read().unwrap_or_else(PoisonError::into_inner) {
+            // Without an answer the first event asks.
+            let _ = producer.client().fetch_metadata(Some(full_topic), LAST_REPORTS);
+        }
+    }
+
+    /// Ends when no broker can be reached any more, and events wait for one. They needn't wait out their time.
+    pub(super) async fn brokers_lost(&self) {
+        loop {
+            self.reports.brokers_lost.notified().await;
+            tokio::time::sleep(WITHOUT_BROKERS).await;
+            // Idle connections are closed, too: then nobody waits.
+            if self.holds_events() {
+                return;
+            }
+        }
+    }
+
+    fn holds_events(&self) -> bool {
+        let direct = self.direct.read().unwrap_or_else(PoisonError::into_inner);
+        direct.as_ref().is_some_and(|producer| producer.in_flight_count() > 0)
     }
 
     /// Closes the direct road. When this returns, what was on its way has arrived, or has come back. Blocks.

@@ -1,9 +1,13 @@
 //! Another Kafka cluster that holds dead letters while the first is away: `DEAD_LETTER_BROKERS`.
 //!
 //! It is the faster place, and it isn't the service's own database. From there they are brought into the
-//! table, in order, which is where everybody looks for them, and where they go on from.
+//! table, in order, which is where everybody looks for them, and where they go on from. When it is away,
+//! too, letters go to the table at once, and may overtake those that it holds.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
 use common_events::{
@@ -32,8 +36,10 @@ use super::{
 };
 use crate::{X_ORIGIN_TOPIC, kafka, topics::Names};
 
-/// How long the second cluster may take for a letter. Less than a diversion may take as a whole.
-const PRODUCE_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// How long the second cluster may take for a letter.
+pub(super) const PRODUCE_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// After it took none for once, it isn't tried for so long: whoever comes next doesn't wait for it.
+const LEFT_ALONE: Duration = Duration::from_secs(5);
 const MAX_ON_THE_WAY: usize = 10_000;
 /// How long a question about offsets may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -55,6 +61,7 @@ pub(super) struct SecondCluster {
     producer: FutureProducer,
     /// Never subscribes.
     asking: BaseConsumer,
+    failed: Mutex<Option<Instant>>,
 }
 
 impl SecondCluster {
@@ -68,11 +75,15 @@ impl SecondCluster {
         let topic = names.topic(&crate::topics::producer_dead_letter_topic(runtime.service));
         let group = names.group(runtime.service);
         let asking = consumer(&settings, &group).create().context("a client for DEAD_LETTER_BROKERS")?;
-        Ok(Some(Self { settings, topic, group, producer, asking }))
+        Ok(Some(Self { settings, topic, group, producer, asking, failed: Mutex::default() }))
     }
 
     /// Sends letters in their order. Returns those that it didn't take, with whether it may have.
     pub(super) async fn send(&self, origin: Topic, letters: Vec<Diverted>) -> Vec<(Diverted, Sent)> {
+        let failed = *self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if failed.is_some_and(|at| at.elapsed() < LEFT_ALONE) {
+            return letters.into_iter().map(|letter| (letter, Sent::Never)).collect();
+        }
         let sending = letters.into_iter().map(|diverted| {
             let Letter { key, payload, traceparent, .. } = &diverted.letter;
             let headers = headers(traceparent)
@@ -102,6 +113,7 @@ impl SecondCluster {
             }
         }
         if !not_taken.is_empty() {
+            *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
             warn!(letters = not_taken.len(), "DEAD_LETTER_BROKERS doesn't take dead letters: they go to the database");
         }
         not_taken

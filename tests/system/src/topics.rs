@@ -100,6 +100,17 @@ impl Groups {
         blocking(move || this.ends(&this.client("looks")?)).await
     }
 
+    /// Records on a topic, by its bare name, that has one partition.
+    pub async fn records_on(&self, topic: &str) -> anyhow::Result<i64> {
+        let (this, topic) = (self.clone(), self.names.topic(topic));
+        blocking(move || {
+            let ends = this.client("looks")?.fetch_watermarks(&topic, 0, ASK_TIMEOUT);
+            let (first, end) = ends.with_context(|| format!("asking for the end of {topic}"))?;
+            Ok(end - first)
+        })
+        .await
+    }
+
     /// Everything on all topics of the catalogue, partition by partition in order.
     pub async fn told(&self) -> anyhow::Result<Vec<Told>> {
         let this = self.clone();

@@ -4,7 +4,9 @@ use std::fmt::Write;
 
 /// The edges of every plot, in units of the drawing, which the browser scales.
 pub(super) const FRAME: Frame =
-    Frame { width: 420.0, height: 228.0, left: 56.0, right: 406.0, top: 18.0, bottom: 200.0 };
+    Frame { width: 420.0, height: 228.0, left: 70.0, right: 406.0, top: 18.0, bottom: 200.0 };
+/// Between a mark and its name.
+const NAME_GAP: f64 = 4.0;
 /// Ticks of an axis, about.
 const TICKS: f64 = 4.0;
 
@@ -40,12 +42,24 @@ pub(super) struct Tick {
     pub(super) label: String,
 }
 
-/// A place along the lower axis that is pointed out from top to bottom, with its name so far down.
+/// A place along the lower axis that is pointed out from top to bottom, with its name beside it, so far down.
 #[derive(Debug)]
 pub(super) struct Mark {
     pub(super) at: f64,
+    pub(super) name_at: f64,
+    /// `start` or `end`: which side of the place the name is on.
+    pub(super) anchor: &'static str,
     pub(super) down: f64,
     pub(super) label: String,
+}
+
+impl Mark {
+    /// Its name is where there is more room.
+    pub(super) fn new(at: f64, down: f64, label: String) -> Self {
+        let (name_at, anchor) =
+            if at > f64::midpoint(FRAME.left, FRAME.right) { (at - NAME_GAP, "end") } else { (at + NAME_GAP, "start") };
+        Self { at, name_at, anchor, down, label }
+    }
 }
 
 /// A bar, and what is said when it is pointed at.

@@ -31,7 +31,7 @@ pub struct Look {
 pub struct Issuing {
     /// Look by look.
     pub looks: Vec<Look>,
-    /// From the last answer until the last coupon was issued; `None`: some were still missing in the end.
+    /// From the last 202 until the last coupon was seen to be issued; `None`: some were still missing in the end.
     pub drained_after: Option<Duration>,
 }
 
@@ -51,12 +51,12 @@ impl Watch {
     /// Waits until everybody who was admitted has a coupon, or until no more are coming.
     pub(super) async fn until_drained(self, sale: &Sale, tally: &SaleTally) -> Issuing {
         let expected = i64::try_from(tally.admitted_users()).unwrap_or(i64::MAX).min(sale.quantity);
-        let last_answer = tally.began.map_or_else(Instant::now, |began| began + tally.lasted);
+        let last_admission = tally.began.map_or_else(Instant::now, |began| began + tally.last_admission());
         let (mut most, mut grew) = (0, Instant::now());
         let drained_after = loop {
             let complete = self.looked(|looks| looks.iter().find(|look| look.issued >= expected).copied());
             if let Some(look) = complete {
-                break Some(look.at.saturating_duration_since(last_answer));
+                break Some(look.at.saturating_duration_since(last_admission));
             }
             let issued = self.looked(|looks| looks.last().map_or(0, |look| look.issued));
             if issued > most {

@@ -78,7 +78,7 @@ impl Report {
             ("p95", ms(self.latency_ms.p95)),
             ("p99", ms(self.latency_ms.p99)),
             ("slowest", ms(self.latency_ms.max)),
-            ("drained after", self.drained_after_ms.map_or_else(|| "never".to_owned(), ms)),
+            ("drained after the last 202", self.drained_after_ms.map_or_else(|| "never".to_owned(), ms)),
         ];
         if let Some(seconds) = self.service_cpu_seconds {
             figures.push(("service CPU", format!("{seconds:.2} s")));
@@ -149,7 +149,7 @@ impl Report {
         let points = [("p50", latency.p50), ("p95", latency.p95), ("p99", latency.p99)];
         // Each name below the one before, as the places may be the same.
         let downwards = std::iter::successors(Some(FRAME.top + NAME_HEIGHT), |down| Some(down + NAME_HEIGHT));
-        let mark = |((name, ms), down)| Mark { at: x(ms), down, label: format!("{name} {}", short(ms)) };
+        let mark = |((name, ms), down)| Mark::new(x(ms), down, format!("{name} {}", short(ms)));
         Plot {
             title: "How long answers took (milliseconds, logarithmic)",
             told: format!("Half within {} ms, 99 of 100 within {} ms", short(latency.p50), short(latency.p99)),

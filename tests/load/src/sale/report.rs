@@ -42,7 +42,7 @@ pub struct Report {
     pub latency_ms: Latency,
     /// Of the 202.
     pub admitted_latency_ms: Latency,
-    /// From the last answer until the last coupon was issued.
+    /// From the last 202 until the last coupon was seen to be issued.
     pub drained_after_ms: Option<f64>,
     /// What coupon-service spent, from the first request until it had drained, when it says so at `/metrics`.
     pub service_cpu_seconds: Option<f64>,
@@ -188,7 +188,7 @@ impl fmt::Display for Report {
         writeln!(f, "{from} → answered:  {}", self.latency_ms)?;
         writeln!(f, "{from} → 202:       {}", self.admitted_latency_ms)?;
         match self.drained_after_ms {
-            Some(ms) => writeln!(f, "the last coupon was issued {ms:.0} ms after the last answer")?,
+            Some(ms) => writeln!(f, "the last coupon was issued {ms:.0} ms after the last 202")?,
             None => writeln!(f, "some coupons were never issued")?,
         }
         if let Some(seconds) = self.service_cpu_seconds {

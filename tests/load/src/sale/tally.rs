@@ -174,9 +174,14 @@ impl SaleTally {
 
     /// 202 a second, from the first request until the last 202.
     pub fn admitted_per_second(&self) -> f64 {
+        rate(self.answers.of(Kind::Admitted), self.last_admission())
+    }
+
+    /// When the last 202 came, counted from the first request, to a step of the timeline.
+    pub fn last_admission(&self) -> Duration {
         let last = self.timeline.iter().rposition(|tick| tick.of(Kind::Admitted) > 0);
         let ticks = u32::try_from(last.map_or(0, |last| last + 1)).unwrap_or(u32::MAX);
-        rate(self.answers.of(Kind::Admitted), self.lasted.min(TICK * ticks))
+        self.lasted.min(TICK * ticks)
     }
 
     /// CPU time of the asking thread per request.

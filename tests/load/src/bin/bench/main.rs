@@ -4,11 +4,15 @@
 //! It brings programs, databases and topics of its own; the real parts have to be up.
 
 mod consumer;
+mod gate;
 mod http;
+mod issuing;
+mod locks;
 mod processes;
 mod ranking;
 mod relay;
 mod saga;
+mod sale;
 mod table;
 mod tracing;
 
@@ -42,6 +46,12 @@ enum Bench {
     Processes,
     /// Ranking reads, against an empty handler.
     Ranking,
+    /// A first-come coupon sale, against the bare gate; sold out, against an empty handler.
+    Sale,
+    /// Coupons issued from the topic, against a bare loop.
+    Issuing,
+    /// The sale against one under a database lock and one under a Redis lock; ranks against a set.
+    Locks,
     /// Orders a second with traces on, against off.
     Tracing,
 }
@@ -73,6 +83,9 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
             Bench::Saga => saga::measure().await,
             Bench::Processes => processes::measure().await,
             Bench::Ranking => ranking::measure().await,
+            Bench::Sale => sale::measure().await,
+            Bench::Issuing => issuing::measure().await,
+            Bench::Locks => locks::measure().await,
             Bench::Tracing => tracing::measure().await,
         };
         rows.extend(measured.with_context(|| format!("measuring {bench:?}"))?);

@@ -8,7 +8,6 @@
 //! | `orders` | `coupon_orders`, and what is in use of `issued_coupons` |
 
 mod claims;
-mod columns;
 mod coupons;
 mod orders;
 

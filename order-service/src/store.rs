@@ -4,8 +4,6 @@
 //! gives a row that had to be waited for as its last owner left it, so `lock_` reads and locks in one
 //! statement. Rows are always locked in the order of their ids.
 
-mod columns;
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -15,12 +13,14 @@ use common_events::{
 };
 use deadpool_postgres::Client;
 use messaging::Tx;
-use service_runtime::database::Migrations;
+use service_runtime::database::{
+    Migrations,
+    columns::{Amount, Word},
+};
 use tokio_postgres::{Error, Row, types::Json};
 use uuid::Uuid;
 
 use crate::domain::{Coupon, Hold, Line, Order, Payment, Product, Status};
-use columns::{Amount, Word};
 
 mod embedded {
     refinery::embed_migrations!("migrations");

@@ -16,9 +16,7 @@ pub use payments::{
     update_decided, update_refunded,
 };
 
-use common_events::{UserId, Won};
 use service_runtime::Migrations;
-use tokio_postgres::{Row, row::RowIndex};
 
 mod embedded {
     refinery::embed_migrations!("migrations");
@@ -26,16 +24,3 @@ mod embedded {
 
 /// The points ledger, its accounts, and the payments.
 pub const MIGRATIONS: Migrations = Migrations { table: "payment_migrations", runner: embedded::migrations::runner };
-
-fn won(row: &Row, column: impl RowIndex + std::fmt::Display) -> Won {
-    Won::try_from(row.get::<_, i64>(column)).expect("only amounts are stored, and checks keep them so")
-}
-
-fn user_id(row: &Row, column: impl RowIndex + std::fmt::Display) -> UserId {
-    row.get::<_, &str>(column).parse().expect("only user ids are stored")
-}
-
-/// A word of one of our lists, as a check keeps it.
-fn word<T: std::str::FromStr>(text: &str) -> T {
-    text.parse().unwrap_or_else(|_| panic!("{text:?} is stored, and no word of ours"))
-}

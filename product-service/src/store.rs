@@ -3,10 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use common_events::{OrderId, ProductId, Quantity, Reason, Won};
+use common_events::{OrderId, ProductId, Quantity, Reason};
 use deadpool_postgres::Client;
 use messaging::Tx;
-use service_runtime::database::Migrations;
+use service_runtime::database::{
+    Migrations,
+    columns::{Amount, Word},
+};
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
@@ -214,14 +217,14 @@ fn product_of(row: &Row) -> Product {
     Product {
         product_id: product_id_of(row, 0),
         name: row.get(1),
-        price: Won::try_from(row.get::<_, i64>(2)).expect("a price was checked when it was set"),
+        price: row.get::<_, Amount>(2).0,
         stock: row.get(3),
         version: row.get(4),
     }
 }
 
 fn product_id_of(row: &Row, column: usize) -> ProductId {
-    row.get::<_, String>(column).try_into().expect("an id was checked before it was stored")
+    row.get::<_, Word<_>>(column).0
 }
 
 /// The line in the columns from 2 on: quantity, state, reason.
@@ -230,9 +233,7 @@ fn line_of(row: &Row) -> Line {
     let state = match row.get::<_, &str>(3) {
         "HELD" => LineState::Held,
         "RESTORED" => LineState::Restored,
-        _ => LineState::Refused(
-            row.get::<_, &str>(4).parse::<Reason>().expect("the table's check: a refused line has a reason"),
-        ),
+        _ => LineState::Refused(row.get::<_, Word<Reason>>(4).0),
     };
     Line { quantity, state }
 }

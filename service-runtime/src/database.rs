@@ -1,5 +1,6 @@
 //! The service's own PostgreSQL: a pool of connections, its migrations, and which errors mean what.
 
+pub mod columns;
 mod migrations;
 mod pool;
 

@@ -7,10 +7,10 @@ use chrono::{DateTime, Utc};
 use common_events::{CouponId, EventId, IssuedCouponId, OrderId, Reason, UserId, events::Discount};
 use deadpool_postgres::Client;
 use messaging::Tx;
+use service_runtime::database::columns::Word;
 use tokio_postgres::{Error, Row, types::Json};
 use uuid::Uuid;
 
-use super::columns::Word;
 use crate::domain::{IssuedCoupon, Outcome, Settled};
 
 /// A query for whole issued coupons, which [`issued_coupon`] reads.

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use common_events::{CouponId, events::Discount};
 use deadpool_postgres::Client;
 use messaging::Tx;
+use service_runtime::database::columns::Word;
 use tokio_postgres::{Error, Row, types::Json};
 
-use super::columns::Word;
 use crate::domain::{Coupon, Reward};
 
 macro_rules! select_coupons {

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common_events::{CouponId, IssuedCouponId, OrderId, Reason, UserId, Won, events::Discount};
 use messaging::Tx;
+use service_runtime::database::columns::{Amount, Word};
 use tokio_postgres::{Error, Row, types::Json};
 use uuid::Uuid;
 
-use super::columns::{Amount, Word};
 use crate::domain::{Changes, CouponInWallet, CouponOrder, Use};
 
 /// Creates or locks the row of each order. An order that is created here is this transaction's own:

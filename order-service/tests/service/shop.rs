@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use actix_web::{HttpServer, dev::ServerHandle};
 use common_events::{
     EventData, IssuedCouponId, OrderId, ProductId, Quantity, Reason, Service, UserId, Won,
     events::{
@@ -14,8 +13,8 @@ use messaging::Delivered;
 use order_service::{domain::Order, events, http, store, waiting::Waiting};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
-use service_runtime::{CommonSettings, Env, Runtime, idempotency};
-use test_support::{Database, Seam, eventually};
+use service_runtime::idempotency;
+use test_support::{Database, Seam, Served, eventually, runtime};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -29,9 +28,8 @@ pub(crate) struct Shop {
     pub(crate) seam: Seam,
     pub(crate) waiting: Waiting,
     pub(crate) database: Database,
-    url: String,
     client: reqwest::Client,
-    server: ServerHandle,
+    served: Served,
 }
 
 impl Shop {
@@ -40,8 +38,9 @@ impl Shop {
         let database = Database::new(&[idempotency::MIGRATIONS, messaging::MIGRATIONS, store::MIGRATIONS]).await;
         let waiting = Waiting::new(CancellationToken::new());
         let seam = Seam::new(&database, events::subscriptions(&waiting));
-        let (url, server) = serve(&database, &waiting);
-        let shop = Self { seam, waiting, database, url, client: reqwest::Client::new(), server };
+        let routes = http::routes(database.pool.clone(), waiting.clone());
+        let served = Served::new(&runtime(Service::Order), routes);
+        let shop = Self { seam, waiting, database, client: reqwest::Client::new(), served };
         shop.seam.deliver_batch(&[shop.seam.event(named("cup", CUP, 1)), shop.seam.event(named("pot", POT, 1))]).await;
         shop
     }
@@ -52,13 +51,13 @@ impl Shop {
     }
 
     pub(crate) fn ask_as(&self, user: &str, roles: &str, method: Method, path: &str) -> RequestBuilder {
-        let request = self.client.request(method, format!("{}{path}", self.url));
+        let request = self.client.request(method, format!("{}{path}", self.served.url));
         request.header("X-User-Id", user).header("X-Roles", roles)
     }
 
     /// Nobody's request.
     pub(crate) fn ask_as_nobody(&self, method: Method, path: &str) -> RequestBuilder {
-        self.client.request(method, format!("{}{path}", self.url))
+        self.client.request(method, format!("{}{path}", self.served.url))
     }
 
     pub(crate) fn post_order(&self, key: &str, body: &Value) -> RequestBuilder {
@@ -158,32 +157,6 @@ impl Shop {
         })
         .await;
     }
-}
-
-impl Drop for Shop {
-    fn drop(&mut self) {
-        // Asked for when it is called; there is nobody to wait for it.
-        drop(self.server.stop(false));
-    }
-}
-
-fn serve(database: &Database, waiting: &Waiting) -> (String, ServerHandle) {
-    let env = Env::of([("AUTH_MODE", "header"), ("OTEL_TRACES_EXPORTER", "none")]);
-    let settings = CommonSettings::read(Service::Order, &env).expect("good settings");
-    let runtime = Runtime::new(Service::Order, env, settings);
-    let routes = http::routes(database.pool.clone(), waiting.clone());
-    let server = HttpServer::new(move || {
-        service_runtime::http::app(&runtime, routes.clone()).expect("an app of these settings")
-    })
-    .workers(1)
-    .disable_signals()
-    .bind("127.0.0.1:0")
-    .expect("a free port");
-    let url = format!("http://{}", server.addrs()[0]);
-    let server = server.run();
-    let handle = server.handle();
-    tokio::spawn(server);
-    (url, handle)
 }
 
 /// The status and the JSON of the answer.

@@ -4,9 +4,9 @@ use chrono::{DateTime, Utc};
 use common_events::{UserId, Won};
 use deadpool_postgres::Client;
 use messaging::Tx;
+use service_runtime::database::columns::{Amount, Word};
 use tokio_postgres::{Error, Row};
 
-use super::{user_id, won, word};
 use crate::domain::{Account, AccountState, Accounts};
 
 /// Locks the accounts of these users, sorted, and reads the clock once the last of them is held: the
@@ -68,13 +68,12 @@ pub async fn upsert_account(
 }
 
 fn account(row: &Row) -> Account {
-    let limit: Option<i64> = row.get("limit_per_payment");
     Account {
-        user_id: user_id(row, "user_id"),
-        balance: won(row, "balance"),
-        charged: won(row, "charged"),
-        state: word(row.get("state")),
-        limit_per_payment: limit.map(|limit| Won::try_from(limit).expect("only amounts are stored")),
+        user_id: row.get::<_, Word<_>>("user_id").0,
+        balance: row.get::<_, Amount>("balance").0,
+        charged: row.get::<_, Amount>("charged").0,
+        state: row.get::<_, Word<_>>("state").0,
+        limit_per_payment: row.get::<_, Option<Amount>>("limit_per_payment").map(|Amount(limit)| limit),
         last_at: row.get("last_at"),
     }
 }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use common_events::UserId;
 use messaging::Tx;
+use service_runtime::database::columns::Word;
 use tokio_postgres::Error;
 
-use super::user_id;
 use crate::domain::Balances;
 
 /// What the ledger's entries of one user add up to.
@@ -52,7 +52,7 @@ pub async fn list_ledger_balances(
         balance: tokio_postgres::Row::get(row, "balance"),
         entries: row.get::<_, i64>("entries").unsigned_abs(),
     };
-    Ok(rows.iter().map(|row| (user_id(row, "user_id"), of(row))).collect())
+    Ok(rows.iter().map(|row| (row.get::<_, Word<_>>("user_id").0, of(row))).collect())
 }
 
 /// An account that isn't what its ledger adds up to.
@@ -90,7 +90,7 @@ pub async fn list_drifts(tx: &Tx<'_>) -> Result<Vec<Drift>, Error> {
         )
         .await?;
     let of = |row: &tokio_postgres::Row| Drift {
-        user_id: user_id(row, "user_id"),
+        user_id: row.get::<_, Word<_>>("user_id").0,
         account: row.get("account"),
         ledger: row.get("ledger"),
     };

@@ -4,10 +4,10 @@ use chrono::{DateTime, Utc};
 use common_events::{OrderId, Reason, TraceId, UserId, Won};
 use deadpool_postgres::Client;
 use messaging::Tx;
+use service_runtime::database::columns::{Amount, Word};
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
-use super::{won, word};
 use crate::domain::Entry;
 
 /// An entry, and the trace in which it was made.
@@ -81,7 +81,7 @@ pub async fn find_settled_balance(client: &Client, id: &UserId, at: DateTime<Utc
         )
         .await?;
     let row = client.query_opt(&statement, &[&id.as_str(), &at]).await?;
-    Ok(row.map(|row| won(&row, "balance")))
+    Ok(row.map(|row| row.get::<_, Amount>("balance").0))
 }
 
 /// The balance at a time, or now. While the account is held by [`super::lock_or_insert_account`], which
@@ -102,7 +102,7 @@ pub async fn find_balance(tx: &Tx<'_>, user_id: &UserId, at: Option<DateTime<Utc
             &[&user_id.as_str(), &at],
         )
         .await?;
-    Ok(BalanceThen { balance: won(&row, "balance"), at: row.get("at"), now: row.get("now") })
+    Ok(BalanceThen { balance: row.get::<_, Amount>("balance").0, at: row.get("at"), now: row.get("now") })
 }
 
 /// A user's entries of `from` ≤ time < `to`, and before the position of the page before; latest first.
@@ -126,15 +126,19 @@ pub async fn list_history(
 
 fn posting(row: &Row, user_id: &UserId) -> Posting {
     let order_id: Option<Uuid> = row.get("order_id");
-    let reason: Option<&str> = row.get("reason");
+    let reason: Option<Word<_>> = row.get("reason");
     let entry = Entry {
         entry_id: common_events::ids::EntryId::new(row.get("entry_id")),
         user_id: user_id.clone(),
-        kind: crate::domain::EntryKind::of(row.get("kind"), order_id.map(OrderId::new), reason.map(word))
-            .expect("a check holds kind, order and reason together"),
-        amount: won(row, "amount"),
-        balance: won(row, "balance"),
+        kind: crate::domain::EntryKind::of(
+            row.get("kind"),
+            order_id.map(OrderId::new),
+            reason.map(|Word(reason)| reason),
+        )
+        .expect("a check holds kind, order and reason together"),
+        amount: row.get::<_, Amount>("amount").0,
+        balance: row.get::<_, Amount>("balance").0,
         at: row.get("at"),
     };
-    Posting { entry, trace_id: word(row.get("trace_id")) }
+    Posting { entry, trace_id: row.get::<_, Word<_>>("trace_id").0 }
 }

@@ -9,10 +9,10 @@ use common_events::{
 };
 use deadpool_postgres::Client;
 use messaging::{Event, Tx};
+use service_runtime::database::columns::{Amount, Word};
 use tokio_postgres::{Error, Row, types::Json};
 use uuid::Uuid;
 
-use super::{user_id, won, word};
 use crate::domain::{Payment, Receipt};
 
 /// The payments of an order each, while they are held.
@@ -89,8 +89,8 @@ fn payment(row: &Row) -> Payment {
         "REFUNDED" => Payment::Refunded,
         "COMPLETED" => {
             let Json(lines) = row.get("lines");
-            let (discount, total) = (won(row, "discount"), won(row, "total"));
-            let (user_id, paid_at) = (user_id(row, "user_id"), row.get("paid_at"));
+            let (discount, total) = (row.get::<_, Amount>("discount").0, row.get::<_, Amount>("total").0);
+            let (user_id, paid_at) = (row.get::<_, Word<_>>("user_id").0, row.get("paid_at"));
             Payment::Completed(Receipt { user_id, lines, discount, total, paid_at })
         }
         status => panic!("a check lets no payment be {status}"),
@@ -191,11 +191,11 @@ pub async fn find_payment(client: &Client, order_id: OrderId) -> Result<Option<P
         .await?;
     let row = client.query_opt(&statement, &[&order_id.uuid()]).await?;
     Ok(row.map(|row| PaymentView {
-        user_id: user_id(&row, "user_id"),
+        user_id: row.get::<_, Word<_>>("user_id").0,
         status: row.get("status"),
-        total: won(&row, "total"),
-        discount: row.get::<_, Option<i64>>("discount").map(|_| won(&row, "discount")),
-        reason: row.get::<_, Option<&str>>("reason").map(word),
+        total: row.get::<_, Amount>("total").0,
+        discount: row.get::<_, Option<Amount>>("discount").map(|Amount(discount)| discount),
+        reason: row.get::<_, Option<Word<_>>>("reason").map(|Word(reason)| reason),
         trace_id: row.get("trace_id"),
         paid_at: row.get("paid_at"),
         refunded_at: row.get("refunded_at"),

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use actix_web::HttpServer;
 use chrono::{DateTime, SecondsFormat, Utc};
 use common_events::{
     OrderId, Reason, Service, UserId, Won, envelope,
@@ -16,8 +15,8 @@ use messaging::{Delivered, Tx};
 use payment_service::{events, http, store};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
-use service_runtime::{CommonSettings, Env, Pool, Runtime, idempotency};
-use test_support::{Database, Seam};
+use service_runtime::{Pool, idempotency};
+use test_support::{Database, Seam, Served, runtime};
 use uuid::Uuid;
 
 pub(crate) struct Cashier {
@@ -25,6 +24,7 @@ pub(crate) struct Cashier {
     pub(crate) pool: Pool,
     pub(crate) url: String,
     web: reqwest::Client,
+    _served: Served,
     _database: Database,
 }
 
@@ -40,8 +40,9 @@ impl Cashier {
         let database = Database::new(&[messaging::MIGRATIONS, idempotency::MIGRATIONS, store::MIGRATIONS]).await;
         let seam = Seam::new(&database, events::subscriptions());
         let pool = database.pool.clone();
-        let url = serve(&pool);
-        Arc::new(Self { seam, pool, url, web: reqwest::Client::new(), _database: database })
+        let served = Served::new(&runtime(Service::Payment), http::routes(pool.clone()));
+        let (url, web) = (served.url.clone(), reqwest::Client::new());
+        Arc::new(Self { seam, pool, url, web, _served: served, _database: database })
     }
 
     // ---- what others tell ----
@@ -169,21 +170,6 @@ impl Cashier {
         let written = client.query("SELECT entry_id FROM points_ledger ORDER BY entry_id", &[]).await.expect("rows");
         assert_eq!(told, written.iter().map(|row| row.get(0)).collect::<Vec<Uuid>>(), "told is what is written");
     }
-}
-
-fn serve(pool: &Pool) -> String {
-    let env = Env::of([("AUTH_MODE", "header"), ("HTTP_ADDR", "127.0.0.1:0")]);
-    let settings = CommonSettings::read(Service::Payment, &env).expect("settings");
-    let runtime = Runtime::new(Service::Payment, env, settings);
-    let routes = http::routes(pool.clone());
-    let server = HttpServer::new(move || service_runtime::http::app(&runtime, routes.clone()).expect("an app"))
-        .workers(1)
-        .disable_signals()
-        .bind(("127.0.0.1", 0))
-        .expect("a port");
-    let url = format!("http://{}", server.addrs()[0]);
-    tokio::spawn(server.run());
-    url
 }
 
 pub(crate) async fn ok(answer: Response) -> Value {

@@ -1,14 +1,10 @@
 //! Products over HTTP: every rule of the contract, call by call, and what the catalogue tells.
 
-use actix_web::{
-    body::to_bytes,
-    http::{Method, header::HeaderMap},
-    test::{TestRequest, init_service},
-};
+use actix_web::{http::Method, test::TestRequest};
 use common_events::{Service, events::ProductCatalog};
 use product_service::http;
 use serde_json::{Value, json};
-use service_runtime::{CommonSettings, Env, Runtime};
+use test_support::{Answer, ask, runtime};
 use uuid::{Uuid, Version};
 
 use crate::shop::{Shop, new_order};
@@ -17,25 +13,6 @@ use crate::shop::{Shop, new_order};
 struct Call<'s> {
     shop: &'s Shop,
     request: TestRequest,
-}
-
-struct Answer {
-    status: u16,
-    headers: HeaderMap,
-    body: Value,
-}
-
-impl Answer {
-    fn header(&self, name: &str) -> &str {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_else(|| panic!("no {name}"))
-    }
-
-    /// The status, and the field that is to blame.
-    fn refusal(&self) -> (u16, &str) {
-        assert_eq!(self.header("content-type"), "application/problem+json");
-        assert_eq!(self.header("x-trace-id"), self.body["traceId"].as_str().expect("a trace id"));
-        (self.status, self.body["field"].as_str().unwrap_or_default())
-    }
 }
 
 impl Shop {
@@ -91,21 +68,7 @@ impl Call<'_> {
     }
 
     async fn send(self) -> Answer {
-        let env = Env::of([("AUTH_MODE", "header")]);
-        let settings = CommonSettings::read(Service::Product, &env).expect("settings");
-        let runtime = Runtime::new(Service::Product, env, settings);
-        let app = service_runtime::http::app(&runtime, http::routes(self.shop.pool.clone())).expect("an app");
-        let app = init_service(app).await;
-        let request = self.request.to_request();
-        // A refusal before any handler is an error here; the server would write it in the same way.
-        let response = match actix_web::dev::Service::call(&app, request).await {
-            Ok(response) => response.into_parts().1.map_into_boxed_body(),
-            Err(error) => error.error_response(),
-        };
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let body = to_bytes(response.into_body()).await.expect("a body");
-        let body = serde_json::from_slice(&body).unwrap_or_else(|_| panic!("JSON, not {body:?}"));
-        Answer { status, headers, body }
+        ask(&runtime(Service::Product), http::routes(self.shop.pool.clone()), self.request).await
     }
 }
 

@@ -2,12 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use actix_web::{
-    body::to_bytes,
-    dev::Service as _,
-    http::header::HeaderMap,
-    test::{TestRequest, init_service},
-};
+use actix_web::test::TestRequest;
 use chrono::{DateTime, Utc};
 use common_events::{
     OrderId, Quantity, Reason, Service, Won, envelope,
@@ -15,20 +10,14 @@ use common_events::{
 };
 use ranking_service::{events, http, store};
 use serde_json::Value;
-use service_runtime::{CommonSettings, Env, Pool, Runtime};
-use test_support::{Database, Seam};
+use service_runtime::Pool;
+use test_support::{Answer, Database, Seam, ask, runtime};
 use uuid::Uuid;
 
 pub(crate) struct Board {
     pub(crate) seam: Seam,
     pub(crate) pool: Pool,
     _database: Database,
-}
-
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Value,
 }
 
 /// What the table holds: kind and start of the window, product; pieces, money.
@@ -68,20 +57,8 @@ impl Board {
     }
 
     pub(crate) async fn get(&self, query: &str) -> Answer {
-        let env = Env::of([("AUTH_MODE", "header")]);
-        let settings = CommonSettings::read(Service::Ranking, &env).expect("settings");
-        let runtime = Runtime::new(Service::Ranking, env, settings);
-        let app = service_runtime::http::app(&runtime, http::routes(self.pool.clone())).expect("an app");
-        let app = init_service(app).await;
-        let request = TestRequest::with_uri(&format!("/rankings/products{query}")).to_request();
-        // A refusal before the handler is an error here; the server would write it in the same way.
-        let response = match app.call(request).await {
-            Ok(response) => response.into_parts().1.map_into_boxed_body(),
-            Err(error) => error.error_response(),
-        };
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let body = to_bytes(response.into_body()).await.expect("a body");
-        Answer { status, headers, body: serde_json::from_slice(&body).expect("JSON") }
+        let request = TestRequest::with_uri(&format!("/rankings/products{query}"));
+        ask(&runtime(Service::Ranking), http::routes(self.pool.clone()), request).await
     }
 
     /// Products with pieces and money, in the order of the ranking.

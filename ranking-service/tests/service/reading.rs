@@ -8,7 +8,8 @@ use common_events::Service;
 use ranking_service::http;
 use rstest::rstest;
 use serde_json::{Value, json};
-use service_runtime::{CommonSettings, Env, Runtime};
+use service_runtime::http::app;
+use test_support::runtime;
 
 use crate::board::{Board, line, payment, text};
 
@@ -76,10 +77,7 @@ async fn what_cannot_be_asked_is_refused_and_the_parameter_is_named(#[case] quer
 #[actix_web::test]
 async fn who_waits_for_somebody_elses_ranking_is_told_to_come_back(#[case] first: &str, #[case] second: &str) {
     let board = Board::new().await;
-    let env = Env::of([("AUTH_MODE", "header")]);
-    let settings = CommonSettings::read(Service::Ranking, &env).expect("settings");
-    let runtime = Runtime::new(Service::Ranking, env, settings);
-    let app = service_runtime::http::app(&runtime, http::routes(board.pool.clone())).expect("an app");
+    let app = app(&runtime(Service::Ranking), http::routes(board.pool.clone())).expect("an app");
     let app = init_service(app).await;
     let ask = |query: &str| {
         let request = TestRequest::with_uri(&format!("/rankings/products?{query}")).to_request();
@@ -104,10 +102,7 @@ async fn who_waits_for_somebody_elses_ranking_is_told_to_come_back(#[case] first
 #[actix_web::test]
 async fn an_answer_is_kept_for_a_moment_and_then_renewed() {
     let board = Board::new().await;
-    let env = Env::of([("AUTH_MODE", "header")]);
-    let settings = CommonSettings::read(Service::Ranking, &env).expect("settings");
-    let runtime = Runtime::new(Service::Ranking, env, settings);
-    let app = service_runtime::http::app(&runtime, http::routes(board.pool.clone())).expect("an app");
+    let app = app(&runtime(Service::Ranking), http::routes(board.pool.clone())).expect("an app");
     let app = init_service(app).await;
     let pieces = async |limit: u16| {
         let uri = format!("/rankings/products?window=week&limit={limit}");

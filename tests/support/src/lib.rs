@@ -1,15 +1,18 @@
 //! What tests of any service need, and no service by name: a database each ([`Database`]), the seam
-//! without a broker ([`Seam`]), and waiting without sleeping ([`eventually`]).
+//! without a broker ([`Seam`]), calls without a process ([`Served`], [`ask`]), and waiting without sleeping
+//! ([`eventually`]).
 //!
 //! The real parts are looked for where `TEST_POSTGRES_URL` and `TEST_KAFKA_BROKERS` say, else at the
 //! local suite's ports. One that is missing fails the test with one clear line.
 
 mod database;
 mod eventually;
+mod http;
 mod seam;
 
 pub use database::Database;
 pub use eventually::{PATIENCE, eventually};
+pub use http::{Answer, Served, ask, runtime, runtime_with};
 pub use seam::Seam;
 
 /// Where the tests' Kafka listens.

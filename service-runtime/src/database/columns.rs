@@ -1,5 +1,5 @@
-//! The house's types as columns. A text or a number that isn't one of them is the database's error,
-//! as a column of the wrong type would be.
+//! The house's types as columns: `row.try_get::<_, Word<UserId>>(…)?.0`. A text or a number that isn't one of
+//! them is the database's error, as a column of the wrong type would be.
 
 use std::{error::Error, str::FromStr};
 
@@ -7,7 +7,11 @@ use common_events::Won;
 use tokio_postgres::types::{FromSql, Type};
 
 /// A text that is read as a `T`.
-pub(super) struct Word<T>(pub(super) T);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Word<T>(
+    /// As it was read.
+    pub T,
+);
 
 impl<'a, T> FromSql<'a> for Word<T>
 where
@@ -24,7 +28,11 @@ where
 }
 
 /// A bigint that is an amount.
-pub(super) struct Amount(pub(super) Won);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Amount(
+    /// As it was read.
+    pub Won,
+);
 
 impl<'a> FromSql<'a> for Amount {
     fn from_sql(kind: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Send + Sync>> {

@@ -36,13 +36,14 @@ use messaging::{
     direct::{NotKept, Publisher},
     progress::Progress,
 };
+use metrics::counter;
 use service_runtime::{Pool, Runtime, chain, telemetry};
 use tokio::{
     sync::{Notify, mpsc},
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 use uuid::Uuid;
 
 use crate::{
@@ -201,7 +202,10 @@ impl Admission {
             trace: telemetry::child_of(trace),
         };
         let token = match inner.gate.admit(request).await {
-            Ok(Verdict::Admitted(token)) => token,
+            Ok(Verdict::Admitted(token)) => {
+                inner.sales.remember(coupon_id);
+                token
+            }
             Ok(Verdict::AskedBefore) => return Err(Refused::AskedBefore),
             Ok(Verdict::SoldOut) => {
                 Sales::sold_out(inner, coupon_id);
@@ -286,8 +290,13 @@ impl Admission {
 }
 
 impl Inner {
-    /// A gate that knows nothing of a coupon: either there is none, or the gate was lost.
+    /// A gate that knows nothing of a coupon: either there is none, or the gate was lost. A coupon that there
+    /// was once, there is for ever.
     async fn why_lost(&self, coupon_id: &CouponId) -> Refused {
+        if self.sales.knows(coupon_id) {
+            self.notice_lost(coupon_id);
+            return Refused::Rebuilding;
+        }
         let found = match self.pool.get().await {
             Ok(client) => store::find_coupon(&client, coupon_id).await.map_err(|error| chain(&error)),
             Err(error) => Err(chain(&error)),
@@ -295,11 +304,12 @@ impl Inner {
         match found {
             Ok(None) => Refused::UnknownCoupon,
             Ok(Some(_)) => {
+                self.sales.remember(coupon_id);
                 self.notice_lost(coupon_id);
                 Refused::Rebuilding
             }
             Err(error) => {
-                warn!(error, "whether there is such a coupon isn't known");
+                debug!(error, "whether there is such a coupon isn't known");
                 Refused::Undecided
             }
         }
@@ -355,8 +365,10 @@ impl Inner {
     }
 }
 
-fn undecided(what: &str, why: &dyn std::error::Error) -> Refused {
-    warn!(error = chain(why), "{what}");
+/// Counted, and no warning: whoever failed has said so, once, and in a rush there are thousands of these.
+fn undecided(what: &'static str, why: &dyn std::error::Error) -> Refused {
+    debug!(error = chain(why), what, "undecided");
+    counter!("coupon_admissions_undecided_total", "what" => what).increment(1);
     Refused::Undecided
 }
 

@@ -20,10 +20,11 @@ pub fn routes(pool: Pool, admission: Admission) -> impl Fn(&mut ServiceConfig) +
         config
             .app_data(pool.clone())
             .app_data(admission.clone())
+            // First of all: routes are tried in turn, and this is the one with the rush.
+            .service(issue_coupon::issue_coupon)
             .configure(messaging::direct::routes)
             .service(create_coupon::create_coupon)
             .service(get_coupon::get_coupon)
-            .service(issue_coupon::issue_coupon)
             .service(my_claim::my_claim)
             .service(list_my_coupons::list_my_coupons);
     }

@@ -31,8 +31,9 @@ use crate::{
     store,
 };
 
-/// How often a page of coupons is looked at.
+/// How often a page of coupons is looked at, and how often at most when somebody notices something.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(200);
 /// Coupons of one page.
 const PAGE: i64 = 200;
 /// Requests of one coupon that are sent again, or releases that are made up for, in one round.
@@ -45,6 +46,7 @@ pub(super) async fn run(inner: Arc<Inner>) {
     let mut rebuilding: Option<JoinHandle<()>> = None;
     let mut was_failing = false;
     loop {
+        tokio::time::sleep(LOOK_AT_MOST_EVERY).await;
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => {}
             () = reconciler.inner.wake.notified() => {}

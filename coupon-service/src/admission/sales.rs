@@ -26,32 +26,18 @@ use crate::gate::{Gate, Standing};
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Without an answer of Redis for so long, nothing is known any more.
 const BELIEVED: Duration = Duration::from_secs(1);
-/// Nobody asked for so long: what is known is forgotten.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
-/// Coupons that are known at most.
+/// Nobody asked for so long: who holds it is forgotten, and the whole sale later.
+const CROWD_FORGOTTEN_AFTER: u64 = 30;
+const SALE_FORGOTTEN_AFTER: u64 = 600;
+/// Sales that are known at most.
 const MAX_SALES: usize = 10_000;
 /// The most holders of one coupon that are kept in mind, at about 16 bytes each.
 const MAX_HOLDERS: i64 = 1_000_000;
 
-#[derive(Default)]
 pub(super) struct Sales {
+    /// Only coupons that there are.
     known: RwLock<HashMap<CouponId, Arc<Sale>>>,
-    began: Since,
-}
-
-/// The time by which askers are remembered, as a number that fits an atomic.
-struct Since(Instant);
-
-impl Default for Since {
-    fn default() -> Self {
-        Self(Instant::now())
-    }
-}
-
-impl Since {
-    fn now(&self) -> u64 {
-        self.0.elapsed().as_secs()
-    }
+    began: Instant,
 }
 
 #[derive(Default)]
@@ -60,7 +46,7 @@ struct Sale {
     epoch: AtomicI64,
     crowd: RwLock<Option<Arc<Crowd>>>,
     is_being_read: AtomicBool,
-    /// In seconds of [`Since`].
+    /// In seconds since the process began.
     last_asked: AtomicU64,
 }
 
@@ -74,12 +60,22 @@ struct Crowd {
     believed_at: RwLock<Instant>,
 }
 
+impl Default for Sales {
+    fn default() -> Self {
+        Self { known: RwLock::default(), began: Instant::now() }
+    }
+}
+
 impl Sales {
+    fn now(&self) -> u64 {
+        self.began.elapsed().as_secs()
+    }
+
     /// An answer that needs no question, if there is one.
     pub(super) fn refuse(&self, coupon_id: &CouponId, user_id: &UserId) -> Option<Refused> {
         let sale = self.find(coupon_id)?;
         let crowd = sale.crowd()?;
-        sale.last_asked.store(self.began.now(), Ordering::Relaxed);
+        sale.last_asked.store(self.now(), Ordering::Relaxed);
         if crowd.holders.contains(&crowd.keys.hash_one(user_id.as_str())) {
             return Some(Refused::AskedBefore);
         }
@@ -97,10 +93,7 @@ impl Sales {
         let tasks = inner.tasks.clone();
         tasks.spawn(async move {
             match read_crowd(&inner.gate, &coupon_id).await {
-                Ok(Some(crowd)) => {
-                    sale.last_asked.store(inner.sales.began.now(), Ordering::Relaxed);
-                    sale.set(Some(Arc::new(crowd)));
-                }
+                Ok(Some(crowd)) => sale.set(Some(Arc::new(crowd))),
                 Ok(None) => {}
                 Err(unanswered) => debug!(error = chain(&unanswered), "the holders can't be read"),
             }
@@ -118,9 +111,19 @@ impl Sales {
         self.find(coupon_id).map(|sale| sale.epoch.load(Ordering::Acquire))
     }
 
-    /// A later epoch ends what was known of the one before.
+    /// Whether there is this coupon, for all this process knows.
+    pub(super) fn knows(&self, coupon_id: &CouponId) -> bool {
+        self.find(coupon_id).is_some()
+    }
+
+    /// Remembers a coupon that somebody asked for.
+    pub(super) fn remember(&self, coupon_id: &CouponId) {
+        self.find_or_insert(coupon_id);
+    }
+
+    /// A later epoch ends what was known of the one before. Of a sale that nobody asks for here, nothing is.
     pub(super) fn heard_of_epoch(&self, coupon_id: &CouponId, epoch: i64) {
-        let Some(sale) = self.find_or_insert(coupon_id) else { return };
+        let Some(sale) = self.find(coupon_id) else { return };
         if sale.epoch.fetch_max(epoch, Ordering::AcqRel) < epoch
             && sale.crowd().is_some_and(|crowd| crowd.standing.epoch < epoch)
         {
@@ -135,13 +138,22 @@ impl Sales {
     /// `None` when too many are known.
     fn find_or_insert(&self, coupon_id: &CouponId) -> Option<Arc<Sale>> {
         if let Some(sale) = self.find(coupon_id) {
+            sale.last_asked.store(self.now(), Ordering::Relaxed);
             return Some(sale);
         }
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_SALES && !known.contains_key(coupon_id) {
             return None;
         }
-        Some(Arc::clone(known.entry(coupon_id.clone()).or_default()))
+        let sale = known.entry(coupon_id.clone()).or_default();
+        sale.last_asked.store(self.now(), Ordering::Relaxed);
+        Some(Arc::clone(sale))
+    }
+
+    fn forget_old(&self) {
+        let then = self.now().saturating_sub(SALE_FORGOTTEN_AFTER);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, sale| sale.last_asked.load(Ordering::Relaxed) >= then);
     }
 
     fn sold_out_sales(&self) -> Vec<(CouponId, Arc<Sale>)> {
@@ -158,6 +170,12 @@ impl Sale {
 
     fn set(&self, crowd: Option<Arc<Crowd>>) {
         *self.crowd.write().unwrap_or_else(PoisonError::into_inner) = crowd;
+    }
+}
+
+impl Crowd {
+    fn believed_at(&self) -> Instant {
+        *self.believed_at.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -190,23 +208,24 @@ fn is_same_crowd(before: &Standing, now: &Standing) -> bool {
 
 /// Looks whether what is known still holds.
 pub(super) async fn watch(inner: Arc<Inner>) {
+    let mut forgetting = Instant::now();
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
+        if forgetting.elapsed() > Duration::from_secs(CROWD_FORGOTTEN_AFTER) {
+            forgetting = Instant::now();
+            inner.sales.forget_old();
+        }
         for (coupon_id, sale) in inner.sales.sold_out_sales() {
             let Some(crowd) = sale.crowd() else { continue };
-            let asked = Duration::from_secs(sale.last_asked.load(Ordering::Relaxed)) + FORGOTTEN_AFTER;
-            let is_forgotten = asked < Duration::from_secs(inner.sales.began.now());
             let now = Instant::now();
+            let is_forgotten = sale.last_asked.load(Ordering::Relaxed) + CROWD_FORGOTTEN_AFTER < inner.sales.now();
             let holds = match inner.gate.standing(&coupon_id).await {
                 Ok(standing) => standing.is_some_and(|standing| is_same_crowd(&crowd.standing, &standing)),
                 Err(unanswered) => {
-                    let believed = crowd.believed_at.read().unwrap_or_else(PoisonError::into_inner).elapsed();
-                    if believed > BELIEVED {
-                        warn!(coupon = %coupon_id, error = chain(&unanswered), "who holds it isn't known any more");
-                    }
-                    if believed <= BELIEVED {
+                    if crowd.believed_at().elapsed() <= BELIEVED {
                         continue;
                     }
+                    warn!(coupon = %coupon_id, error = chain(&unanswered), "who holds it isn't known any more");
                     false
                 }
             };

@@ -141,12 +141,8 @@ impl OwnKafka {
 
 impl Drop for OwnKafka {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
-            self.stop();
-        } else {
-            // A second panic would hide the first.
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.stop()));
-        }
+        // A second panic would hide the first.
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.stop()));
         let _ = std::fs::remove_dir_all(&self.home);
     }
 }

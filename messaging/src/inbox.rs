@@ -8,6 +8,52 @@ use uuid::Uuid;
 
 use crate::{record::Record, tx::Tx};
 
+/// The day under which an event without a memory stands while it waits, retries or is dead: events of topics
+/// that are kept for ever.
+pub(crate) const STANDING: NaiveDate = NaiveDate::from_ymd_opt(1, 1, 1).expect("a day");
+
+/// Where an event stands in this group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Handled.
+    Applied,
+    /// Behind a failed event of its key, in `waiting_events`.
+    Waiting,
+    /// On its way through a retry topic or the replay topic, as the record of this hop.
+    Retrying,
+    /// A parked row of `dead_letters`.
+    Parked,
+    /// A dead row of `dead_letters`.
+    Dead,
+    /// Closed for good.
+    Discarded,
+    /// Republished to its own topic: to be handled as if it had never come.
+    Unread,
+}
+
+impl State {
+    const ALL: [Self; 7] =
+        [Self::Applied, Self::Waiting, Self::Retrying, Self::Parked, Self::Dead, Self::Discarded, Self::Unread];
+
+    /// As it stands in the table, and in `GET /admin/inbox/{eventId}`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Waiting => "waiting",
+            Self::Retrying => "retrying",
+            Self::Parked => "parked",
+            Self::Dead => "dead",
+            Self::Discarded => "discarded",
+            Self::Unread => "unread",
+        }
+    }
+
+    /// The state of that name. The table holds no others.
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+}
+
 /// An event of a batch, and the record it came in.
 pub(crate) struct Arrival<'r> {
     pub(crate) day: NaiveDate,

@@ -23,6 +23,7 @@ mod event;
 mod failure;
 mod inbox;
 pub mod kafka;
+pub mod ladder;
 mod outbox;
 mod partitions;
 pub mod progress;
@@ -36,7 +37,8 @@ pub use consumer::Consumer;
 pub use delivery::{Delivered, Stalled};
 pub use event::{Cause, Draft, Event};
 pub use failure::{Failure, Handled, Transient, Unprocessable};
-pub use record::{Record, X_ORIGIN_OFFSET, X_ORIGIN_PARTITION, X_ORIGIN_TOPIC, X_RESUME};
+pub use ladder::{OwnTopic, Rung, headers::*};
+pub use record::Record;
 pub use subscriptions::Subscriptions;
 pub use tx::{MAX_EVENT_BYTES, Tx};
 

@@ -3,14 +3,7 @@
 use chrono::{DateTime, Utc};
 use common_events::Topic;
 
-/// Set on a record by whoever wants the kept answers of an event published again (DESIGN §2).
-pub const X_RESUME: &str = "x-resume";
-/// The topic a record on a group's own topic came from, without prefix.
-pub const X_ORIGIN_TOPIC: &str = "x-origin-topic";
-/// The partition it lay on there.
-pub const X_ORIGIN_PARTITION: &str = "x-origin-partition";
-/// Its offset there.
-pub const X_ORIGIN_OFFSET: &str = "x-origin-offset";
+use crate::ladder::headers::{X_ORIGIN_OFFSET, X_ORIGIN_PARTITION, X_ORIGIN_TOPIC, X_RESUME};
 
 /// One record. `topic` is the catalogue's name, without the suite's prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +44,11 @@ impl Record {
             Some((self.origin_topic()?.name(), partition, offset))
         };
         first().unwrap_or((&self.topic, self.partition, self.offset))
+    }
+
+    /// Whether it came from somewhere else.
+    pub(crate) fn has_origin(&self) -> bool {
+        self.origin_topic().is_some()
     }
 
     /// Only what lies on a group's own topic comes from somewhere else: on a topic of the catalogue

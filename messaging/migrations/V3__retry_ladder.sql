@@ -26,17 +26,18 @@ CREATE TABLE inbox_standing PARTITION OF inbox FOR VALUES FROM ('0001-01-01') TO
 -- Keys in which an event failed: until it is applied, dead or discarded, later ones of its key wait. Who
 -- blocks, appends or drains locks the row; it goes when a transaction finds no follower.
 CREATE TABLE waiting_keys (
-    topic      text        NOT NULL,
-    key        bytea       NOT NULL,
+    topic       text        NOT NULL,
+    key         bytea       NOT NULL,
     -- The event that is waited for; null once it is through, while its followers are drained.
-    head_day   date,
-    head_id    uuid,
-    changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    head_day    date,
+    head_id     uuid,
+    -- Once the head is through: when somebody may take up draining its followers (again).
+    drain_after timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (topic, key),
     CHECK ((head_day IS NULL) = (head_id IS NULL))
 ) WITH (fillfactor = 70);
 CREATE UNIQUE INDEX waiting_keys_by_head ON waiting_keys (head_id, head_day) WHERE head_id IS NOT NULL;
-CREATE INDEX waiting_keys_released ON waiting_keys (changed_at) WHERE head_id IS NULL;
+CREATE INDEX waiting_keys_released ON waiting_keys (drain_after) WHERE head_id IS NULL;
 
 -- The followers, in the order in which they lay on their topic. They use up no attempts.
 CREATE TABLE waiting_events (
@@ -57,7 +58,9 @@ CREATE TABLE waiting_events (
 );
 CREATE UNIQUE INDEX waiting_events_by_event ON waiting_events (event_id, day);
 
+-- An event is one dead letter, wherever it lay when it died; what could not be read is known by where it lay.
 ALTER TABLE dead_letters
+    DROP CONSTRAINT dead_letters_origin_topic_origin_partition_origin_offset_key,
     -- Under which day `inbox` knows the event; null when the record could not be read.
     ADD COLUMN day date,
     -- How many parked batches have tried it.
@@ -67,6 +70,9 @@ ALTER TABLE dead_letters
     ADD COLUMN alarm_attempts integer NOT NULL DEFAULT 0,
     -- The replay under way, or the last.
     ADD COLUMN replay_id uuid;
+CREATE UNIQUE INDEX dead_letters_of_events ON dead_letters (event_id, day) WHERE day IS NOT NULL;
+CREATE UNIQUE INDEX dead_letters_of_places ON dead_letters (origin_topic, origin_partition, origin_offset)
+    WHERE day IS NULL;
 DROP INDEX dead_letters_due;
 CREATE INDEX dead_letters_due ON dead_letters (due_at, id) WHERE state = 'PARKED';
 CREATE INDEX dead_letters_alarm ON dead_letters (alarm_due_at) WHERE alarm_due_at IS NOT NULL;

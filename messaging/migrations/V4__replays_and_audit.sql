@@ -2,10 +2,9 @@
 
 -- When the payload was taken away for good; the fact stays.
 ALTER TABLE dead_letters ADD COLUMN purged_at timestamptz;
--- What operators look for.
-CREATE INDEX dead_letters_by_class ON dead_letters (error_class, origin_topic, state);
-CREATE INDEX dead_letters_by_key ON dead_letters (key_text, id) WHERE key_text IS NOT NULL;
-CREATE INDEX dead_letters_by_trace ON dead_letters (trace_id, id) WHERE trace_id IS NOT NULL;
+-- What operators look for. By hash: a stranger's key may be longer than other indexes take.
+CREATE INDEX dead_letters_by_key ON dead_letters USING hash (key_text);
+CREATE INDEX dead_letters_by_trace ON dead_letters USING hash (trace_id);
 
 -- A replay is a row that is worked on, step by step, by whichever instance locks it: it outlives them all.
 CREATE TABLE replays (
@@ -40,7 +39,8 @@ CREATE INDEX replays_under_way ON replays (next_at) WHERE ended_at IS NULL;
 CREATE TABLE replay_items (
     replay_id      uuid        NOT NULL REFERENCES replays,
     position       integer     NOT NULL,
-    dead_letter_id uuid        NOT NULL REFERENCES dead_letters,
+    -- A parked one that is applied before its turn is no dead letter any more.
+    dead_letter_id uuid        NOT NULL,
     state          text        NOT NULL DEFAULT 'WAITING'
                    CHECK (state IN ('WAITING', 'SENT', 'SKIPPED', 'APPLIED', 'DEAD')),
     -- Why it was skipped.

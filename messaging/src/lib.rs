@@ -15,12 +15,14 @@
 //! [`delivery::Group::deliver`] is the seam: the consumer calls it with records from the broker, tests call it
 //! with records from anywhere.
 
+pub mod admin;
 pub mod consumer;
 pub mod dead_letters;
 pub mod delivery;
 pub mod direct;
 mod event;
 mod failure;
+mod faults;
 mod inbox;
 pub mod kafka;
 pub mod ladder;
@@ -32,6 +34,7 @@ pub mod relay;
 mod subscriptions;
 pub mod topics;
 mod tx;
+mod waiting;
 
 pub use consumer::Consumer;
 pub use delivery::{Delivered, Stalled};

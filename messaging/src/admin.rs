@@ -36,7 +36,7 @@ use url::Url;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use self::replay::runner::Runner;
-use crate::{Consumer, delivery::Group};
+use crate::{Consumer, delivery::Group, direct};
 
 /// What an operator is told to wait when the database is away.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
@@ -82,7 +82,9 @@ impl Office {
                 .service(audit::list_audit)
                 .service(faults::find_fault)
                 .service(faults::set_fault)
-                .service(faults::clear_fault);
+                .service(faults::clear_fault)
+                .app_data(Data::new(office.pool().clone()));
+            direct::routes(config);
         }
     }
 

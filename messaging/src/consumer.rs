@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     delivery::Group,
     kafka,
-    ladder::{Ladder, OwnTopic, alarm::Alarm},
+    ladder::{Alarm, Ladder, OwnTopic},
     relay,
     subscriptions::Subscriptions,
     topics::Names,
@@ -166,5 +166,6 @@ fn poll_in_thread(
 
 fn topics_of(group: &Group, service: Service, names: &Names) -> Vec<String> {
     let heard = group.subscriptions().topics().map(|topic| names.topic(topic.name()));
-    heard.chain(OwnTopic::ALL.map(|own| names.topic(&own.name(service)))).collect()
+    let raw = group.subscriptions().raw.topics().map(|topic| names.topic(topic));
+    heard.chain(raw).chain(OwnTopic::ALL.map(|own| names.topic(&own.name(service)))).collect()
 }

@@ -26,7 +26,7 @@ use tracing::{error, warn};
 use crate::{
     faults::Faults,
     inbox::{self, Arrival},
-    ladder::{Came, Ladder, OwnTopic, alarm::Alarm},
+    ladder::{Alarm, Came, Ladder, OwnTopic},
     partitions::Days,
     record::Record,
     subscriptions::{Decoded, Hearing, Order, Subscriptions},
@@ -155,6 +155,9 @@ impl Group {
     /// # Errors
     /// [`Stalled`] when what the group stands on is away; deliver the same records again later.
     pub async fn deliver(&self, records: &[Record]) -> Result<Delivered, Stalled> {
+        if let Some(outcome) = self.subscriptions.raw.deliver(records).await {
+            return outcome;
+        }
         let today = self.clock.now(&self.pool).await?.date_naive();
         let mut delivered = Delivered::default();
         let is_notice = |record: &Record| self.own_topic(record) == Some(OwnTopic::Dlt);
@@ -162,8 +165,7 @@ impl Group {
             let heard: Vec<Heard<'_>> = run.iter().map(|record| self.hear(record, today)).collect();
             let days: BTreeSet<NaiveDate> = heard.iter().filter_map(|heard| heard.event()?.day).collect();
             self.days.ensure(&self.pool, &days).await?;
-            let outcome =
-                if is_notice(&run[0]) { self.keep_notices(&heard).await } else { self.work(&heard).await };
+            let outcome = if is_notice(&run[0]) { self.keep_notices(&heard).await } else { self.work(&heard).await };
             if outcome.is_err() {
                 // Whatever comes back may be another machine, without the partitions of today.
                 self.days.forget_known();
@@ -340,14 +342,7 @@ impl<'r> Heard<'r> {
         let group = group.subscriptions.group().name();
         error!(
             group,
-            topic,
-            partition,
-            offset,
-            event_id,
-            traceid,
-            class,
-            message,
-            "a record is set aside as a dead letter"
+            topic, partition, offset, event_id, traceid, class, message, "a record is set aside as a dead letter"
         );
     }
 }

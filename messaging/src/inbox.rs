@@ -186,10 +186,7 @@ pub(crate) async fn set_waiting(tx: &Tx<'_>, followers: &[Arrival<'_>]) -> Resul
 }
 
 /// Followers whose turn it is are applied by this transaction.
-pub(crate) async fn apply_waiting(
-    tx: &Tx<'_>,
-    events: &[(NaiveDate, EventId)],
-) -> Result<(), tokio_postgres::Error> {
+pub(crate) async fn apply_waiting(tx: &Tx<'_>, events: &[(NaiveDate, EventId)]) -> Result<(), tokio_postgres::Error> {
     let (days, ids) = day_and_id(events);
     tx.execute(
         "UPDATE inbox SET state = 'applied', changed_at = now()
@@ -224,10 +221,7 @@ pub(crate) struct Move<'m> {
 }
 
 /// Moves those that stand where they should. Returns the number of their hops.
-pub(crate) async fn move_on(
-    tx: &Tx<'_>,
-    moves: &[Move<'_>],
-) -> Result<HashMap<EventId, i32>, tokio_postgres::Error> {
+pub(crate) async fn move_on(tx: &Tx<'_>, moves: &[Move<'_>]) -> Result<HashMap<EventId, i32>, tokio_postgres::Error> {
     let (leaving, entering): (Vec<&Move<'_>>, Vec<&Move<'_>>) = moves.iter().partition(|one| one.from.is_some());
     let mut hops = HashMap::with_capacity(moves.len());
     if !entering.is_empty() {

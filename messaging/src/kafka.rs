@@ -9,7 +9,7 @@ use rdkafka::{
 };
 use service_runtime::{health, settings::KafkaSettings};
 
-use crate::topics::Names;
+use crate::topics::{MAX_OWN_MESSAGE_BYTES, Names};
 
 /// How long the cluster may take to answer whether it is there.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -53,7 +53,7 @@ pub(crate) fn consumer(settings: &KafkaSettings, names: &Names, group: Service) 
         .set("fetch.max.bytes", "5242880")
         .set("fetch.wait.max.ms", "500")
         // Bounded prefetch, so that memory stays flat: all partitions together, and each.
-        .set("queued.max.messages.kbytes", "8192")
+        .set("queued.max.messages.kbytes", "4096")
         .set("queued.min.messages", "2000")
         .set("statistics.interval.ms", "5000");
     config
@@ -73,6 +73,8 @@ pub(crate) fn producer(settings: &KafkaSettings) -> ClientConfig {
         // What is there is sent at once; under load batches form by themselves.
         .set("linger.ms", "0")
         .set("compression.type", "none")
+        // What goes to a group's own topic is larger than what came.
+        .set("message.max.bytes", MAX_OWN_MESSAGE_BYTES.to_string())
         .set("queue.buffering.max.messages", "100000")
         .set("statistics.interval.ms", "1000");
     config

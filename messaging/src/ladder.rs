@@ -10,7 +10,7 @@
 //! row or its row in `dead_letters`. So an event is in exactly one place, by construction; a record that says
 //! another hop than the inbox is stale, and dropped.
 
-pub(crate) mod alarm;
+mod alarm;
 pub mod headers;
 pub(crate) mod moves;
 mod own_topics;
@@ -18,6 +18,7 @@ pub(crate) mod parked;
 
 use std::time::Duration;
 
+pub use alarm::Alarm;
 pub use own_topics::{OwnTopic, Rung};
 use service_runtime::settings::RetrySettings;
 
@@ -32,6 +33,18 @@ pub struct Ladder {
     pub parked_attempts: u32,
     /// From parking to the first batch, and from batch to batch.
     pub parked_interval: Duration,
+}
+
+/// What CONTRACT §5 says.
+impl Default for Ladder {
+    fn default() -> Self {
+        Self {
+            immediate: 3,
+            delays: [Duration::from_secs(30), Duration::from_mins(1), Duration::from_mins(2)],
+            parked_attempts: 3,
+            parked_interval: Duration::from_mins(3),
+        }
+    }
 }
 
 impl From<&RetrySettings> for Ladder {
@@ -67,7 +80,9 @@ pub(crate) enum Place {
     /// To this retry topic.
     Rung(Rung),
     /// To the parked; so many batches have tried it.
-    Parked { batches: u32 },
+    Parked {
+        batches: u32,
+    },
     Dead,
 }
 
@@ -90,8 +105,9 @@ impl Ladder {
     /// Where it goes then.
     pub(crate) const fn next(&self, came: Came, hope: Hope) -> Place {
         match (hope, came) {
-            (Hope::None, _)
-            | (_, Came::Asked | Came::Hop { over: OwnTopic::Replay | OwnTopic::Dlt, .. }) => Place::Dead,
+            (Hope::None, _) | (_, Came::Asked | Came::Hop { over: OwnTopic::Replay | OwnTopic::Dlt, .. }) => {
+                Place::Dead
+            }
             (_, Came::First | Came::Waiting) => Place::Rung(Rung::First),
             (_, Came::Hop { over: OwnTopic::Retry(rung), .. }) => match rung.next() {
                 Some(next) => Place::Rung(next),
@@ -120,13 +136,6 @@ impl Ladder {
 mod tests {
     use super::*;
 
-    const LADDER: Ladder = Ladder {
-        immediate: 3,
-        delays: [Duration::from_secs(30), Duration::from_secs(60), Duration::from_secs(120)],
-        parked_attempts: 3,
-        parked_interval: Duration::from_secs(180),
-    };
-
     /// Every place of an event that fails each time, with its attempts in place before it.
     fn climb(ladder: &Ladder, mut came: Came) -> Vec<(u32, Place)> {
         let mut climbed = Vec::new();
@@ -153,16 +162,17 @@ mod tests {
             (1, Place::Parked { batches: 2 }),
             (1, Place::Dead),
         ];
-        assert_eq!(climb(&LADDER, Came::First), whole);
-        assert_eq!(climb(&LADDER, Came::Waiting), whole, "one that waited before has used up no attempt");
-        let without_parking = Ladder { parked_attempts: 0, ..LADDER };
+        let ladder = Ladder::default();
+        assert_eq!(climb(&ladder, Came::First), whole);
+        assert_eq!(climb(&ladder, Came::Waiting), whole, "one that waited before has used up no attempt");
+        let without_parking = Ladder { parked_attempts: 0, ..ladder };
         assert_eq!(climb(&without_parking, Came::First).len(), 4);
     }
 
     #[test]
     fn what_a_replay_brought_back_is_dead_after_its_immediate_attempts() {
         for came in [Came::Asked, Came::Hop { over: OwnTopic::Replay, number: 9 }] {
-            assert_eq!(climb(&LADDER, came), [(3, Place::Dead)]);
+            assert_eq!(climb(&Ladder::default(), came), [(3, Place::Dead)]);
         }
     }
 
@@ -170,7 +180,7 @@ mod tests {
     fn what_makes_no_sense_is_dead_at_once_wherever_it_stands() {
         let retried = Came::Hop { over: OwnTopic::Retry(Rung::First), number: 1 };
         for came in [Came::First, Came::Waiting, retried, Came::Parked { hop: 4, batches: 0 }] {
-            assert_eq!(LADDER.next(came, Hope::None), Place::Dead);
+            assert_eq!(Ladder::default().next(came, Hope::None), Place::Dead);
         }
     }
 }

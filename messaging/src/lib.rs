@@ -29,6 +29,7 @@ pub mod ladder;
 mod outbox;
 mod partitions;
 pub mod progress;
+mod raw;
 mod record;
 pub mod relay;
 mod subscriptions;

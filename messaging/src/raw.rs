@@ -49,7 +49,7 @@ impl Subscriptions {
     #[must_use]
     pub fn hear_raw<E, F>(mut self, topics: impl IntoIterator<Item = String>, handler: F) -> Self
     where
-        E: Into<Refused>,
+        E: Into<Refused> + 'static,
         F: for<'r> Fn(&'r [Record]) -> BoxFuture<'r, Result<(), E>> + Send + Sync + 'static,
     {
         let handler: Handler = Box::new(move |records| {

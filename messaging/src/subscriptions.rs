@@ -16,6 +16,7 @@ use service_runtime::telemetry;
 use crate::{
     event::Event,
     failure::{Failure, Handled},
+    raw::RawHearing,
     tx::Tx,
 };
 
@@ -26,6 +27,7 @@ pub struct Subscriptions {
     foundations: Vec<Foundation>,
     /// By topic: who is told that an event was discarded.
     discards: BTreeMap<&'static str, Box<dyn Hearing>>,
+    pub(crate) raw: RawHearing,
 }
 
 /// Something whose absence is no event's fault.
@@ -37,7 +39,8 @@ struct Foundation {
 impl Subscriptions {
     /// A group that hears nothing yet.
     pub fn of(group: Service) -> Self {
-        Self { group, hearings: BTreeMap::new(), foundations: Vec::new(), discards: BTreeMap::new() }
+        let (hearings, foundations, discards, raw) = <_>::default();
+        Self { group, hearings, foundations, discards, raw }
     }
 
     /// Hears `T`: `handler` gets every batch of new events, in the order of their partition, in the

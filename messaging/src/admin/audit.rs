@@ -1,10 +1,7 @@
 //! Who did what, when, why, with what result; refusals too. Nothing is ever changed here: the table lets
 //! nobody, not even its owner.
 
-use actix_web::{
-    get,
-    web::Data,
-};
+use actix_web::{get, web::Data};
 use chrono::{DateTime, Utc};
 use common_events::TraceParent;
 use serde::{Deserialize, Serialize};
@@ -25,6 +22,7 @@ use crate::tx::Tx;
 /// What is written down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schema(as = AuditAction)]
 pub(super) enum Action {
     /// A replay was asked for.
     Replay,
@@ -129,7 +127,9 @@ fn storable_json(value: Value) -> Value {
     match value {
         Value::String(text) => Value::String(storable(&text)),
         Value::Array(items) => items.into_iter().map(storable_json).collect(),
-        Value::Object(fields) => fields.into_iter().map(|(name, value)| (storable(&name), storable_json(value))).collect(),
+        Value::Object(fields) => {
+            fields.into_iter().map(|(name, value)| (storable(&name), storable_json(value))).collect()
+        }
         value @ (Value::Null | Value::Bool(_) | Value::Number(_)) => value,
     }
 }
@@ -199,6 +199,7 @@ struct Wanted {
 /// How an action ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
+#[schema(as = AuditResult)]
 enum Outcome {
     Done,
     Refused,
@@ -216,6 +217,7 @@ impl Outcome {
 /// One line of the audit log.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = AuditEntry)]
 struct Entry {
     id: Uuid,
     at: DateTime<Utc>,
@@ -240,6 +242,7 @@ struct Entry {
 
 /// Who did what about dead letters, when, why, and with what result; the latest first.
 #[utoipa::path(
+    tag = "admin",
     params(Wanted),
     responses(
         (status = 200, body = Page<Entry>),

@@ -65,6 +65,7 @@ pub(super) struct Discarded {
 
 /// Closes dead letters for good: their events are never handled here.
 #[utoipa::path(
+    tag = "admin",
     request_body = AskedDiscard,
     responses(
         (status = 200, body = Discarded),
@@ -104,12 +105,7 @@ struct Closing {
     event: Option<(NaiveDate, EventId)>,
 }
 
-async fn discard(
-    office: &Office,
-    act: &Act,
-    selection: &Selection,
-    payload: Payload,
-) -> Result<Discarded, Problem> {
+async fn discard(office: &Office, act: &Act, selection: &Selection, payload: Payload) -> Result<Discarded, Problem> {
     let mut client = office.pool().get().await?;
     let tx = Tx::begin(&mut client).await?;
     selection.check_ids(&tx).await?;

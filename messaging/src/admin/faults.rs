@@ -131,6 +131,7 @@ fn switch(office: &Office) -> FaultSwitch {
 
 /// What this process is made to fail at.
 #[utoipa::path(
+    tag = "admin",
     responses((status = 200, body = FaultSwitch), (status = 401, body = Problem), (status = 403, body = Problem))
 )]
 #[get("/admin/faults")]
@@ -140,6 +141,7 @@ pub(super) async fn find_fault(_: Operator, office: Data<Office>) -> Json<FaultS
 
 /// Makes this process fail to handle some events, in place of what was switched on before.
 #[utoipa::path(
+    tag = "admin",
     request_body = AskedFault,
     responses(
         (status = 200, body = FaultSwitch),
@@ -185,6 +187,7 @@ impl Asked for AskedEnd {
 
 /// Lets this process work again.
 #[utoipa::path(
+    tag = "admin",
     responses((status = 200, body = FaultSwitch), (status = 401, body = Problem), (status = 403, body = Problem))
 )]
 #[delete("/admin/faults")]

@@ -54,6 +54,7 @@ const FIND: &str = "
 
 /// Where an event stands in this group. One that nobody here has seen is unread.
 #[utoipa::path(
+    tag = "admin",
     params(("eventId" = String, Path)),
     responses(
         (status = 200, body = EventPlace),

@@ -131,6 +131,7 @@ impl DeadLetter {
 /// A header of a record.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = DeadLetterHeader)]
 struct Header {
     name: String,
     value: String,
@@ -160,6 +161,7 @@ struct WholeLetter {
 
 /// The dead letters of this service, the latest first.
 #[utoipa::path(
+    tag = "admin",
     params(Wanted),
     responses(
         (status = 200, body = Page<DeadLetter>),
@@ -178,8 +180,7 @@ pub(super) async fn list_dead_letters(
         condition.and("id < {}", cursor.position::<Uuid>()?);
     }
     let limited = condition.param(limit.and_one());
-    let sql =
-        format!("SELECT {COLUMNS} FROM dead_letters WHERE {} ORDER BY id DESC LIMIT {limited}", condition.sql());
+    let sql = format!("SELECT {COLUMNS} FROM dead_letters WHERE {} ORDER BY id DESC LIMIT {limited}", condition.sql());
     let client = office.pool().get().await?;
     let rows = client.query(&client.prepare_cached(&sql).await?, &condition.params()).await?;
     let letters = rows.iter().map(DeadLetter::read).collect();
@@ -188,6 +189,7 @@ pub(super) async fn list_dead_letters(
 
 /// One dead letter with payload, headers, and a link to its trace.
 #[utoipa::path(
+    tag = "admin",
     params(("id" = String, Path)),
     responses(
         (status = 200, body = WholeLetter),
@@ -235,6 +237,7 @@ struct WantedGroups {
 /// Dead letters of one cause.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = DeadLetterGroup)]
 struct Group {
     error_class: String,
     /// Where they lay first, without prefix.
@@ -248,12 +251,14 @@ struct Group {
 
 /// All causes: there are few.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DeadLetterGroups)]
 struct Groups {
     items: Vec<Group>,
 }
 
 /// How many dead letters there are of which cause, by error class and topic; the most first.
 #[utoipa::path(
+    tag = "admin",
     params(WantedGroups),
     responses(
         (status = 200, body = Groups),

@@ -36,6 +36,7 @@ const MAX_SELECTED: i64 = 100_000;
 /// Who handles the records again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = ReplayDestination)]
 pub(super) enum Destination {
     /// Only this consumer group, through its own topic.
     #[default]
@@ -164,6 +165,7 @@ impl Replay {
 
 /// Has dead letters handled again. A dry run says for each what would come of it, and changes nothing.
 #[utoipa::path(
+    tag = "admin",
     request_body = AskedReplay,
     responses(
         (status = 200, description = "What a replay would do", body = dry_run::DryRun),
@@ -363,6 +365,7 @@ async fn insert_items(tx: &Tx<'_>, replay: Uuid, selection: &Selection) -> Resul
 
 /// The replays of this service, the latest first.
 #[utoipa::path(
+    tag = "admin",
     params(Paging),
     responses(
         (status = 200, body = Page<Replay>),
@@ -385,6 +388,7 @@ pub(super) async fn list_replays(
 
 /// How far a replay is.
 #[utoipa::path(
+    tag = "admin",
     params(("id" = String, Path)),
     responses(
         (status = 200, body = Replay),
@@ -421,6 +425,7 @@ impl Asked for AskedHalt {
 
 /// Has a replay send no more. What it has sent is followed to its end; the rest stay dead letters.
 #[utoipa::path(
+    tag = "admin",
     params(("id" = String, Path)),
     request_body = AskedHalt,
     responses(

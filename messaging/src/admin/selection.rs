@@ -22,6 +22,7 @@ pub(super) const MAX_IDS: usize = 1_000;
 /// Where a dead letter stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
+#[schema(as = DeadLetterState)]
 pub(super) enum State {
     /// It waits for an operator.
     Dead,
@@ -76,6 +77,7 @@ impl From<Text> for String {
 /// What dead letters have in common; all of what is said must be so.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(as = DeadLetterFilter)]
 pub(super) struct Filter {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) state: Option<State>,
@@ -138,11 +140,8 @@ impl Filter {
         if let Some(state) = self.state {
             condition.and("state = {}", state.name());
         }
-        let texts = [
-            ("error_class = {}", &self.error_class),
-            ("origin_topic = {}", &self.topic),
-            ("key_text = {}", &self.key),
-        ];
+        let texts =
+            [("error_class = {}", &self.error_class), ("origin_topic = {}", &self.topic), ("key_text = {}", &self.key)];
         for (sql, text) in texts {
             if let Some(Text(text)) = text {
                 condition.and(sql, text.clone());
@@ -188,7 +187,10 @@ impl Selection {
     fn of_filter(filter: &Filter) -> Result<Self, Problem> {
         let state = filter.state.unwrap_or(State::Dead);
         if !State::OPEN.contains(&state) {
-            return Err(Problem::invalid_field("filter.state", "Those are closed; only DEAD and PARKED ones are open."));
+            return Err(Problem::invalid_field(
+                "filter.state",
+                "Those are closed; only DEAD and PARKED ones are open.",
+            ));
         }
         Ok(Self::Filter(Filter { state: Some(state), ..filter.clone() }))
     }
@@ -213,8 +215,12 @@ impl Selection {
             None => Ok(()),
             Some(row) => {
                 let id: Uuid = row.get(0);
-                Err(Problem::new(StatusCode::NOT_FOUND, "unknown-dead-letter", format!("There is no dead letter {id}."))
-                    .of_field("ids"))
+                Err(Problem::new(
+                    StatusCode::NOT_FOUND,
+                    "unknown-dead-letter",
+                    format!("There is no dead letter {id}."),
+                )
+                .of_field("ids"))
             }
         }
     }

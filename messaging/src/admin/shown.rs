@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 /// How bytes are written in JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schema(as = BytesEncoding)]
 pub(super) enum Encoding {
     /// They are UTF-8, and stand there as they are.
     Text,

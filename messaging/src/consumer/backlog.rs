@@ -99,8 +99,7 @@ mod tests {
     #[test]
     fn partitions_share_one_limit_and_none_starves() {
         let total = Arc::<Total>::default();
-        let partitions: Vec<Backlog> =
-            (0..8).map(|_| Backlog::new(Arc::clone(&total), Limits::FLOWING)).collect();
+        let partitions: Vec<Backlog> = (0..8).map(|_| Backlog::new(Arc::clone(&total), Limits::FLOWING)).collect();
         let large = record(2 * 1024 * 1024);
         for partition in &partitions[..7] {
             partition.add(&large);

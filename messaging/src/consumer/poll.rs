@@ -30,12 +30,7 @@ use super::{
     stats,
     worker::{Place, Worker},
 };
-use crate::{
-    delivery::Group,
-    ladder::OwnTopic,
-    record::Record,
-    topics::Names,
-};
+use crate::{delivery::Group, ladder::OwnTopic, record::Record, topics::Names};
 
 /// How long one poll waits for a record: also how soon a stop or a resume of a partition is noticed.
 const POLL: Duration = Duration::from_millis(100);

@@ -43,12 +43,7 @@ pub(super) struct Place {
 }
 
 impl Worker {
-    pub(super) fn start(
-        runtime: &tokio::runtime::Handle,
-        group: Arc<Group>,
-        place: Place,
-        backlog: Backlog,
-    ) -> Self {
+    pub(super) fn start(runtime: &tokio::runtime::Handle, group: Arc<Group>, place: Place, backlog: Backlog) -> Self {
         let (records, inbox) = mpsc::unbounded_channel();
         let (backlog, stopping) = (Arc::new(backlog), CancellationToken::new());
         let task = runtime.spawn(run(group, place, inbox, Arc::clone(&backlog), stopping.clone()));
@@ -99,11 +94,8 @@ async fn run(
             }
             continue;
         }
-        let batch: Vec<Record> = if due.now == waiting.len() {
-            std::mem::take(&mut waiting)
-        } else {
-            waiting.drain(..due.now).collect()
-        };
+        let batch: Vec<Record> =
+            if due.now == waiting.len() { std::mem::take(&mut waiting) } else { waiting.drain(..due.now).collect() };
         if !apply(&group, &place, &batch, &stopping).await {
             return;
         }

@@ -166,8 +166,7 @@ async fn admit_climbing(tx: &Tx<'_>, heard: &[&Heard<'_>]) -> Result<HashSet<Eve
 async fn admit_waiting(tx: &Tx<'_>, heard: &[&Heard<'_>]) -> Result<HashSet<EventId>, Failure> {
     let keys: HashSet<_> = heard.iter().filter_map(|heard| heard.order_key()).collect();
     let released = waiting::lock_released(tx, &keys).await?;
-    let is_released =
-        |heard: &&Heard<'_>| heard.order_key().is_some_and(|key| released.contains(&waiting::owned(key)));
+    let is_released = |heard: &&Heard<'_>| heard.order_key().is_some_and(|key| released.contains(&waiting::owned(key)));
     let turns: Vec<(NaiveDate, EventId)> = heard
         .iter()
         .copied()

@@ -6,8 +6,8 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use common_events::EventId;
 use chrono::{DateTime, Utc};
+use common_events::EventId;
 use metrics::counter;
 use service_runtime::chain;
 

@@ -95,8 +95,11 @@ impl Webhook {
 }
 
 impl Group {
-    /// Tells of the dead letters whose alarm is due, until none is.
-    pub(crate) async fn tell_alarms(&self) -> Result<(), Stalled> {
+    /// Tells of the dead letters whose alarm is due, until none is. A running consumer does it by itself.
+    ///
+    /// # Errors
+    /// [`Stalled`] when the database is away; the webhook's failures are tried again later.
+    pub async fn tell_alarms(&self) -> Result<(), Stalled> {
         let Some(webhook) = &self.alarm.webhook else { return Ok(()) };
         loop {
             let claimed = claim(&self.pool).await?;
@@ -170,8 +173,10 @@ fn message(group: Service, claimed: &[Due]) -> String {
     for due in claimed {
         *kinds.entry(&due.kind).or_default() += 1;
     }
-    let letters = if claimed.len() == 1 { "1 dead letter".to_owned() } else { format!("{} dead letters", claimed.len()) };
-    let named = kinds.iter().take(MAX_KINDS).map(|(Kind { topic, class }, count)| format!("{count} × {topic} ({class})"));
+    let letters =
+        if claimed.len() == 1 { "1 dead letter".to_owned() } else { format!("{} dead letters", claimed.len()) };
+    let named =
+        kinds.iter().take(MAX_KINDS).map(|(Kind { topic, class }, count)| format!("{count} × {topic} ({class})"));
     let mut text = format!("{group}: {letters}: {}", named.collect::<Vec<_>>().join(", "));
     if kinds.len() > MAX_KINDS {
         let _ = write!(text, " and {} other kinds", kinds.len() - MAX_KINDS);

@@ -29,8 +29,11 @@ struct Parked {
 }
 
 impl Group {
-    /// Tries what is parked and due, until nothing is.
-    pub(crate) async fn try_parked(&self) -> Result<Delivered, Stalled> {
+    /// Tries what is parked and due, until nothing is. A running consumer does it by itself.
+    ///
+    /// # Errors
+    /// [`Stalled`] when what the group stands on is away.
+    pub async fn try_parked(&self) -> Result<Delivered, Stalled> {
         let mut delivered = Delivered::default();
         loop {
             let parked = claim(&self.pool).await?;
@@ -38,10 +41,8 @@ impl Group {
                 return Ok(delivered);
             }
             let today = self.clock.now(&self.pool).await?.date_naive();
-            let heard: Vec<Heard<'_>> = parked
-                .iter()
-                .map(|parked| self.hear_as(&parked.record, today, parked.came, parked.history))
-                .collect();
+            let heard: Vec<Heard<'_>> =
+                parked.iter().map(|parked| self.hear_as(&parked.record, today, parked.came, parked.history)).collect();
             delivered += self.work(&heard).await?;
         }
     }

@@ -24,8 +24,12 @@ const MAX_FOLLOWERS: i64 = 500;
 const CLAIM_SECONDS: f64 = 30.0;
 
 impl Group {
-    /// Takes up keys whose heads are through, and handles followers until none is left that may be drained.
-    pub(crate) async fn drain(&self) -> Result<Delivered, Stalled> {
+    /// Takes up keys whose heads are through, and handles followers until none is left that may be drained. A
+    /// running consumer does it by itself.
+    ///
+    /// # Errors
+    /// [`Stalled`] when what the group stands on is away.
+    pub async fn drain(&self) -> Result<Delivered, Stalled> {
         let mut delivered = Delivered::default();
         loop {
             let keys = claim(&self.pool).await?;
@@ -75,10 +79,7 @@ async fn claim(pool: &Pool) -> Result<Vec<OwnedKey>, Stalled> {
 }
 
 /// The first followers of these keys, as the records they came in.
-async fn list_followers(
-    pool: &Pool,
-    keys: &[OwnedKey],
-) -> Result<Vec<(Record, (NaiveDate, EventId))>, Stalled> {
+async fn list_followers(pool: &Pool, keys: &[OwnedKey]) -> Result<Vec<(Record, (NaiveDate, EventId))>, Stalled> {
     let (topics, keys): (Vec<&str>, Vec<&[u8]>) = keys.iter().map(|(topic, key)| (&**topic, &**key)).unzip();
     let client = pool.get().await?;
     let statement = client

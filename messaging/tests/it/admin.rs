@@ -21,7 +21,7 @@ use actix_web::{
 };
 use common_events::{EventData, EventId, Reason, Service, envelope};
 use futures::FutureExt;
-use messaging::{Delivered, Event, Handled, Ladder, Record, Subscriptions, Tx, admin::Office, delivery::Group};
+use messaging::{Delivered, Event, Handled, Record, Subscriptions, Tx, admin::Office, delivery::Group, ladder::Ladder};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -117,6 +117,11 @@ impl Desk {
 
     pub(crate) fn pool(&self) -> &Pool {
         &self.database.pool
+    }
+
+    /// Where its database is.
+    pub(crate) fn url(&self) -> &str {
+        &self.database.url
     }
 
     async fn send(&self, request: TestRequest) -> Answer {

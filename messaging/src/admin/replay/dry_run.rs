@@ -62,6 +62,7 @@ pub(in crate::admin) struct DryRun {
 /// How a record would end. The first three are applied, the next three sent and dead again, the rest not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schema(as = ReplayVerdict)]
 enum Verdict {
     /// It would be handled, with effects.
     WillApply,
@@ -92,6 +93,7 @@ enum Verdict {
 /// What would come of a dead letter.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = ReplayForetold)]
 struct Foretold {
     id: Uuid,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -4,11 +4,7 @@
 //! WAITING to SENT together with their outbox rows. So it doesn't matter which instance takes a step, or
 //! where one dies: what was committed is not sent again, and what wasn't never happened.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use chrono::NaiveDate;
 use common_events::Service;
@@ -97,7 +93,11 @@ impl Progress {
 
     /// How long a step that sent `sent` records lasts at that rate.
     fn pause(&self, sent: i32) -> Duration {
-        if sent == 0 { STEP } else { Duration::from_secs(1) * sent.unsigned_abs() / self.rate_per_second.unsigned_abs() }
+        if sent == 0 {
+            STEP
+        } else {
+            Duration::from_secs(1) * sent.unsigned_abs() / self.rate_per_second.unsigned_abs()
+        }
     }
 
     /// How many may be sent now.
@@ -320,12 +320,7 @@ impl Runner {
 
     /// Key and payload never leave the database; the headers are those it came with, and for the group's own
     /// topic where it lay, how it failed, and which hop this is.
-    async fn insert_outbox(
-        &self,
-        tx: &Tx<'_>,
-        to: Destination,
-        letter: &Letter,
-    ) -> Result<(), tokio_postgres::Error> {
+    async fn insert_outbox(&self, tx: &Tx<'_>, to: Destination, letter: &Letter) -> Result<(), tokio_postgres::Error> {
         let (topic, headers) = match to {
             Destination::Group => {
                 let hop = Hop { number: letter.hop + 1, due_at: None };
@@ -373,8 +368,7 @@ impl Runner {
         if ended {
             let Progress { selected, sent, skipped, applied, dead_again, .. } = *progress;
             info!(replay = %replay.id, selected, sent, skipped, applied, dead_again, "a replay ended");
-            let detail =
-                json!({ "total": selected, "skipped": skipped, "applied": applied, "deadAgain": dead_again });
+            let detail = json!({ "total": selected, "skipped": skipped, "applied": applied, "deadAgain": dead_again });
             self.act(Action::ReplayDone, replay.id, None).done(tx, detail).await?;
         }
         Ok(())
@@ -550,11 +544,7 @@ async fn lock_letters(tx: &Tx<'_>, ids: &[Uuid]) -> Result<HashMap<Uuid, Letter>
 }
 
 /// The events are on their way now, and their letters say so.
-async fn update_moved(
-    tx: &Tx<'_>,
-    replay: &Locked,
-    sent: &[(i32, &Letter)],
-) -> Result<(), tokio_postgres::Error> {
+async fn update_moved(tx: &Tx<'_>, replay: &Locked, sent: &[(i32, &Letter)]) -> Result<(), tokio_postgres::Error> {
     let (days, events): (Vec<NaiveDate>, Vec<Uuid>) = sent.iter().filter_map(|(_, letter)| letter.event).unzip();
     let (state, tier) = match replay.to {
         Destination::Group => (inbox::State::Retrying, Some(OwnTopic::Replay.suffix())),

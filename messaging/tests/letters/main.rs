@@ -1,0 +1,5 @@
+#![allow(dead_code, clippy::allow_attributes)]
+mod admin;
+mod broker;
+mod relay;
+mod toys;

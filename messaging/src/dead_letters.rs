@@ -5,6 +5,8 @@
 
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use common_events::{EventId, envelope};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::{
@@ -17,7 +19,9 @@ use crate::{
 const FIRST_YEAR: i32 = -4712;
 
 /// How a dead letter stands (CONTRACT §5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "UPPERCASE")]
+#[schema(as = DeadLetterState)]
 pub enum State {
     /// Waits for somebody to look at it.
     Dead,
@@ -30,6 +34,15 @@ pub enum State {
 }
 
 impl State {
+    const ALL: [Self; 4] = [Self::Dead, Self::Parked, Self::Replayed, Self::Discarded];
+    /// Nobody has decided about these yet.
+    pub(crate) const OPEN: [Self; 2] = [Self::Dead, Self::Parked];
+
+    /// The state of that name. The table holds no others.
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+
     /// As it stands in the table and in the API.
     pub const fn name(self) -> &'static str {
         match self {

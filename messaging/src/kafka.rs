@@ -24,11 +24,16 @@ pub fn client(settings: &KafkaSettings) -> ClientConfig {
         .set("bootstrap.servers", &settings.brokers)
         // Topics come from the catalogue; a typo must not make one.
         .set("allow.auto.create.topics", "false")
-        // As Java clients have it, so that a key lies on the same partition whoever writes it.
-        .set("partitioner", "murmur2_random")
         .set("socket.nagle.disable", "true")
         .set("reconnect.backoff.max.ms", "2000")
         .set("topic.metadata.refresh.interval.ms", "10000");
+    config
+}
+
+/// One that produces, too: a key lies on the same partition whoever writes it, as Java clients have it.
+pub fn producing(settings: &KafkaSettings) -> ClientConfig {
+    let mut config = client(settings);
+    config.set("partitioner", "murmur2_random");
     config
 }
 
@@ -61,7 +66,7 @@ pub(crate) fn consumer(settings: &KafkaSettings, names: &Names, group: Service) 
 
 /// A producer that never gives an event up, so that the order of a key can't turn.
 pub(crate) fn producer(settings: &KafkaSettings) -> ClientConfig {
-    let mut config = client(settings);
+    let mut config = producing(settings);
     config
         .set("client.id", Service::OutboxRelay.name())
         .set("enable.idempotence", "true")
@@ -82,7 +87,7 @@ pub(crate) fn producer(settings: &KafkaSettings) -> ClientConfig {
 
 /// A producer of what has no outbox: it gives an event up after `timeout`, and somebody else keeps it.
 pub(crate) fn direct_producer(settings: &KafkaSettings, timeout: Duration, max_messages: usize) -> ClientConfig {
-    let mut config = client(settings);
+    let mut config = producing(settings);
     config
         .set("client.id", "admissions")
         .set("enable.idempotence", "true")

@@ -27,8 +27,8 @@ use crate::{
 /// What this group hears. Who waits in this process for an order to end is woken through `waiting`.
 pub fn subscriptions(waiting: &Waiting) -> Subscriptions {
     Subscriptions::of(Service::Order)
-        .hear(decide_by(waiting, on_stock_deducted))
-        .hear(decide_by(waiting, on_stock_deduct_failed))
+        .hear_in_any_order(decide_by(waiting, on_stock_deducted))
+        .hear_in_any_order(decide_by(waiting, on_stock_deduct_failed))
         .hear(decide_by(waiting, on_coupon_used))
         .hear(decide_by(waiting, on_coupon_use_failed))
         .hear(decide_by(waiting, on_payment_completed))

@@ -17,7 +17,7 @@ use super::{
     audit::{Act, Action, Asked},
     selection::{self, Filter, Selection},
 };
-use crate::{failure::Failure, subscriptions::Subscriptions, tx::Tx, waiting};
+use crate::{dead_letters::State, failure::Failure, subscriptions::Subscriptions, tx::Tx, waiting};
 
 /// All that one call discards is one transaction.
 const MAX_DISCARDED: i64 = 10_000;
@@ -54,7 +54,8 @@ impl Asked for AskedDiscard {
 /// What was closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Discarded {
+#[schema(as = Discarded)]
+pub(super) struct Closed {
     /// Closed now.
     discarded: usize,
     /// Closed before.
@@ -68,7 +69,7 @@ pub(super) struct Discarded {
     tag = "admin",
     request_body = AskedDiscard,
     responses(
-        (status = 200, body = Discarded),
+        (status = 200, body = Closed),
         (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
         (status = 404, description = "An id is nobody's, or the filter fits none", body = Problem),
         (status = 409, description = "One is being replayed, or was replayed and applied; none is discarded", body = Problem),
@@ -81,14 +82,14 @@ pub(super) async fn discard_dead_letters(
     trace: RequestTrace,
     office: Data<Office>,
     asked: Result<Json<AskedDiscard>, Problem>,
-) -> Result<Json<Discarded>, Problem> {
+) -> Result<Json<Closed>, Problem> {
     let does = async |act: &Act, asked: AskedDiscard| {
         selection::reason(asked.reason.as_deref())?;
         let selection = Selection::of(asked.ids.as_deref(), asked.filter.as_ref())?;
         let payload = if asked.purge_payload { Payload::Purge } else { Payload::Keep };
-        let discarded = discard(&office, act, &selection, payload).await?;
+        let closed = discard(&office, act, &selection, payload).await?;
         office.group().released.notify_one();
-        Ok(Json(discarded))
+        Ok(Json(closed))
     };
     office.audited((caller, trace), Action::Discard, asked, does).await
 }
@@ -105,7 +106,7 @@ struct Closing {
     event: Option<(NaiveDate, EventId)>,
 }
 
-async fn discard(office: &Office, act: &Act, selection: &Selection, payload: Payload) -> Result<Discarded, Problem> {
+async fn discard(office: &Office, act: &Act, selection: &Selection, payload: Payload) -> Result<Closed, Problem> {
     let mut client = office.pool().get().await?;
     let tx = Tx::begin(&mut client).await?;
     selection.check_ids(&tx).await?;
@@ -124,10 +125,10 @@ async fn discard(office: &Office, act: &Act, selection: &Selection, payload: Pay
         Payload::Keep => 0,
         Payload::Purge => purge(&tx, ids.iter().chain(&before).copied().collect()).await?,
     };
-    let discarded = Discarded { discarded: ids.len(), discarded_before: before.len(), purged };
-    act.done(&tx, json!(discarded)).await?;
+    let closed = Closed { discarded: ids.len(), discarded_before: before.len(), purged };
+    act.done(&tx, json!(closed)).await?;
     tx.commit().await?;
-    Ok(discarded)
+    Ok(closed)
 }
 
 /// Locks them, events before letters as everybody does. Returns those to close, and those that were closed
@@ -159,13 +160,14 @@ async fn lock(tx: &Tx<'_>, selection: &Selection) -> Result<(Vec<Closing>, Vec<U
         .await?;
     let (mut closing, mut before) = (Vec::new(), Vec::new());
     for row in &rows {
-        let (id, state): (Uuid, &str) = (row.get(0), row.get(1));
-        let is_closed: bool = row.get(2);
-        match state {
-            "DISCARDED" => before.push(id),
-            "REPLAYED" if is_closed => return Err(refused("already-applied", id, "was replayed, and is applied")),
-            "REPLAYED" => return Err(refused("under-way", id, "is being replayed")),
-            _ => {
+        let (id, is_closed): (Uuid, bool) = (row.get(0), row.get(2));
+        match State::of(row.get(1)).expect("the table holds no others") {
+            State::Discarded => before.push(id),
+            State::Replayed if is_closed => {
+                return Err(refused("already-applied", id, "was replayed, and is applied"));
+            }
+            State::Replayed => return Err(refused("under-way", id, "is being replayed")),
+            State::Dead | State::Parked => {
                 let event = row.get::<_, Option<NaiveDate>>(3).zip(row.get::<_, Option<Uuid>>(4).map(EventId::new));
                 closing.push(Closing { id, event });
             }

@@ -17,9 +17,10 @@ use uuid::Uuid;
 
 use super::{
     Office,
-    selection::{Filter, State, Text},
+    selection::{Filter, Text},
     shown::{Encoding, shown},
 };
+use crate::dead_letters::State;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

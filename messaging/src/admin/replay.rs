@@ -168,7 +168,7 @@ impl Replay {
     tag = "admin",
     request_body = AskedReplay,
     responses(
-        (status = 200, description = "What a replay would do", body = dry_run::DryRun),
+        (status = 200, description = "What a replay would do", body = dry_run::Prophecy),
         (status = 202, description = "It is under way; `Location` says how far", body = Replay),
         (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
         (status = 404, description = "An id is nobody's, or the filter fits none", body = Problem),

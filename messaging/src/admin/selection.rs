@@ -10,7 +10,7 @@ use tokio_postgres::types::ToSql;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::tx::Tx;
+use crate::{dead_letters::State, tx::Tx};
 
 /// The longest text that is looked for, in characters: keys and classes are shorter.
 const MAX_TEXT_CHARS: usize = 1_000;
@@ -18,36 +18,6 @@ const MAX_TEXT_CHARS: usize = 1_000;
 const MAX_REASON_CHARS: usize = 500;
 /// So many ids fit into a body (CONTRACT §3: 64 KiB).
 pub(super) const MAX_IDS: usize = 1_000;
-
-/// Where a dead letter stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "UPPERCASE")]
-#[schema(as = DeadLetterState)]
-pub(super) enum State {
-    /// It waits for an operator.
-    Dead,
-    /// It is still tried from time to time.
-    Parked,
-    /// It was sent again; `closedAt` says since when it is applied.
-    Replayed,
-    /// It was closed for good.
-    Discarded,
-}
-
-impl State {
-    /// As the database writes it.
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Dead => "DEAD",
-            Self::Parked => "PARKED",
-            Self::Replayed => "REPLAYED",
-            Self::Discarded => "DISCARDED",
-        }
-    }
-
-    /// Nobody has decided about these yet.
-    pub(super) const OPEN: [Self; 2] = [Self::Dead, Self::Parked];
-}
 
 /// A text that the database can look for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -24,6 +24,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// as it is nobody's fault.
 const MAX_CONFLICTS: u32 = 20;
 
+/// From so many failures on, records are tried one by one if most of them fail.
+const MANY_FAILURES: usize = 8;
+
 /// A record of the delivery, with its place in it.
 #[derive(Clone, Copy)]
 pub(super) struct Item<'h> {
@@ -61,27 +64,26 @@ impl Group {
         if !refused.is_empty() {
             delivered += self.move_on(&refused).await?;
         }
+        let mut again = Vec::new();
         let mut pause = FIRST_PAUSE;
-        while !left.is_empty() {
-            let Pass { delivered: now, failed, behind, .. } = self.pass(&left).await?;
+        while !left.is_empty() || !again.is_empty() {
+            let Pass { delivered: now, failed, behind, .. } = self.pass([again, left]).await?;
             delivered += now;
             let mut over = Vec::new();
-            left = behind;
-            let mut again = false;
+            (again, left) = (Vec::new(), behind);
             for (item, failure) in failed {
                 let tried = note(&mut tries[item.place], &failure);
                 if failure.hope() == Hope::Some && tried.made < self.ladder.attempts_in_place(item.heard.came) {
                     item.heard.log_retried(self, tried.class, &tried.message, item.heard.history.attempts + tried.made);
                     count_retried(item.heard, tried.class);
-                    left.push(item);
-                    again = true;
+                    again.push(item);
                 } else {
                     over.push(item.heard.failed(tried));
                 }
             }
             delivered += self.move_on(&over).await?;
             left.sort_unstable_by_key(|item| item.place);
-            if again {
+            if !again.is_empty() {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
@@ -89,11 +91,14 @@ impl Group {
         Ok(delivered)
     }
 
-    async fn pass<'h>(&self, items: &[Item<'h>]) -> Result<Pass<'h>, Stalled> {
+    /// One attempt at each, first at what failed before: it isn't to take down what is behind it.
+    async fn pass<'h>(&self, [again, left]: [Vec<Item<'h>>; 2]) -> Result<Pass<'h>, Stalled> {
         let mut pass = Pass::default();
         let mut conflicts = 0;
-        pass.fail_all(self.call_remotes(items).await?);
-        let mut parts = vec![items.to_vec()];
+        pass.fail_all(self.call_remotes(&again).await?);
+        let left = pass.without_held(left);
+        pass.fail_all(self.call_remotes(&left).await?);
+        let mut parts = vec![left, again];
         while let Some(part) = parts.pop() {
             let mut part = pass.without_held(part);
             if part.is_empty() {
@@ -109,6 +114,9 @@ impl Group {
                     counter!("event_conflicts_total").increment(1);
                     pass.fail_all(self.call_remotes(&part).await?);
                     parts.push(part);
+                }
+                Err(_) if part.len() > 1 && pass.finds_mostly_failures() => {
+                    parts.extend(part.into_iter().rev().map(|item| vec![item]));
                 }
                 Err(_) if part.len() > 1 => {
                     let second = part.split_off(part.len() / 2);
@@ -132,6 +140,11 @@ impl<'h> Pass<'h> {
         for (item, failure) in failed {
             self.fail(item, failure);
         }
+    }
+
+    /// Halving finds few among many; among many failures it only costs.
+    const fn finds_mostly_failures(&self) -> bool {
+        self.failed.len() >= MANY_FAILURES && self.failed.len() > self.delivered.applied
     }
 
     /// The part without those that failed in this pass, and those held back behind them.

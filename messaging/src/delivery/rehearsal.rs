@@ -8,7 +8,11 @@ use serde::Deserialize;
 use tokio_postgres::Row;
 
 use super::{Group, Reading};
-use crate::{failure::Failure, record::Record, tx::Tx};
+use crate::{
+    failure::{Failure, Transient},
+    record::Record,
+    tx::{Foretold, Tx},
+};
 
 /// What would come of a record.
 #[derive(Debug)]
@@ -69,26 +73,26 @@ impl Group {
             struck => struck,
         };
         let foretold = tx.forget_published();
-        match handled {
-            Err(failure) => {
-                tx.transaction().batch_execute("ROLLBACK TO rehearsal; RELEASE rehearsal").await?;
-                Ok(Rehearsed::Failed(failure))
-            }
-            Ok(()) => {
-                // A statement that failed and was overlooked would keep a transaction from being committed.
-                if tx.transaction().batch_execute("RELEASE rehearsal").await.is_err() {
-                    tx.transaction().batch_execute("ROLLBACK TO rehearsal; RELEASE rehearsal").await?;
-                    let overlooked = crate::failure::Transient::new("database", "a statement failed unnoticed");
-                    return Ok(Rehearsed::Failed(overlooked.into()));
-                }
-                let answers: Vec<_> =
-                    foretold.published.iter().map(|(topic, payload)| (topic.name(), reason(payload))).collect();
-                let answered = answers.iter().find_map(|(_, reason)| reason.filter(|it| *it == Reason::OrderCancelled));
-                let changes = grown(&before, written(tx).await?);
-                let too_late = foretold.came_too_late.or(answered);
-                Ok(Rehearsed::Handled(Effects { answers, changes, too_late }))
-            }
+        if let Err(failure) = handled {
+            tx.transaction().batch_execute("ROLLBACK TO rehearsal; RELEASE rehearsal").await?;
+            return Ok(Rehearsed::Failed(failure));
         }
+        // A statement that failed and was overlooked would keep the transaction from being committed.
+        if tx.transaction().batch_execute("RELEASE rehearsal").await.is_err() {
+            tx.transaction().batch_execute("ROLLBACK TO rehearsal; RELEASE rehearsal").await?;
+            return Ok(Rehearsed::Failed(Transient::new("database", "a statement failed unnoticed").into()));
+        }
+        let changes = grown(&before, written(tx).await?);
+        Ok(Rehearsed::Handled(Effects::of(foretold, changes)))
+    }
+}
+
+impl Effects {
+    fn of(Foretold { published, came_too_late }: Foretold, changes: BTreeMap<String, i64>) -> Self {
+        let answers: Vec<_> = published.iter().map(|(topic, payload)| (topic.name(), reason(payload))).collect();
+        let answered = answers.iter().any(|(_, reason)| *reason == Some(Reason::OrderCancelled));
+        let too_late = came_too_late.or_else(|| answered.then_some(Reason::OrderCancelled));
+        Self { answers, changes, too_late }
     }
 }
 

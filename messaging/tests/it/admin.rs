@@ -106,7 +106,8 @@ impl Desk {
 
     pub(crate) async fn open_with(fault_injection: &str) -> Self {
         let (database, toys) = (toys::database().await, Toys::new());
-        let subscriptions = subscriptions(&toys).when_discarded::<Toy, _>(|tx, events| on_discarded(tx, events).boxed());
+        let subscriptions =
+            subscriptions(&toys).when_discarded::<Toy, _>(|tx, events| on_discarded(tx, events).boxed());
         let group = Arc::new(Group::new(database.pool.clone(), subscriptions, LADDER));
         let env = Env::of([("AUTH_MODE", "header"), ("FAULT_INJECTION", fault_injection)]);
         let settings = CommonSettings::read(Service::Order, &env).expect("settings");

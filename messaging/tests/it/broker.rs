@@ -66,7 +66,7 @@ impl Broker {
         let plan = cluster.plan(&wanted).await;
         let plan = plan.unwrap_or_else(|error| panic!("Kafka doesn't answer at {brokers}: {error:#}"));
         cluster.apply(&plan).await.expect("the topics are made");
-        let mut config = kafka::client(&settings);
+        let mut config = kafka::producing(&settings);
         // Without this, keyless records stick to one partition for a while.
         config.set("sticky.partitioning.linger.ms", "0");
         let producer = config.create().expect("a producer");

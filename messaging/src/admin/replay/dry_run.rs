@@ -28,6 +28,7 @@ use crate::{
         selection::{self, Selection},
         shown::{Encoding, shown},
     },
+    dead_letters::State,
     delivery::{Effects, Rehearsed},
     inbox,
     record::Record,
@@ -47,7 +48,9 @@ const LIMITS: &str = "SET LOCAL lock_timeout = '300ms'; SET LOCAL statement_time
 /// What a replay would do.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(in crate::admin) struct DryRun {
+#[schema(as = DryRun)]
+pub(in crate::admin) struct Prophecy {
+    /// Always true.
     dry_run: bool,
     /// How many dead letters it would be about.
     total: i64,
@@ -206,14 +209,14 @@ pub(super) async fn foretell(
     act: &Act,
     selection: &Selection,
     to: Destination,
-) -> Result<DryRun, Problem> {
+) -> Result<Prophecy, Problem> {
     let (total, asked) = find(office, selection, to).await?;
     let items = rehearse(office, asked).await?;
     let mut verdicts = BTreeMap::new();
     for item in &items {
         *verdicts.entry(item.ending.verdict).or_default() += 1;
     }
-    let foretold = DryRun { dry_run: true, total, looked_at: items.len(), verdicts, items };
+    let foretold = Prophecy { dry_run: true, total, looked_at: items.len(), verdicts, items };
     let mut client = office.pool().get().await?;
     let tx = Tx::begin(&mut client).await?;
     act.done(&tx, json!({ "total": total, "lookedAt": foretold.looked_at, "verdicts": foretold.verdicts })).await?;
@@ -256,7 +259,7 @@ async fn find(office: &Office, selection: &Selection, to: Destination) -> Result
 
 fn read(row: &Row, to: Destination) -> Asked {
     let standing = Standing {
-        state: row.get(4),
+        state: State::of(row.get(4)).expect("the table holds no others"),
         is_closed: if row.get(5) { Closed::Yes } else { Closed::No },
         payload: if row.get(6) { Payload::Purged } else { Payload::There },
         day: row.get(7),

@@ -21,6 +21,7 @@ use super::{
     Destination,
 };
 use crate::{
+    dead_letters::State,
     delivery::Stalled,
     inbox,
     ladder::{
@@ -134,9 +135,9 @@ impl Progress {
 
 /// What a record's next step depends on, read under its locks.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::admin) struct Standing<'s> {
+pub(in crate::admin) struct Standing {
     /// Of the dead letter.
-    pub(in crate::admin) state: &'s str,
+    pub(in crate::admin) state: State,
     /// Applied after a replay, or discarded.
     pub(in crate::admin) is_closed: Closed,
     pub(in crate::admin) payload: Payload,
@@ -182,28 +183,27 @@ impl Skip {
     }
 }
 
-impl Standing<'_> {
+impl Standing {
     /// Why it isn't sent, if so. An event is in one place, and only from there it is moved.
     pub(in crate::admin) fn skip(&self, to: Destination) -> Option<Skip> {
-        match self.state {
-            "DISCARDED" => return Some(Skip::Discarded),
-            "REPLAYED" if self.is_closed == Closed::Yes => return Some(Skip::AlreadyApplied),
-            "REPLAYED" => return Some(Skip::UnderWay),
-            _ => {}
+        match (self.state, self.is_closed, self.payload) {
+            (State::Discarded, _, _) => Some(Skip::Discarded),
+            (State::Replayed, Closed::Yes, _) => Some(Skip::AlreadyApplied),
+            (State::Replayed, Closed::No, _) => Some(Skip::UnderWay),
+            (State::Dead | State::Parked, _, Payload::Purged) => Some(Skip::Purged),
+            (State::Dead | State::Parked, _, Payload::There) => self.skip_open(to),
         }
-        if self.payload == Payload::Purged {
-            return Some(Skip::Purged);
-        }
+    }
+
+    fn skip_open(&self, to: Destination) -> Option<Skip> {
+        use inbox::State::{Applied, Dead, Discarded, Parked, Retrying, Unread, Waiting};
         match (self.day, self.inbox, to) {
-            (None, _, Destination::Group) => None,
+            (None, _, Destination::Group) | (Some(_), Some(Dead | Parked), _) => None,
             (None, _, Destination::Origin) => Some(Skip::Unreadable),
             (Some(_), None, _) => Some(Skip::TooOld),
-            (Some(_), Some(inbox::State::Dead | inbox::State::Parked), _) => None,
-            (Some(_), Some(inbox::State::Applied), _) => Some(Skip::AlreadyApplied),
-            (Some(_), Some(inbox::State::Discarded), _) => Some(Skip::Discarded),
-            (Some(_), Some(inbox::State::Waiting | inbox::State::Retrying | inbox::State::Unread), _) => {
-                Some(Skip::UnderWay)
-            }
+            (Some(_), Some(Applied), _) => Some(Skip::AlreadyApplied),
+            (Some(_), Some(Discarded), _) => Some(Skip::Discarded),
+            (Some(_), Some(Waiting | Retrying | Unread), _) => Some(Skip::UnderWay),
         }
     }
 }
@@ -297,12 +297,11 @@ impl Runner {
                 skipped.push((*position, Skip::AlreadyApplied.name()));
                 continue;
             };
-            match letter.standing().skip(replay.to) {
-                Some(skip) => skipped.push((*position, skip.name())),
-                None => {
-                    self.insert_outbox(tx, replay.to, letter).await?;
-                    sent.push((*position, letter));
-                }
+            if let Some(skip) = letter.standing().skip(replay.to) {
+                skipped.push((*position, skip.name()));
+            } else {
+                self.insert_outbox(tx, replay.to, letter).await?;
+                sent.push((*position, letter));
             }
         }
         update_moved(tx, replay, &sent).await?;
@@ -471,7 +470,7 @@ async fn list_waiting(tx: &Tx<'_>, replay: Uuid, at_most: i32) -> Result<Vec<Ite
 /// A dead letter as it is sent; its key and payload stay where they are.
 struct Letter {
     id: Uuid,
-    state: String,
+    state: State,
     is_closed: Closed,
     payload: Payload,
     event: Option<(NaiveDate, Uuid)>,
@@ -483,9 +482,9 @@ struct Letter {
 }
 
 impl Letter {
-    fn standing(&self) -> Standing<'_> {
+    fn standing(&self) -> Standing {
         Standing {
-            state: &self.state,
+            state: self.state,
             is_closed: self.is_closed,
             payload: self.payload,
             day: self.event.map(|(day, _)| day),
@@ -521,7 +520,7 @@ async fn lock_letters(tx: &Tx<'_>, ids: &[Uuid]) -> Result<HashMap<Uuid, Letter>
         let names: Vec<String> = row.get(10);
         let letter = Letter {
             id,
-            state: row.get(1),
+            state: State::of(row.get(1)).expect("the table holds no others"),
             is_closed: if row.get(2) { Closed::Yes } else { Closed::No },
             payload: if row.get(3) { Payload::Purged } else { Payload::There },
             event: row.get::<_, Option<NaiveDate>>(4).zip(row.get(5)),

@@ -19,7 +19,8 @@ async fn who_did_what_when_why_and_with_what_result() {
     desk.finish(&replay, OWN).await;
     desk.discard(json!({"ids": [letters[1]], "reason": "a test order"})).await;
     let audit = desk.get("/admin/audit?who=olga").await;
-    let lines: Vec<_> = audit.items().iter().map(|line| json!([line["action"], line["reason"], line["result"]])).collect();
+    let lines: Vec<_> =
+        audit.items().iter().map(|line| json!([line["action"], line["reason"], line["result"]])).collect();
     let line = |action: &str, reason: Value| json!([action, reason, "DONE"]);
     assert_eq!(
         lines,
@@ -48,13 +49,16 @@ async fn every_refusal_stands_there_too() {
     desk.replay(json!({"ids": letters})).await;
     desk.replay(json!({"ids": [Uuid::now_v7()], "reason": "who knows"})).await;
     desk.call_as(&[("X-User-Id", "olga"), ("X-Roles", "operator")], Method::POST, replay, "rubbish").await;
-    desk.call_as(&[("X-User-Id", "kim")], Method::POST, replay, &json!({"ids": letters, "reason": "mine"}).to_string()).await;
+    desk.call_as(&[("X-User-Id", "kim")], Method::POST, replay, &json!({"ids": letters, "reason": "mine"}).to_string())
+        .await;
     desk.discard(json!({"filter": {"key": "gh\u{0}st"}, "reason": "a\u{0}b"})).await;
     let audit = desk.get("/admin/audit?result=REFUSED").await;
     let lines: Vec<_> = audit
         .items()
         .iter()
-        .map(|line| json!([line["who"], line["action"], line["reason"], line["detail"]["status"], line["detail"]["code"]]))
+        .map(|line| {
+            json!([line["who"], line["action"], line["reason"], line["detail"]["status"], line["detail"]["code"]])
+        })
         .collect();
     assert_eq!(
         lines,

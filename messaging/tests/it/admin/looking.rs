@@ -38,8 +38,9 @@ async fn each_filter_finds_its_own_and_all_together_too() {
     let lying = desk.record(&toy);
     let rubbish = Record { value: Some(b"rubbish".to_vec()), ..desk.record(&event(Toy::fine("fox", 2))) };
     let coin = desk.record(&event(Coin { key: "false".to_owned(), n: 3 }));
-    desk.deliver(&[lying.clone(), rubbish.clone()]).await;
-    desk.deliver(std::slice::from_ref(&coin)).await;
+    for record in [&lying, &rubbish, &coin] {
+        desk.deliver(std::slice::from_ref(record)).await;
+    }
     let (toy_id, rubbish_id, coin_id) =
         (desk.letter_at(&lying).await, desk.letter_at(&rubbish).await, desk.letter_at(&coin).await);
     let trace = toy.trace.trace_id;
@@ -194,7 +195,8 @@ async fn where_an_event_stands_can_be_asked_at_each_of_its_places() {
 async fn what_could_not_be_read_is_dead_where_its_id_is_asked_for() {
     let desk = Desk::open().await;
     let toy = event(answering(1));
-    let text = String::from_utf8(envelope::encode(&toy).unwrap()).unwrap().replace("order-created:1", "order-created:2");
+    let text =
+        String::from_utf8(envelope::encode(&toy).unwrap()).unwrap().replace("order-created:1", "order-created:2");
     let lying = Record { value: Some(text.into_bytes()), ..desk.record(&toy) };
     desk.deliver(&[lying]).await;
     assert_eq!(desk.get(&format!("/admin/inbox/{}", toy.id)).await.body["state"], "dead");

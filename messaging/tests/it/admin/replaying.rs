@@ -72,7 +72,8 @@ async fn key_payload_and_headers_go_to_the_group_byte_for_byte() {
     let desk = Desk::open().await;
     let toy = event(answering(1));
     let mut lying = desk.record(&toy);
-    lying.headers = vec![("odd".to_owned(), vec![0xff, 0, b'x']), ("odd".to_owned(), vec![]), ("x".to_owned(), vec![7])];
+    lying.headers =
+        vec![("odd".to_owned(), vec![0xff, 0, b'x']), ("odd".to_owned(), vec![]), ("x".to_owned(), vec![7])];
     desk.bury(std::slice::from_ref(&lying)).await;
     let asked = desk.replay(json!({"filter": {"key": "bear-1"}, "reason": "mended"})).await;
     let runner = desk.runner();
@@ -189,7 +190,10 @@ async fn an_operator_can_halt_a_replay_and_what_is_left_stays_dead() {
     let uri = format!("/admin/replays/{}/halt", asked.id());
     assert_eq!(desk.post(&uri, json!({})).await.refusal(), (422, "invalid-field", "reason"));
     let halted = desk.post(&uri, json!({"reason": "wrong ones"})).await;
-    assert_eq!((halted.status, &halted.body["state"], &halted.body["note"]), (200, &json!("HALTED"), &json!("wrong ones")));
+    assert_eq!(
+        (halted.status, &halted.body["state"], &halted.body["note"]),
+        (200, &json!("HALTED"), &json!("wrong ones"))
+    );
     assert_eq!(desk.post(&uri, json!({"reason": "again"})).await.refusal().0, 409);
     let ended = desk.finish(&asked, OWN).await;
     assert_eq!((&ended["state"], &ended["waiting"]), (&json!("HALTED"), &json!(20)));

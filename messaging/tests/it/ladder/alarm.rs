@@ -95,7 +95,10 @@ async fn an_alarm_that_nobody_heard_is_told_again_by_whichever_member_lives() {
         (webhook.heard().len() == 2).then_some(())
     })
     .await;
-    assert_eq!(toys::count(&database.pool, "SELECT count(*) FROM dead_letters WHERE alarm_due_at IS NOT NULL").await, 0);
+    assert_eq!(
+        toys::count(&database.pool, "SELECT count(*) FROM dead_letters WHERE alarm_due_at IS NOT NULL").await,
+        0
+    );
 }
 
 #[tokio::test]

@@ -109,7 +109,7 @@ async fn an_event_takes_each_rung_in_time_while_other_keys_flow_and_its_own_wait
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_waiting_records_are_each_handled_in_time() {
     const EVENTS: i64 = 10_000;
-    const WAIT: Duration = Duration::from_secs(8);
+    const WAIT: Duration = Duration::from_secs(15);
     let (broker, database) = (Broker::with(&TOPICS).await, toys::database().await);
     let pool = &database.pool;
     watch(pool).await;
@@ -157,7 +157,7 @@ async fn ten_thousand_waiting_records_are_each_handled_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn members_that_are_killed_while_events_climb_lose_nothing_and_keep_the_order_of_each_key() {
+async fn members_that_are_dropped_while_events_climb_lose_nothing_and_keep_the_order_of_each_key() {
     const KEYS: i64 = 20;
     const EACH: i64 = 15;
     let (broker, database) = (Broker::with(&TOPICS).await, toys::database().await);
@@ -170,8 +170,7 @@ async fn members_that_are_killed_while_events_climb_lose_nothing_and_keep_the_or
         broker.send_all(&round).await;
     }
     let ladder = Ladder { immediate: 1, delays: [Duration::from_millis(400); 3], ..SCALED };
-    // Aborting all tasks and leaking the client is as near to SIGKILL as a thread can get: see `handing_over`
-    // for a process. Each time it dies somewhere else.
+    // Each of them is dropped in the middle of whatever it is at.
     for life in 1..=4 {
         let member = join(&broker, pool, Toys::new(), ladder);
         member.has_joined().await;

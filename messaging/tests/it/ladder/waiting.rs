@@ -3,8 +3,8 @@
 use std::{slice::from_ref, sync::Arc};
 
 use common_events::Service;
-use messaging::{Delivered, Event, Handled, Record, Subscriptions, Transient, Tx, delivery::Group};
 use futures::FutureExt;
+use messaging::{Delivered, Event, Handled, Record, Subscriptions, Transient, Tx, delivery::Group};
 
 use super::{NONE, SHORT, next_hop};
 use crate::toys::{self, Mood, Toy, ToyShop, event, record, records};

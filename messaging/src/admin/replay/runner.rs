@@ -185,7 +185,7 @@ impl Skip {
 
 impl Standing {
     /// Why it isn't sent, if so. An event is in one place, and only from there it is moved.
-    pub(in crate::admin) fn skip(&self, to: Destination) -> Option<Skip> {
+    pub(in crate::admin) fn skip(self, to: Destination) -> Option<Skip> {
         match (self.state, self.is_closed, self.payload) {
             (State::Discarded, _, _) => Some(Skip::Discarded),
             (State::Replayed, Closed::Yes, _) => Some(Skip::AlreadyApplied),
@@ -195,7 +195,7 @@ impl Standing {
         }
     }
 
-    fn skip_open(&self, to: Destination) -> Option<Skip> {
+    fn skip_open(self, to: Destination) -> Option<Skip> {
         use inbox::State::{Applied, Dead, Discarded, Parked, Retrying, Unread, Waiting};
         match (self.day, self.inbox, to) {
             (None, _, Destination::Group) | (Some(_), Some(Dead | Parked), _) => None,

@@ -21,7 +21,7 @@ impl Limits {
     /// Of a topic that is worked on.
     pub(super) const FLOWING: Self = Self { records: 4_000, bytes: 3 * 1024 * 1024 };
     /// Of a retry topic, where the first records lie until they are due.
-    pub(super) const LYING: Self = Self { records: 1_000, bytes: 512 * 1024 };
+    pub(super) const LYING: Self = Self { records: 2_000, bytes: 1536 * 1024 };
 }
 
 /// The bytes that wait in all partitions of a member.
@@ -114,11 +114,11 @@ mod tests {
     fn a_partition_is_paused_by_records_too_and_flows_again_at_a_quarter() {
         let backlog = Backlog::new(Arc::default(), Limits::LYING);
         let one = record(1);
-        for _ in 0..=1_000 {
+        for _ in 0..=2_000 {
             backlog.add(&one);
         }
         assert!(backlog.is_high());
-        backlog.subtract(&vec![one; 751]);
+        backlog.subtract(&vec![one; 1_501]);
         assert!(!backlog.is_high() && backlog.is_low());
     }
 }

@@ -46,8 +46,11 @@ pub(super) async fn admit<'h>(
     if !climbing.is_empty() {
         admitted.extend(admit_climbing(tx, &climbing).await?);
     }
+    let mut still_waiting = 0;
     if !waiting.is_empty() {
-        admitted.extend(admit_waiting(tx, &waiting).await?);
+        let turns = admit_waiting(tx, &waiting).await?;
+        still_waiting = waiting.len() - turns.len();
+        admitted.extend(turns);
     }
     let mut fresh = Vec::with_capacity(part.len());
     for Item { heard, .. } in part {
@@ -57,7 +60,7 @@ pub(super) async fn admit<'h>(
             fresh.push(Fresh { decoded, hearing: *hearing, heard });
         }
     }
-    delivered.duplicates += part.len() - fresh.len() - delivered.waiting;
+    delivered.duplicates += part.len() - fresh.len() - delivered.waiting - still_waiting;
     Ok(fresh)
 }
 

@@ -114,11 +114,11 @@ impl Consumer {
         self.stopping.cancel();
         self.chores.abort();
         if let Some(polling) = self.polling.take() {
-            match tokio::time::timeout(STOP_WAIT, polling).await {
-                Ok(joined) => joined
-                    .context("waiting for the poll thread")?
-                    .map_err(|_| anyhow::anyhow!("the poll thread panicked"))?,
-                Err(_) => tracing::warn!("Kafka doesn't answer: leaving without; the inbox knows what was applied"),
+            if let Ok(joined) = tokio::time::timeout(STOP_WAIT, polling).await {
+                let ended = joined.context("waiting for the poll thread")?;
+                ended.map_err(|_| anyhow::anyhow!("the poll thread panicked"))?;
+            } else {
+                tracing::warn!("Kafka doesn't answer: leaving without it; the inbox knows what was applied");
             }
         }
         anyhow::ensure!(!self.failed.is_cancelled(), "the consumer ended by itself");

@@ -53,8 +53,8 @@ impl Subscriptions {
         F: for<'r> Fn(&'r [Record]) -> BoxFuture<'r, Result<(), E>> + Send + Sync + 'static,
     {
         let handler: Handler = Box::new(move |records| {
-            let handled = handler(records);
-            Box::pin(async move { handled.await.map_err(Into::into) })
+            let work = handler(records);
+            Box::pin(async move { work.await.map_err(Into::into) })
         });
         self.raw = RawHearing { topics: topics.into_iter().collect(), handler: Some(handler) };
         self

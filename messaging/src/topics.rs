@@ -61,7 +61,12 @@ const RECORD_OVERHEAD_BYTES: usize = 1_024;
 /// Whether a group's own topics take this record with what the ladder adds to it. What its own topic took
 /// compressed may be larger than it looked there.
 pub(crate) fn own_topic_takes(record: &Record) -> bool {
-    record.size() + RECORD_OVERHEAD_BYTES <= MAX_MESSAGE_BYTES as usize
+    own_topic_takes_bytes(record.size())
+}
+
+/// The same for so much of key, value and headers.
+pub(crate) const fn own_topic_takes_bytes(bytes: usize) -> bool {
+    bytes + RECORD_OVERHEAD_BYTES <= MAX_MESSAGE_BYTES as usize
 }
 
 /// The topic of a second cluster that holds what a service couldn't publish on the first.

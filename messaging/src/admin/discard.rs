@@ -117,7 +117,8 @@ async fn discard(office: &Office, act: &Act, selection: &Selection, payload: Pay
     update_inbox(&tx, &events).await?;
     waiting::release(&tx, &events).await?;
     tx.execute(
-        "UPDATE dead_letters SET state = 'DISCARDED', closed_at = clock_timestamp(), due_at = NULL WHERE id = ANY($1)",
+        "UPDATE dead_letters SET state = 'DISCARDED', closed_at = clock_timestamp(), due_at = NULL,
+             alarm_due_at = NULL WHERE id = ANY($1)",
         &[&ids],
     )
     .await?;

@@ -39,7 +39,7 @@ const HAND_OVER: Duration = Duration::from_secs(10);
 
 /// Without a poll for so long, the member may be thrown out of its group any moment (`max.poll.interval.ms`),
 /// and would not notice: librdkafka says so only when it is polled.
-const POLL_MISSED: Duration = Duration::from_secs(240);
+const POLL_MISSED: Duration = Duration::from_mins(4);
 /// From here on it looks bad: nothing is read meanwhile.
 const POLL_LATE: Duration = Duration::from_secs(30);
 

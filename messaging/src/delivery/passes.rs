@@ -59,7 +59,7 @@ impl Group {
     /// Delivers until every record is applied, known, on the ladder, or waits behind one that is.
     pub(crate) async fn work(&self, heard: &[Heard<'_>]) -> Result<Delivered, Stalled> {
         let mut delivered = Delivered::default();
-        let mut tries: Vec<Option<Tries>> = vec![None; heard.len()];
+        let mut so_far: Vec<Option<Tries>> = vec![None; heard.len()];
         let (mut left, refused) = tell_apart(heard);
         if !refused.is_empty() {
             delivered += self.move_on(&refused).await?;
@@ -72,7 +72,7 @@ impl Group {
             let mut over = Vec::new();
             (again, left) = (Vec::new(), behind);
             for (item, failure) in failed {
-                let tried = note(&mut tries[item.place], &failure);
+                let tried = note(&mut so_far[item.place], &failure);
                 if failure.hope() == Hope::Some && tried.made < self.ladder.attempts_in_place(item.heard.came) {
                     item.heard.log_retried(self, tried.class, &tried.message, item.heard.history.attempts + tried.made);
                     count_retried(item.heard, tried.class);

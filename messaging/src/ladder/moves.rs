@@ -205,7 +205,7 @@ impl Group {
 
 /// Moves those that still stand where this delivery found them.
 async fn move_in_inbox<'f>(tx: &Tx<'_>, moving: Vec<Moving<'f>>) -> Result<Vec<Moving<'f>>, Stalled> {
-    let mut moves = Vec::with_capacity(moving.len());
+    let mut wanted = Vec::with_capacity(moving.len());
     for Moving { failed, to, due_at, .. } in &moving {
         let Some(arrival) = failed.heard.known_arrival() else { continue };
         let from = match failed.heard.came {
@@ -219,9 +219,9 @@ async fn move_in_inbox<'f>(tx: &Tx<'_>, moving: Vec<Moving<'f>>) -> Result<Vec<M
             Place::Parked { .. } => (State::Parked, None),
             Place::Dead => (State::Dead, None),
         };
-        moves.push(Move { arrival, from, to, tier, due_at: *due_at });
+        wanted.push(Move { arrival, from, to, tier, due_at: *due_at });
     }
-    let hops: HashMap<EventId, i32> = inbox::move_on(tx, &moves).await?;
+    let hops: HashMap<EventId, i32> = inbox::move_on(tx, &wanted).await?;
     let mut once: HashSet<(NaiveDate, EventId)> = HashSet::new();
     let moved = moving.into_iter().filter_map(|moving| {
         let Some((day, id)) = moving.failed.heard.identity() else { return Some(moving) };

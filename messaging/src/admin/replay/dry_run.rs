@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::{
     Destination, Obstacle, Param, obstacle,
-    runner::{Closed, Payload, Skip, Standing},
+    runner::{BYTES, Closed, Payload, Skip, Standing},
 };
 use crate::{
     admin::{
@@ -87,6 +87,8 @@ enum Verdict {
     UnderWay,
     Discarded,
     PayloadPurged,
+    /// No topic takes it as it is.
+    TooLarge,
     /// `to:"origin"` isn't possible.
     CannotGoToOrigin,
     /// Somebody held a lock that its handler needs: ask again.
@@ -148,6 +150,7 @@ impl Ending {
             Skip::Purged => Verdict::PayloadPurged,
             Skip::Unreadable => Verdict::CannotGoToOrigin,
             Skip::TooOld => Verdict::TooOld,
+            Skip::TooLarge => Verdict::TooLarge,
         };
         Self::of(verdict, None)
     }
@@ -241,10 +244,11 @@ async fn find(office: &Office, selection: &Selection, to: Destination) -> Result
     let limit = condition.param(MAX_LOOKED_AT);
     let sql = format!(
         "SELECT letter.id, letter.event_id, letter.origin_topic, letter.key, letter.state, letter.is_closed,
-             letter.is_purged, letter.day, inbox.state, letter.obstacle
+             letter.is_purged, letter.day, inbox.state, letter.obstacle, letter.bytes
          FROM (
              SELECT id, event_id, origin_topic, origin_partition, origin_offset, key, state, day,
-                 closed_at IS NOT NULL AS is_closed, purged_at IS NOT NULL AS is_purged, {obstacle} AS obstacle
+                 closed_at IS NOT NULL AS is_closed, purged_at IS NOT NULL AS is_purged, {obstacle} AS obstacle,
+                 {BYTES} AS bytes
              FROM dead_letters WHERE {} ORDER BY origin_topic, origin_partition, origin_offset LIMIT {limit}
          ) AS letter
          LEFT JOIN inbox ON inbox.event_id = letter.event_id AND inbox.day = letter.day
@@ -264,6 +268,7 @@ fn read(row: &Row, to: Destination) -> Asked {
         payload: if row.get(6) { Payload::Purged } else { Payload::There },
         day: row.get(7),
         inbox: row.get::<_, Option<&str>>(8).and_then(inbox::State::of),
+        bytes: row.get(10),
     };
     let obstacle = row.get::<_, Option<&str>>(9).and_then(Obstacle::of).map(Ending::of_obstacle);
     Asked {

@@ -29,7 +29,7 @@ use crate::{
         headers::{Hop, Trouble, X_HOP, on_the_way, own_headers},
     },
     record::Record,
-    relay,
+    relay, topics,
     tx::Tx,
 };
 
@@ -145,7 +145,15 @@ pub(in crate::admin) struct Standing {
     pub(in crate::admin) day: Option<NaiveDate>,
     /// The event's in the inbox.
     pub(in crate::admin) inbox: Option<inbox::State>,
+    /// Of key, value and headers, as [`BYTES`] counts them.
+    pub(in crate::admin) bytes: i64,
 }
+
+/// What a dead letter's record takes, so that none is sent which its topic refuses: the relay would never
+/// get on.
+pub(in crate::admin) const BYTES: &str = "(
+    coalesce(octet_length(key), 0) + coalesce(octet_length(payload), 0) + octet_length(array_to_string(header_names, ''))
+    + coalesce((SELECT sum(octet_length(value)) FROM unnest(header_values) AS value), 0))::bigint";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::admin) enum Closed {
@@ -168,6 +176,7 @@ pub(in crate::admin) enum Skip {
     UnderWay,
     Unreadable,
     TooOld,
+    TooLarge,
 }
 
 impl Skip {
@@ -179,6 +188,7 @@ impl Skip {
             Self::UnderWay => "under-way",
             Self::Unreadable => "unreadable",
             Self::TooOld => "too-old",
+            Self::TooLarge => "too-large",
         }
     }
 }
@@ -197,6 +207,9 @@ impl Standing {
 
     fn skip_open(self, to: Destination) -> Option<Skip> {
         use inbox::State::{Applied, Dead, Discarded, Parked, Retrying, Unread, Waiting};
+        if usize::try_from(self.bytes).is_ok_and(|bytes| !topics::own_topic_takes_bytes(bytes)) {
+            return Some(Skip::TooLarge);
+        }
         match (self.day, self.inbox, to) {
             (None, _, Destination::Group) | (Some(_), Some(Dead | Parked), _) => None,
             (None, _, Destination::Origin) => Some(Skip::Unreadable),
@@ -479,6 +492,7 @@ struct Letter {
     /// Where it lay, and its own headers.
     record: Record,
     trouble: Trouble,
+    bytes: i64,
 }
 
 impl Letter {
@@ -489,6 +503,7 @@ impl Letter {
             payload: self.payload,
             day: self.event.map(|(day, _)| day),
             inbox: self.inbox,
+            bytes: self.bytes,
         }
     }
 }
@@ -505,15 +520,13 @@ async fn lock_letters(tx: &Tx<'_>, ids: &[Uuid]) -> Result<HashMap<Uuid, Letter>
         .await?;
     let mut events: HashMap<Uuid, (Option<inbox::State>, i32)> =
         rows.iter().map(|row| (row.get(0), (inbox::State::of(row.get(1)), row.get(2)))).collect();
-    let rows = tx
-        .query(
-            "SELECT id, state, closed_at IS NOT NULL, purged_at IS NOT NULL, day, event_id,
-                 origin_topic, origin_partition, origin_offset, origin_timestamp, header_names, header_values,
-                 error_class, error_message, attempts, first_failed_at
-             FROM dead_letters WHERE id = ANY($1) ORDER BY id FOR UPDATE",
-            &[&ids],
-        )
-        .await?;
+    let sql = format!(
+        "SELECT id, state, closed_at IS NOT NULL, purged_at IS NOT NULL, day, event_id,
+             origin_topic, origin_partition, origin_offset, origin_timestamp, header_names, header_values,
+             error_class, error_message, attempts, first_failed_at, {BYTES}
+         FROM dead_letters WHERE id = ANY($1) ORDER BY id FOR UPDATE"
+    );
+    let rows = tx.query(&sql, &[&ids]).await?;
     let read = |row: &tokio_postgres::Row| {
         let id: Uuid = row.get(0);
         let (inbox, hop) = events.remove(&id).unwrap_or_default();
@@ -536,6 +549,7 @@ async fn lock_letters(tx: &Tx<'_>, ids: &[Uuid]) -> Result<HashMap<Uuid, Letter>
                 headers: names.into_iter().zip(row.get::<_, Vec<Vec<u8>>>(11)).collect(),
             },
             trouble: Trouble::new(row.get(12), row.get(13), row.get::<_, i32>(14).unsigned_abs(), row.get(15)),
+            bytes: row.get(16),
         };
         (id, letter)
     };
@@ -558,7 +572,7 @@ async fn update_moved(tx: &Tx<'_>, replay: &Locked, sent: &[(i32, &Letter)]) -> 
     .await?;
     let letters: Vec<Uuid> = sent.iter().map(|(_, letter)| letter.id).collect();
     tx.execute(
-        "UPDATE dead_letters SET state = 'REPLAYED', replay_id = $2, due_at = NULL, closed_at = NULL
+        "UPDATE dead_letters SET state = 'REPLAYED', replay_id = $2, due_at = NULL, alarm_due_at = NULL, closed_at = NULL
          WHERE id = ANY($1)",
         &[&letters, &replay.id],
     )

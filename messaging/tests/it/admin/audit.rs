@@ -154,6 +154,12 @@ async fn as_owner(url: &str) -> Result<(), String> {
     if !owns {
         return Err("the role doesn't own the log".to_owned());
     }
+    for right in ["UPDATE", "DELETE", "TRUNCATE"] {
+        let sql = "SELECT has_table_privilege(current_user, 'audit_log', $1)";
+        if client.query_one(sql, &[&right]).await.map_err(|error| error.to_string())?.get(0) {
+            return Err(format!("the role has the right to {right}"));
+        }
+    }
     for change in CHANGES {
         match client.batch_execute(change).await {
             Ok(()) => return Err(format!("went through: {change}")),

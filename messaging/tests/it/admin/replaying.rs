@@ -268,6 +268,21 @@ async fn rubbish_can_be_replayed_to_the_group_and_is_dead_again() {
 }
 
 #[actix_web::test]
+async fn one_that_no_topic_takes_is_not_sent_as_it_would_stop_the_relay() {
+    let desk = Desk::open().await;
+    let mut toy = answering(1);
+    toy.ballast = "x".repeat(1_048_000);
+    let (_, letters) = desk.bury_toys([toy]).await;
+    let foretold = desk.replay(json!({"ids": letters, "dryRun": true, "reason": "what if"})).await;
+    assert_eq!(foretold.body["verdicts"], json!({"too-large": 1}));
+    let asked = desk.replay(json!({"ids": letters, "reason": "why not"})).await;
+    let ended = desk.finish(&asked, OWN).await;
+    assert_eq!((&ended["skipped"], &ended["state"]), (&json!(1), &json!("DONE")));
+    assert_eq!(desk.state_of_letter(&letters[0]).await, "DEAD");
+    assert_eq!(desk.count("SELECT count(*) FROM replay_items WHERE because = 'too-large'").await, 1);
+}
+
+#[actix_web::test]
 async fn a_request_that_cannot_be_is_refused_and_named() {
     let desk = Desk::open().await;
     let (_, letters) = desk.bury_toys([answering(1)]).await;

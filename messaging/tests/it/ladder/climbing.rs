@@ -2,13 +2,15 @@
 
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use chrono::{DateTime, Utc};
 use common_events::Service;
 use messaging::{X_DUE_AT, delivery::Group, ladder::Ladder};
-use test_support::eventually;
+use service_runtime::{CommonSettings, Pool, settings::Env};
+use test_support::{PATIENCE, eventually};
 
 use super::SHORT;
 use crate::{
@@ -28,8 +30,25 @@ const SCALED: Ladder = Ladder {
     ..SHORT
 };
 
+/// The ladder of this run: scaled, or as the environment says, to be watched once at its full length:
+/// `RETRY_DELAYS=30s,1m,2m PARKED_INTERVAL=3m cargo test -p messaging --test it each_rung -- --nocapture`
+fn ladder_of_this_run() -> Ladder {
+    let env = Env::process();
+    if env.text("RETRY_DELAYS").is_none() {
+        return SCALED;
+    }
+    let env = Env::of(
+        ["RETRY_DELAYS", "PARKED_INTERVAL", "PARKED_ATTEMPTS"]
+            .into_iter()
+            .filter_map(|name| Some((name.to_owned(), env.text(name)?.to_owned())))
+            .chain([("AUTH_MODE".to_owned(), "header".to_owned())]),
+    );
+    let settings = CommonSettings::read(Service::Order, &env).expect("the contract's variables");
+    Ladder { immediate: SCALED.immediate, ..Ladder::from(&settings.retry) }
+}
+
 /// Remembers when each event stood where, by the database's clock.
-async fn watch(pool: &service_runtime::Pool) {
+async fn watch(pool: &Pool) {
     let client = pool.get().await.expect("a connection");
     client
         .batch_execute(
@@ -45,28 +64,34 @@ async fn watch(pool: &service_runtime::Pool) {
         .expect("a trigger");
 }
 
-/// How late events left the places where they waited until they were due. Fails for one that left early.
-async fn latenesses(pool: &service_runtime::Pool) -> Vec<Duration> {
+/// A wait on a rung, or among the parked.
+struct Wait {
+    place: String,
+    waited: Duration,
+    late: Duration,
+}
+
+/// The waits until an event was due, in the order in which they ended. Fails for one that ended early.
+async fn waits(pool: &Pool) -> Vec<Wait> {
     let client = pool.get().await.expect("a connection");
     let rows = client
         .query(
-            "SELECT next_at, due_at FROM (
-                 SELECT due_at, lead(at) OVER (PARTITION BY event_id ORDER BY at) AS next_at FROM moves
-             ) AS waits WHERE due_at IS NOT NULL AND next_at IS NOT NULL",
+            "SELECT coalesce(tier, state), at, due_at, next_at FROM (
+                 SELECT state, tier, at, due_at, lead(at) OVER (PARTITION BY event_id ORDER BY at) AS next_at FROM moves
+             ) AS waits WHERE due_at IS NOT NULL AND next_at IS NOT NULL ORDER BY next_at",
             &[],
         )
         .await
         .expect("the moves");
-    let late = |row: &tokio_postgres::Row| {
-        let (left, due): (DateTime<Utc>, DateTime<Utc>) = (row.get(0), row.get(1));
-        (left - due).to_std().unwrap_or_else(|_| panic!("{left} is before {due}: too early"))
+    let wait = |row: &tokio_postgres::Row| {
+        let (came, due, left): (DateTime<Utc>, DateTime<Utc>, DateTime<Utc>) = (row.get(1), row.get(2), row.get(3));
+        let late = (left - due).to_std().unwrap_or_else(|_| panic!("{left} is before {due}: too early"));
+        Wait { place: row.get(0), waited: (left - came).to_std().expect("times go on"), late }
     };
-    let mut late: Vec<Duration> = rows.iter().map(late).collect();
-    late.sort_unstable();
-    late
+    rows.iter().map(wait).collect()
 }
 
-fn join(broker: &Broker, pool: &service_runtime::Pool, toys: std::sync::Arc<Toys>, ladder: Ladder) -> Member {
+fn join(broker: &Broker, pool: &Pool, toys: Arc<Toys>, ladder: Ladder) -> Member {
     Member::start(broker, Group::new(pool.clone(), toys.only_toys(Service::Order), ladder), toys)
 }
 
@@ -76,21 +101,24 @@ async fn an_event_takes_each_rung_in_time_while_other_keys_flow_and_its_own_wait
     let pool = &database.pool;
     watch(pool).await;
     let _relay = Relay::start(&broker, &[&database.url]);
-    let member = join(&broker, pool, Toys::new(), SCALED);
+    let ladder = ladder_of_this_run();
+    let member = join(&broker, pool, Toys::new(), ladder);
     member.has_joined().await;
     broker.send(&event(Toy::new("bear", 1, Mood::AnswersAndBreaks))).await;
     let mut sent = 1;
-    eventually("it is dead, others having flowed", || {
+    let length = ladder.delays.iter().sum::<Duration>() + ladder.parked_interval * ladder.parked_attempts;
+    let until = Instant::now() + length + PATIENCE;
+    while toys::count(pool, "SELECT count(*) FROM dead_letters WHERE state = 'DEAD'").await == 0 {
+        assert!(Instant::now() < until, "it is dead at the end");
         sent += 1;
-        let (next, flows) = (event(Toy::fine("bear", sent)), event(Toy::fine("duck", sent)));
-        let broker = &broker;
-        async move {
-            broker.send(&flows).await;
-            broker.send(&next).await;
-            (toys::count(pool, "SELECT count(*) FROM dead_letters WHERE state = 'DEAD'").await == 1).then_some(())
-        }
-    })
-    .await;
+        broker.send(&event(Toy::fine("duck", sent))).await;
+        broker.send(&event(Toy::fine("bear", sent))).await;
+        eventually("others flow", || async {
+            let last = format!("SELECT count(*) FROM journal WHERE key = 'duck' AND n = {sent}");
+            (toys::count(pool, &last).await == 1).then_some(())
+        })
+        .await;
+    }
     eventually("those who waited are through", || async {
         (toys::count(pool, "SELECT count(*) FROM journal").await == 2 * (sent - 1)).then_some(())
     })
@@ -99,9 +127,13 @@ async fn an_event_takes_each_rung_in_time_while_other_keys_flow_and_its_own_wait
     let journal = toys::journal_by_key(pool).await;
     assert_eq!(journal["bear"], (2..=sent).collect::<Vec<_>>(), "in their order, and the dead one's turn is over");
     assert_eq!(journal["duck"], (2..=sent).collect::<Vec<_>>());
-    let late = latenesses(pool).await;
-    assert_eq!(late.len(), 6, "three rungs and three batches");
-    assert!(late.iter().all(|late| *late <= LATEST), "{late:?}");
+    let waits = waits(pool).await;
+    for Wait { place, waited, late } in &waits {
+        println!("{place:8} waited {waited:?}, late by {late:?}");
+    }
+    let places: Vec<&str> = waits.iter().map(|wait| &*wait.place).collect();
+    assert_eq!(places, ["retry-1", "retry-2", "retry-3", "parked", "parked", "parked"]);
+    assert!(waits.iter().all(|wait| wait.late <= LATEST));
     let notices = broker.read("order-service.dlt", |read| read.len() == 1).await;
     assert!(!notices[0].headers.contains_key(X_DUE_AT));
 }
@@ -142,7 +174,8 @@ async fn ten_thousand_waiting_records_are_each_handled_in_time() {
     })
     .await;
     member.stop().await;
-    let late = latenesses(pool).await;
+    let mut late: Vec<Duration> = waits(pool).await.iter().map(|wait| wait.late).collect();
+    late.sort_unstable();
     let at = |percent: usize| late[(late.len() - 1) * percent / 100];
     println!(
         "{} waited {WAIT:?} on retry topics: late by p50 {:?}, p99 {:?}, at most {:?}; they failed in {failing:?}, \

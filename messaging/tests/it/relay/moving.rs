@@ -78,7 +78,11 @@ async fn records_carry_their_content_type_and_their_trace_or_the_headers_they_ha
         assert_eq!(lying.headers[TRACEPARENT], trace.to_string());
         assert_eq!(lying.key.as_deref(), Some(&b"key-0"[..]));
     }
-    assert_eq!((bare.headers.len(), &*bare.headers["x-resume"]), (2, "1"), "what is sent on has its own, and no others");
+    assert_eq!(
+        (bare.headers.len(), &*bare.headers["x-resume"]),
+        (2, "1"),
+        "what is sent on has its own, and no others"
+    );
     assert_eq!(bare.headers["odd"], "\0\u{fffd}");
     assert_eq!((bare.key, &*bare.value), (None, &b"{}"[..]), "byte for byte");
     relay.terminate().await;

@@ -1,81 +1,183 @@
-//! Dead letters: records this group could not handle, kept byte for byte with where they lay and why.
-//! Each service owns its own.
+//! Dead letters: records this group could not handle, kept byte for byte with where they lay and why. Parked
+//! ones, which batches still try, are rows of the same table.
+//!
+//! Each service owns its own. The record on `G.dlt` is the notice of it to others.
 
-use chrono::{DateTime, Datelike, Utc};
-use common_events::envelope;
+use chrono::{DateTime, Datelike, NaiveDate, Utc};
+use common_events::{EventId, envelope};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::{record::Record, tx::Tx};
+use crate::{
+    ladder::headers::{self, Trouble},
+    record::{Record, without_nul},
+    tx::Tx,
+};
 
-/// The longest error message kept, in characters.
-const MAX_MESSAGE_CHARS: usize = 1_000;
 /// The first year that PostgreSQL's timestamps reach back to; chrono's go further.
 const FIRST_YEAR: i32 = -4712;
 
-/// Why a record is set aside.
-pub(crate) struct Death {
-    pub(crate) class: &'static str,
-    pub(crate) message: String,
-    pub(crate) attempts: i32,
-    pub(crate) first_failed_at: DateTime<Utc>,
+/// How a dead letter stands (CONTRACT §5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "UPPERCASE")]
+#[schema(as = DeadLetterState)]
+pub enum State {
+    /// Waits for somebody to look at it.
+    Dead,
+    /// A batch tries it at `due_at`.
+    Parked,
+    /// Was sent to be handled again. It is dead again if that fails.
+    Replayed,
+    /// Closed for good.
+    Discarded,
 }
 
-/// Whether a dead letter is new.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Inserted {
-    New,
-    /// What lay at that position had been set aside before.
-    Before,
+impl State {
+    const ALL: [Self; 4] = [Self::Dead, Self::Parked, Self::Replayed, Self::Discarded];
+    /// Nobody has decided about these yet.
+    pub(crate) const OPEN: [Self; 2] = [Self::Dead, Self::Parked];
+
+    /// The state of that name. The table holds no others.
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+
+    /// As it stands in the table and in the API.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Dead => "DEAD",
+            Self::Parked => "PARKED",
+            Self::Replayed => "REPLAYED",
+            Self::Discarded => "DISCARDED",
+        }
+    }
 }
 
-/// Sets a record aside. Again for the same position: nothing happens.
-pub(crate) async fn insert(tx: &Tx<'_>, record: &Record, death: &Death) -> Result<Inserted, tokio_postgres::Error> {
+/// A record that is set aside.
+pub(crate) struct Letter<'l> {
+    pub(crate) record: &'l Record,
+    /// Its row in the inbox; `None` when it could not be read.
+    pub(crate) identity: Option<(NaiveDate, EventId)>,
+    pub(crate) state: State,
+    pub(crate) trouble: &'l Trouble,
+    pub(crate) parked_attempts: u32,
+    pub(crate) due_at: Option<DateTime<Utc>>,
+    pub(crate) alarm_due_at: Option<DateTime<Utc>>,
+}
+
+/// What is written either way; `$n` as [`write()`] binds them.
+macro_rules! insert_letter {
+    ($known:literal) => {
+        concat!(
+            "INSERT INTO dead_letters (
+                 id, state, origin_topic, origin_partition, origin_offset, origin_timestamp, key, payload,
+                 header_names, header_values, event_id, event_type, event_time, trace_id, key_text,
+                 attempts, error_class, error_message, first_failed_at, last_failed_at,
+                 day, parked_attempts, due_at, alarm_due_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
+                     clock_timestamp(), $20, $21, $22, $23)
+             ON CONFLICT ",
+            $known
+        )
+    };
+}
+
+/// What changes when it is known already.
+macro_rules! upsert_letter {
+    ($conflict:literal, $where:literal) => {
+        concat!(
+            insert_letter!(""),
+            $conflict,
+            " DO UPDATE SET state = EXCLUDED.state, origin_topic = EXCLUDED.origin_topic,
+                 origin_partition = EXCLUDED.origin_partition, origin_offset = EXCLUDED.origin_offset,
+                 origin_timestamp = EXCLUDED.origin_timestamp, attempts = EXCLUDED.attempts,
+                 error_class = EXCLUDED.error_class, error_message = EXCLUDED.error_message,
+                 last_failed_at = EXCLUDED.last_failed_at, parked_attempts = EXCLUDED.parked_attempts,
+                 due_at = EXCLUDED.due_at, alarm_due_at = EXCLUDED.alarm_due_at, alarm_attempts = 0,
+                 closed_at = NULL",
+            $where
+        )
+    };
+}
+
+/// The inbox says that the event may be here, so it may.
+const UPSERT_EVENT: &str = upsert_letter!("(event_id, day) WHERE day IS NOT NULL", "");
+/// Of what could not be read, only this table knows whether it is here: anew only after a replay.
+const UPSERT_UNREADABLE: &str = upsert_letter!(
+    "(origin_topic, origin_partition, origin_offset) WHERE day IS NULL",
+    " WHERE dead_letters.state = 'REPLAYED'"
+);
+const INSERT_IF_ABSENT: &str = insert_letter!("DO NOTHING");
+
+/// Sets a record aside, or moves it within the table. False when what could not be read lies here already.
+pub(crate) async fn upsert(tx: &Tx<'_>, letter: &Letter<'_>) -> Result<bool, tokio_postgres::Error> {
+    let sql = if letter.identity.is_some() { UPSERT_EVENT } else { UPSERT_UNREADABLE };
+    Ok(write(tx, sql, letter).await? == 1)
+}
+
+/// Sets a record aside that isn't here, in whatever state.
+pub(crate) async fn insert_if_absent(tx: &Tx<'_>, letter: &Letter<'_>) -> Result<bool, tokio_postgres::Error> {
+    Ok(write(tx, INSERT_IF_ABSENT, letter).await? == 1)
+}
+
+async fn write(tx: &Tx<'_>, sql: &'static str, letter: &Letter<'_>) -> Result<u64, tokio_postgres::Error> {
+    let Letter { record, identity, state, trouble, parked_attempts, due_at, alarm_due_at } = letter;
     let (topic, partition, offset) = record.origin();
     let peeked = envelope::peek(record.value.as_deref().unwrap_or_default());
-    let names: Vec<String> = record.headers.iter().map(|(name, _)| without_nul(name)).collect();
-    let values: Vec<&[u8]> = record.headers.iter().map(|(_, value)| &**value).collect();
+    let own = if record.has_origin() { headers::own_headers(record) } else { record.headers.clone() };
+    let names: Vec<String> = own.iter().map(|(name, _)| without_nul(name)).collect();
+    let values: Vec<&[u8]> = own.iter().map(|(_, value)| &**value).collect();
     let key_text =
         record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok()).filter(|key| !key.contains('\0'));
-    let message: String = without_nul(&death.message).chars().take(MAX_MESSAGE_CHARS).collect();
-    let inserted = tx
-        .execute(
-            "INSERT INTO dead_letters (
-             id, state, origin_topic, origin_partition, origin_offset, origin_timestamp, key, payload,
-             header_names, header_values, event_id, event_type, event_time, trace_id, key_text,
-             attempts, error_class, error_message, first_failed_at, last_failed_at)
-         VALUES ($1, 'DEAD', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
-         ON CONFLICT (origin_topic, origin_partition, origin_offset) DO NOTHING",
-            &[
-                &Uuid::now_v7(),
-                &topic,
-                &partition,
-                &offset,
-                &storable(record.timestamp),
-                &record.key,
-                &record.value,
-                &names,
-                &values,
-                &peeked.id.map(common_events::EventId::uuid),
-                &peeked.kind.as_deref().map(without_nul),
-                &storable(peeked.time),
-                &peeked.trace.map(|trace| trace.trace_id.to_string()),
-                &key_text,
-                &death.attempts,
-                &death.class,
-                &message,
-                &death.first_failed_at,
-                &tx.now(),
-            ],
-        )
-        .await?;
-    Ok(if inserted == 1 { Inserted::New } else { Inserted::Before })
+    let count = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+    tx.execute(
+        sql,
+        &[
+            &Uuid::now_v7(),
+            &state.name(),
+            &topic,
+            &partition,
+            &offset,
+            &storable(record.origin_timestamp()),
+            &record.key,
+            &record.value,
+            &names,
+            &values,
+            &identity.map(|(_, id)| id).or(peeked.id).map(EventId::uuid),
+            &peeked.kind.as_deref().map(without_nul),
+            &storable(peeked.time),
+            &peeked.trace.map(|trace| trace.trace_id.to_string()),
+            &key_text,
+            &count(trouble.attempts),
+            &trouble.class,
+            &trouble.message,
+            &trouble.first_failed_at,
+            &identity.map(|(day, _)| day),
+            &count(*parked_attempts),
+            due_at,
+            alarm_due_at,
+        ],
+    )
+    .await
+}
+
+/// Parked events that were handled after all were never dead.
+pub(crate) async fn delete_parked(tx: &Tx<'_>, events: &[(NaiveDate, EventId)]) -> Result<u64, tokio_postgres::Error> {
+    let (days, ids): (Vec<NaiveDate>, Vec<Uuid>) = events.iter().map(|(day, id)| (*day, id.uuid())).unzip();
+    tx.execute(
+        "DELETE FROM dead_letters USING unnest($1::date[], $2::uuid[]) AS applied (day, id)
+         WHERE event_id = applied.id AND dead_letters.day = applied.day AND state = 'PARKED'",
+        &[&days, &ids],
+    )
+    .await
+}
+
+/// Forgets the event's row; for one that turned out to stand elsewhere.
+pub(crate) async fn delete_event(tx: &Tx<'_>, day: NaiveDate, id: EventId) -> Result<u64, tokio_postgres::Error> {
+    tx.execute("DELETE FROM dead_letters WHERE event_id = $1 AND day = $2", &[&id.uuid(), &day]).await
 }
 
 fn storable(time: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
     time.filter(|time| time.year() >= FIRST_YEAR)
-}
-
-/// PostgreSQL's text can't hold NUL; a hostile record can.
-fn without_nul(text: &str) -> String {
-    text.replace('\0', "\u{fffd}")
 }

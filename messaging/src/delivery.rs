@@ -1,41 +1,51 @@
 //! The seam: records go in, effects and answers come out, once (DESIGN §4, Consuming and Failing).
 //!
-//! A batch is one transaction: (1) its ids go into the inbox, and only new ones go on; (2) handlers do
-//! their work; (3) what they published goes into the outbox; (4) COMMIT. Whoever called moves his
-//! offsets after that, never before. A batch that fails is halved, in offset order, until the one
-//! record that can't be handled stands alone.
+//! A batch is one transaction: (1) its ids go into the inbox, and only new ones go on ([`admission`]); (2)
+//! handlers do their work; (3) what they published goes into the outbox; (4) COMMIT. Whoever called moves his
+//! offsets after that, never before. A batch that fails is halved, in offset order, until the records that
+//! can't be handled stand alone ([`passes`]); those go up the [`ladder`](crate::ladder).
 
+mod admission;
 mod attempt;
+mod clock;
+mod notices;
+mod passes;
+mod rehearsal;
+mod remote;
 
 use std::{collections::BTreeSet, error::Error, time::Duration};
 
-use chrono::{NaiveDate, Utc};
-use metrics::counter;
+use chrono::{DateTime, NaiveDate, Utc};
+use common_events::EventId;
+use metrics::histogram;
+pub(crate) use rehearsal::{Effects, Rehearsed};
 use service_runtime::{chain, database::Pool};
+use tokio::sync::Notify;
 use tracing::{error, warn};
 
 use crate::{
-    dead_letters::{self, Death},
-    failure::Failure,
+    faults::Faults,
     inbox::{self, Arrival},
-    partitions::{self, Days},
+    ladder::{Alarm, Came, Ladder, OwnTopic},
+    partitions::Days,
     record::Record,
-    subscriptions::{Decoded, Hearing, Subscriptions},
-    tx::Tx,
+    subscriptions::{Decoded, Hearing, Order, Subscriptions},
 };
 
-/// The pause before the second immediate attempt; each further one is twice as long, up to a limit.
-const FIRST_IMMEDIATE_DELAY: Duration = Duration::from_millis(100);
-const LONGEST_IMMEDIATE_DELAY: Duration = Duration::from_secs(2);
-/// How often a batch that lost a deadlock or a serialization race is tried again at once; then the
-/// partition waits, as it is nobody's fault.
-const MAX_CONFLICTS: u32 = 20;
+/// A retry topic's record is never due later than this: the longest delay that can be set.
+const LONGEST_DELAY: Duration = Duration::from_hours(24);
 
 /// A consumer group and what it needs to apply events: its subscriptions and its own database.
 pub struct Group {
-    pool: Pool,
-    subscriptions: Subscriptions,
-    immediate_attempts: u32,
+    pub(crate) pool: Pool,
+    pub(crate) subscriptions: Subscriptions,
+    pub(crate) ladder: Ladder,
+    pub(crate) clock: clock::Clock,
+    pub(crate) alarm: Alarm,
+    /// Told when followers of a key may be drained.
+    pub(crate) released: Notify,
+    /// Made to fail on purpose.
+    pub(crate) faults: Faults,
     days: Days,
 }
 
@@ -44,8 +54,14 @@ pub struct Group {
 pub struct Delivered {
     /// Handled now.
     pub applied: usize,
-    /// Handled before, or set aside before.
+    /// Handled before, set aside before, or stale.
     pub duplicates: usize,
+    /// Failed, and on their way to a retry topic.
+    pub retrying: usize,
+    /// Kept behind a failed event of their key.
+    pub waiting: usize,
+    /// Failed on the last rung, and kept for a batch.
+    pub parked: usize,
     /// Set aside as dead letters.
     pub dead: usize,
     /// Asked for by `x-resume`, and answered again from the kept answers.
@@ -56,16 +72,29 @@ impl std::ops::AddAssign for Delivered {
     fn add_assign(&mut self, more: Self) {
         self.applied += more.applied;
         self.duplicates += more.duplicates;
+        self.retrying += more.retrying;
+        self.waiting += more.waiting;
+        self.parked += more.parked;
         self.dead += more.dead;
         self.resumed += more.resumed;
     }
 }
 
-/// The service's own database is away: not the message's fault, so the partition waits and nothing is
-/// counted. What was delivered before in the same call stays delivered, and is found out by its id.
+/// Which of a partition's records may be delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Due {
+    /// So many, from the first on.
+    pub now: usize,
+    /// The one after them in this time, if there is one.
+    pub next_in: Duration,
+}
+
+/// The service's own database, or something else it stands on, is away: not the message's fault, so the
+/// partition waits and nothing is counted. What was delivered before in the same call stays delivered, and
+/// is found out by its id.
 #[derive(Debug, thiserror::Error)]
-#[error("the service's own database is away")]
-pub struct Stalled(#[source] Box<dyn Error + Send + Sync>);
+#[error("what the service stands on is away")]
+pub struct Stalled(#[source] pub(crate) Box<dyn Error + Send + Sync>);
 
 impl From<tokio_postgres::Error> for Stalled {
     fn from(error: tokio_postgres::Error) -> Self {
@@ -80,20 +109,39 @@ impl From<deadpool_postgres::PoolError> for Stalled {
 }
 
 /// A record as this group understands it.
-struct Heard<'r> {
-    record: &'r Record,
-    reading: Reading<'r>,
+pub(crate) struct Heard<'r> {
+    pub(crate) record: &'r Record,
+    pub(crate) came: Came,
+    pub(crate) history: History,
+    pub(crate) reading: Reading<'r>,
 }
 
-enum Reading<'r> {
+/// What is known of it from before this delivery.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct History {
+    pub(crate) attempts: u32,
+    pub(crate) first_failed_at: Option<DateTime<Utc>>,
+    /// Its row in the inbox, if it has one: also when it can't be read any more.
+    pub(crate) identity: Option<(NaiveDate, EventId)>,
+}
+
+pub(crate) enum Reading<'r> {
     Event { decoded: Decoded, hearing: &'r dyn Hearing },
     Refused { class: &'static str, message: String },
 }
 
 impl Group {
-    /// `immediate_attempts`: how often a record is tried in place before it is set aside (at least once).
-    pub fn new(pool: Pool, subscriptions: Subscriptions, immediate_attempts: u32) -> Self {
-        Self { pool, subscriptions, immediate_attempts: immediate_attempts.max(1), days: Days::default() }
+    /// A group whose failed events climb this ladder.
+    pub fn new(pool: Pool, subscriptions: Subscriptions, ladder: Ladder) -> Self {
+        let ladder = Ladder { immediate: ladder.immediate.max(1), ..ladder };
+        let (clock, days, faults) = <_>::default();
+        Self { pool, subscriptions, ladder, clock, alarm: Alarm::silent(), released: Notify::new(), faults, days }
+    }
+
+    /// Dead letters are told to whoever listens there.
+    #[must_use]
+    pub fn with_alarm(self, alarm: Alarm) -> Self {
+        Self { alarm, ..self }
     }
 
     /// Who hears what.
@@ -102,45 +150,66 @@ impl Group {
     }
 
     /// Applies records of one partition, in their order, each event once. When it returns, every record
-    /// is applied, known already, or set aside.
+    /// is applied, known already, on the ladder, or kept behind an event that is.
     ///
     /// # Errors
-    /// [`Stalled`] when the group's database is away; deliver the same records again later.
+    /// [`Stalled`] when what the group stands on is away; deliver the same records again later.
     pub async fn deliver(&self, records: &[Record]) -> Result<Delivered, Stalled> {
-        let heard: Vec<Heard<'_>> = records.iter().map(|record| self.hear(record)).collect();
-        let days: BTreeSet<NaiveDate> = heard.iter().filter_map(|heard| Some(heard.arrival()?.day)).collect();
-        self.days.ensure(&self.pool, &days).await?;
-        let delivered = self.apply_all(&heard).await;
-        if delivered.is_err() {
-            // Whatever comes back may be another machine, without the partitions of today.
-            self.days.forget_known();
+        if let Some(outcome) = self.subscriptions.raw.deliver(records).await {
+            return outcome;
         }
-        delivered
-    }
-
-    async fn apply_all(&self, heard: &[Heard<'_>]) -> Result<Delivered, Stalled> {
+        let today = self.clock.now(&self.pool).await?.date_naive();
         let mut delivered = Delivered::default();
-        let mut conflicts = 0;
-        let mut waiting = vec![heard];
-        while let Some(part) = waiting.pop() {
-            match self.attempt(part).await? {
-                Ok(done) => delivered += done,
-                Err(failure) if failure.is_conflict() && conflicts == MAX_CONFLICTS => {
-                    return Err(Stalled(chain(&failure).into()));
-                }
-                Err(failure) if failure.is_conflict() => {
-                    conflicts += 1;
-                    counter!("event_conflicts_total").increment(1);
-                    waiting.push(part);
-                }
-                Err(_) if part.len() > 1 => {
-                    let (first, second) = part.split_at(part.len() / 2);
-                    waiting.extend([second, first]);
-                }
-                Err(failure) => delivered += self.try_again(part, failure).await?,
+        let is_notice = |record: &Record| self.own_topic(record) == Some(OwnTopic::Dlt);
+        for run in records.chunk_by(|one, next| is_notice(one) == is_notice(next)) {
+            let heard: Vec<Heard<'_>> = run.iter().map(|record| self.hear(record, today)).collect();
+            let days: BTreeSet<NaiveDate> = heard.iter().filter_map(|heard| heard.event()?.day).collect();
+            self.days.ensure(&self.pool, &days).await?;
+            let outcome = if is_notice(&run[0]) { self.keep_notices(&heard).await } else { self.work(&heard).await };
+            if outcome.is_err() {
+                // Whatever comes back may be another machine, without the partitions of today.
+                self.days.forget_known();
             }
+            delivered += outcome?;
         }
         Ok(delivered)
+    }
+
+    /// How many of these records of one partition, from the first on, may be delivered now. On a retry topic
+    /// records lie until they are due; elsewhere all may.
+    ///
+    /// # Errors
+    /// [`Stalled`] when the database, whose clock counts, doesn't answer.
+    pub async fn due(&self, records: &[Record]) -> Result<Due, Stalled> {
+        let tier = records.first().and_then(|record| self.own_topic(record));
+        let Some(OwnTopic::Retry(_)) = tier else { return Ok(Due { now: records.len(), next_in: Duration::ZERO }) };
+        let now = self.clock.now(&self.pool).await?;
+        let wait = |record: &Record| {
+            let wait = (record.due_at()? - now).to_std().ok().filter(|wait| !wait.is_zero())?;
+            // No hop of ours is due that late.
+            (wait <= LONGEST_DELAY).then_some(wait)
+        };
+        let first_early = records.iter().enumerate().find_map(|(place, record)| Some((place, wait(record)?)));
+        let (due, next_in) = first_early.unwrap_or((records.len(), Duration::ZERO));
+        for lateness in records[..due].iter().filter_map(|record| (now - record.due_at()?).to_std().ok()) {
+            histogram!("retry_lateness_seconds").record(lateness.as_secs_f64());
+        }
+        Ok(Due { now: due, next_in })
+    }
+
+    /// How much of this group is set aside, by the names of the gauges that tell it.
+    pub(crate) async fn count_set_aside(&self) -> Result<[(&'static str, i64); 4], Stalled> {
+        let client = self.pool.get().await?;
+        let statement = client
+            .prepare_cached(
+                "SELECT (SELECT count(*) FROM waiting_keys), (SELECT count(*) FROM waiting_events),
+                        (SELECT count(*) FROM dead_letters WHERE state = 'PARKED'),
+                        (SELECT count(*) FROM dead_letters WHERE state = 'DEAD')",
+            )
+            .await?;
+        let row = client.query_one(&statement, &[]).await?;
+        let names = ["keys_waiting", "events_waiting", "events_parked", "dead_letters"];
+        Ok([0, 1, 2, 3].map(|column| (names[column], row.get(column))))
     }
 
     /// Drops what is remembered of events past the maximum age. Returns how many day partitions went.
@@ -148,25 +217,57 @@ impl Group {
     /// # Errors
     /// [`Stalled`] when the group's database is away.
     pub async fn forget_old(&self) -> Result<usize, Stalled> {
-        self.days.drop_old(&self.pool).await
+        let today = self.clock.now(&self.pool).await?.date_naive();
+        self.days.drop_old(&self.pool, today).await
     }
 
-    /// Whether the group's database answers.
+    /// Whether everything that handlers stand on is there: the group's database, and what it said besides.
     ///
     /// # Errors
-    /// [`Stalled`] when it doesn't.
+    /// [`Stalled`] when something isn't.
     pub async fn probe(&self) -> Result<(), Stalled> {
         let client = self.pool.get().await?;
         client.simple_query("SELECT 1").await?;
-        Ok(())
+        drop(client);
+        match self.subscriptions.missing().await {
+            Some(missing) => Err(Stalled(format!("{missing} doesn't answer").into())),
+            None => Ok(()),
+        }
     }
 
-    fn hear<'r>(&'r self, record: &'r Record) -> Heard<'r> {
-        let reading = self.read(record).unwrap_or_else(|(class, message)| Reading::Refused { class, message });
-        Heard { record, reading }
+    pub(crate) fn own_topic(&self, record: &Record) -> Option<OwnTopic> {
+        OwnTopic::of(self.subscriptions.group(), &record.topic)
     }
 
-    fn read<'r>(&'r self, record: &'r Record) -> Result<Reading<'r>, (&'static str, String)> {
+    pub(crate) fn hear<'r>(&'r self, record: &'r Record, today: NaiveDate) -> Heard<'r> {
+        let came = match (self.own_topic(record), record.hop()) {
+            (Some(over), Some(number)) => Came::Hop { over, number },
+            (Some(_), None) => Came::Asked,
+            (None, _) => Came::First,
+        };
+        let history = match came {
+            Came::Hop { .. } => History {
+                attempts: record.attempts(),
+                first_failed_at: record.first_failed_at(),
+                identity: record.peek_identity(),
+            },
+            Came::First | Came::Asked | Came::Parked { .. } | Came::Waiting => History::default(),
+        };
+        self.hear_as(record, today, came, history)
+    }
+
+    pub(crate) fn hear_as<'r>(
+        &'r self,
+        record: &'r Record,
+        today: NaiveDate,
+        came: Came,
+        history: History,
+    ) -> Heard<'r> {
+        let reading = self.read(record, today).unwrap_or_else(|(class, message)| Reading::Refused { class, message });
+        Heard { record, came, history, reading }
+    }
+
+    fn read<'r>(&'r self, record: &'r Record, today: NaiveDate) -> Result<Reading<'r>, (&'static str, String)> {
         let topic = record.event_topic();
         let hearing = self
             .subscriptions
@@ -175,91 +276,73 @@ impl Group {
         let value = record.value.as_deref().ok_or_else(|| ("undecodable", "a record without a value".to_owned()))?;
         let decoded = hearing.decode(value).map_err(|error| ("undecodable", chain(&error)))?;
         match decoded.day {
-            Some(day) if !partitions::is_remembered(day) => {
-                Err(("out-of-time", format!("an event of {day}: too old, or from the future")))
+            Some(day) if !crate::partitions::is_remembered(day, today) => {
+                Err(("out-of-time", format!("an event of {day}, seen on {today}: too old, or from the future")))
             }
             Some(_) | None => Ok(Reading::Event { decoded, hearing }),
         }
     }
-
-    /// The remaining immediate attempts of a record that stands alone; then it is set aside.
-    async fn try_again(&self, alone: &[Heard<'_>], first: Failure) -> Result<Delivered, Stalled> {
-        let first_failed_at = Utc::now();
-        let mut failure = first;
-        let mut attempts = 1;
-        let mut delay = FIRST_IMMEDIATE_DELAY;
-        while matches!(failure, Failure::Transient(_)) && attempts < self.immediate_attempts {
-            alone[0].log_failed(self, &failure, attempts);
-            tokio::time::sleep(delay).await;
-            delay = (delay * 2).min(LONGEST_IMMEDIATE_DELAY);
-            match self.attempt(alone).await? {
-                Ok(done) => return Ok(done),
-                Err(again) if again.is_conflict() => return Err(Stalled(chain(&again).into())),
-                Err(again) => failure = again,
-            }
-            attempts += 1;
-        }
-        let attempts = i32::try_from(attempts).unwrap_or(i32::MAX);
-        let death = Death { class: failure.class(), message: chain(&failure), attempts, first_failed_at };
-        self.set_aside(&alone[0], &death).await
-    }
-
-    async fn set_aside(&self, heard: &Heard<'_>, death: &Death) -> Result<Delivered, Stalled> {
-        let mut client = self.pool.get().await?;
-        let tx = Tx::begin(&mut client).await?;
-        if let Some(arrival) = heard.arrival()
-            && !inbox::mark_dead(&tx, &arrival).await?
-        {
-            return Ok(Delivered { duplicates: 1, ..Delivered::default() });
-        }
-        dead_letters::insert(&tx, heard.record, death).await?;
-        tx.commit().await?;
-        heard.log_dead(self, death.class, &death.message);
-        Ok(Delivered { dead: 1, ..Delivered::default() })
-    }
 }
 
-impl Heard<'_> {
-    /// What the inbox is to know of it, if anything.
-    fn arrival(&self) -> Option<Arrival<'_>> {
+impl<'r> Heard<'r> {
+    pub(crate) fn event(&self) -> Option<&Decoded> {
         match &self.reading {
-            Reading::Event { decoded, .. } => {
-                decoded.day.map(|day| Arrival { day, id: decoded.id, record: self.record })
-            }
+            Reading::Event { decoded, .. } => Some(decoded),
             Reading::Refused { .. } => None,
+        }
+    }
+
+    /// An event and its row in the inbox, or what would be: that of its day, or a standing one.
+    pub(crate) fn arrival(&self) -> Option<Arrival<'r>> {
+        let decoded = self.event()?;
+        Some(Arrival { day: decoded.day.unwrap_or(inbox::STANDING), id: decoded.id, record: self.record })
+    }
+
+    /// The same for what was an event once, and can't be read any more. Of what could never be read, the id
+    /// is not to be trusted.
+    pub(crate) fn known_arrival(&self) -> Option<Arrival<'r>> {
+        let known = || self.history.identity.map(|(day, id)| Arrival { day, id, record: self.record });
+        self.arrival().or_else(known)
+    }
+
+    pub(crate) fn identity(&self) -> Option<(NaiveDate, EventId)> {
+        self.known_arrival().map(|arrival| (arrival.day, arrival.id))
+    }
+
+    /// What its order is kept by, where it is: (topic, key).
+    pub(crate) fn order_key(&self) -> Option<(&'r str, &'r [u8])> {
+        match &self.reading {
+            Reading::Event { hearing, .. } if hearing.order() == Order::PerKey => {
+                Some((self.record.event_topic(), self.record.key.as_deref()?))
+            }
+            Reading::Event { .. } | Reading::Refused { .. } => None,
         }
     }
 
     /// (event id, trace id), as far as the record could be read.
     fn ids(&self) -> (String, String) {
-        match &self.reading {
-            Reading::Event { decoded, .. } => (decoded.id.to_string(), decoded.trace.trace_id.to_string()),
-            Reading::Refused { .. } => <_>::default(),
-        }
+        self.event().map(|event| (event.id.to_string(), event.trace.trace_id.to_string())).unwrap_or_default()
     }
 
-    fn log_failed(&self, group: &Group, failure: &Failure, attempts: u32) {
+    pub(crate) fn log_retried(&self, group: &Group, class: &str, error: &str, attempts: u32) {
         let (event_id, traceid) = self.ids();
-        let (topic, class) = (self.record.event_topic(), failure.class());
-        let (group, error) = (group.subscriptions.group().name(), chain(failure));
+        let (group, topic) = (group.subscriptions.group().name(), self.record.event_topic());
         warn!(group, topic, event_id, traceid, class, attempts, error, "handling failed, trying again");
-        counter!("event_retries_total", "topic" => topic.to_owned(), "class" => class).increment(1);
     }
 
-    fn log_dead(&self, group: &Group, class: &'static str, message: &str) {
-        let (event_id, trace_id) = self.ids();
-        let topic = self.record.event_topic();
+    pub(crate) fn log_moved(&self, group: &Group, to: &str, class: &str, error: &str, attempts: u32) {
+        let (event_id, traceid) = self.ids();
+        let (group, topic) = (group.subscriptions.group().name(), self.record.event_topic());
+        warn!(group, topic, event_id, traceid, class, attempts, error, to, "handling failed, to be tried later");
+    }
+
+    pub(crate) fn log_dead(&self, group: &Group, class: &str, message: &str) {
+        let (event_id, traceid) = self.ids();
+        let (topic, partition, offset) = self.record.origin();
+        let group = group.subscriptions.group().name();
         error!(
-            group = group.subscriptions.group().name(),
-            topic,
-            partition = self.record.partition,
-            offset = self.record.offset,
-            event_id,
-            traceid = trace_id,
-            class,
-            message,
-            "a record is set aside as a dead letter"
+            group,
+            topic, partition, offset, event_id, traceid, class, message, "a record is set aside as a dead letter"
         );
-        counter!("events_dead_total", "topic" => topic.to_owned(), "class" => class).increment(1);
     }
 }

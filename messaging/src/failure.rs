@@ -4,6 +4,8 @@
 
 use std::{error::Error, fmt};
 
+use crate::ladder::Hope;
+
 /// What a handler returns: done, or why not.
 pub type Handled = Result<(), Failure>;
 
@@ -62,9 +64,19 @@ impl Failure {
         }
     }
 
-    /// A deadlock or a serialization failure: nobody's fault, tried again at once.
+    /// Whether trying again can help.
+    pub(crate) const fn hope(&self) -> Hope {
+        match self {
+            Self::Unprocessable(_) => Hope::None,
+            Self::Transient(_) => Hope::Some,
+        }
+    }
+
+    /// A deadlock or a serialization failure, or somebody else was at the same event: nobody's fault, tried
+    /// again at once.
     pub(crate) fn is_conflict(&self) -> bool {
-        matches!(self, Self::Transient(t) if t.database_error().is_some_and(service_runtime::database::is_retryable))
+        matches!(self, Self::Transient(t) if t.source.is::<Overtaken>()
+            || t.database_error().is_some_and(service_runtime::database::is_retryable))
     }
 
     /// A statement took too long, or waited too long for a lock.
@@ -76,6 +88,17 @@ impl Failure {
     pub(crate) fn is_connection_lost(&self) -> bool {
         matches!(self, Self::Transient(t)
             if t.database_error().is_some_and(service_runtime::database::is_connection_lost))
+    }
+}
+
+/// Things stand differently than they did a moment ago.
+#[derive(Debug, thiserror::Error)]
+#[error("overtaken by another member")]
+pub(crate) struct Overtaken;
+
+impl From<Overtaken> for Failure {
+    fn from(overtaken: Overtaken) -> Self {
+        Self::Transient(Transient::new("overtaken", overtaken))
     }
 }
 

@@ -9,7 +9,7 @@ use rdkafka::{
 };
 use service_runtime::{health, settings::KafkaSettings};
 
-use crate::topics::Names;
+use crate::topics::{MAX_OWN_MESSAGE_BYTES, Names};
 
 /// How long the cluster may take to answer whether it is there.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -24,11 +24,16 @@ pub fn client(settings: &KafkaSettings) -> ClientConfig {
         .set("bootstrap.servers", &settings.brokers)
         // Topics come from the catalogue; a typo must not make one.
         .set("allow.auto.create.topics", "false")
-        // As Java clients have it, so that a key lies on the same partition whoever writes it.
-        .set("partitioner", "murmur2_random")
         .set("socket.nagle.disable", "true")
         .set("reconnect.backoff.max.ms", "2000")
         .set("topic.metadata.refresh.interval.ms", "10000");
+    config
+}
+
+/// One that produces, too: a key lies on the same partition whoever writes it, as Java clients have it.
+pub fn producing(settings: &KafkaSettings) -> ClientConfig {
+    let mut config = client(settings);
+    config.set("partitioner", "murmur2_random");
     config
 }
 
@@ -53,7 +58,7 @@ pub(crate) fn consumer(settings: &KafkaSettings, names: &Names, group: Service) 
         .set("fetch.max.bytes", "5242880")
         .set("fetch.wait.max.ms", "500")
         // Bounded prefetch, so that memory stays flat: all partitions together, and each.
-        .set("queued.max.messages.kbytes", "8192")
+        .set("queued.max.messages.kbytes", "4096")
         .set("queued.min.messages", "2000")
         .set("statistics.interval.ms", "5000");
     config
@@ -61,7 +66,7 @@ pub(crate) fn consumer(settings: &KafkaSettings, names: &Names, group: Service) 
 
 /// A producer that never gives an event up, so that the order of a key can't turn.
 pub(crate) fn producer(settings: &KafkaSettings) -> ClientConfig {
-    let mut config = client(settings);
+    let mut config = producing(settings);
     config
         .set("client.id", Service::OutboxRelay.name())
         .set("enable.idempotence", "true")
@@ -73,6 +78,8 @@ pub(crate) fn producer(settings: &KafkaSettings) -> ClientConfig {
         // What is there is sent at once; under load batches form by themselves.
         .set("linger.ms", "0")
         .set("compression.type", "none")
+        // What goes to a group's own topic is larger than what came.
+        .set("message.max.bytes", MAX_OWN_MESSAGE_BYTES.to_string())
         .set("queue.buffering.max.messages", "100000")
         .set("statistics.interval.ms", "1000");
     config
@@ -80,7 +87,7 @@ pub(crate) fn producer(settings: &KafkaSettings) -> ClientConfig {
 
 /// A producer of what has no outbox: it gives an event up after `timeout`, and somebody else keeps it.
 pub(crate) fn direct_producer(settings: &KafkaSettings, timeout: Duration, max_messages: usize) -> ClientConfig {
-    let mut config = client(settings);
+    let mut config = producing(settings);
     config
         .set("client.id", "admissions")
         .set("enable.idempotence", "true")

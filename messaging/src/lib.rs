@@ -15,28 +15,34 @@
 //! [`delivery::Group::deliver`] is the seam: the consumer calls it with records from the broker, tests call it
 //! with records from anywhere.
 
+pub mod admin;
 pub mod consumer;
 pub mod dead_letters;
 pub mod delivery;
 pub mod direct;
 mod event;
 mod failure;
+mod faults;
 mod inbox;
 pub mod kafka;
+pub mod ladder;
 mod outbox;
 mod partitions;
 pub mod progress;
+mod raw;
 mod record;
 pub mod relay;
 mod subscriptions;
 pub mod topics;
 mod tx;
+mod waiting;
 
 pub use consumer::Consumer;
 pub use delivery::{Delivered, Stalled};
 pub use event::{Cause, Draft, Event};
 pub use failure::{Failure, Handled, Transient, Unprocessable};
-pub use record::{Record, X_ORIGIN_OFFSET, X_ORIGIN_PARTITION, X_ORIGIN_TOPIC, X_RESUME};
+pub use ladder::{OwnTopic, Rung, headers::*};
+pub use record::Record;
 pub use subscriptions::Subscriptions;
 pub use tx::{MAX_EVENT_BYTES, Tx};
 

@@ -7,6 +7,8 @@ use metrics::counter;
 use tokio_postgres::Statement;
 use uuid::Uuid;
 
+use crate::{record::HeaderColumns, relay, tx::Tx};
+
 /// An event that waits to be written with its transaction.
 pub(crate) struct OutboxRow {
     pub(crate) topic: Topic,
@@ -73,6 +75,37 @@ pub(crate) async fn publish_kept_answers(
         )
         .await?;
     tx.execute(&statement, &[&days, &ids]).await
+}
+
+/// A record on its way to one of the group's own topics, as it was, with all its headers.
+pub(crate) struct Forwarded<'r> {
+    /// Without the suite's prefix.
+    pub(crate) topic: String,
+    pub(crate) key: Option<&'r [u8]>,
+    pub(crate) payload: Option<&'r [u8]>,
+    pub(crate) headers: Vec<(String, Vec<u8>)>,
+}
+
+/// Writes records that are on their way with this transaction, in their order.
+pub(crate) async fn insert_forwarded(tx: &Tx<'_>, records: &[Forwarded<'_>]) -> Result<(), tokio_postgres::Error> {
+    if records.is_empty() {
+        return Ok(());
+    }
+    let topics: Vec<&str> = records.iter().map(|record| &*record.topic).collect();
+    let keys: Vec<Option<&[u8]>> = records.iter().map(|record| record.key).collect();
+    let payloads: Vec<Option<&[u8]>> = records.iter().map(|record| record.payload).collect();
+    let headers = HeaderColumns::of(records.iter().map(|record| &*record.headers));
+    tx.execute(
+        "INSERT INTO outbox (topic, key, payload, header_names, header_values)
+         SELECT topic, key, payload, ($4::text[])[headers_from:headers_to], ($5::bytea[])[headers_from:headers_to]
+         FROM unnest($1::text[], $2::bytea[], $3::bytea[], $6::int[], $7::int[])
+             WITH ORDINALITY AS forwarded (topic, key, payload, headers_from, headers_to, place)
+         ORDER BY place",
+        &[&topics, &keys, &payloads, &headers.names, &headers.values, &headers.from, &headers.to],
+    )
+    .await?;
+    tx.after_commit(relay::hint);
+    Ok(())
 }
 
 pub(crate) fn count_written(rows: &[OutboxRow]) {

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, sync::Mutex};
 
-use chrono::{Days as Span, NaiveDate, Utc};
+use chrono::{Days as Span, NaiveDate};
 use service_runtime::database::Pool;
 
 use crate::delivery::Stalled;
@@ -11,8 +11,8 @@ use crate::delivery::Stalled;
 /// The one maximum age of an event (DESIGN §4, Memory): above the longest topic retention (30 days),
 /// the ladder and the time a dead letter lies before somebody looks. Older events are refused.
 pub(crate) const MAX_AGE_DAYS: u64 = 45;
-/// How far a producer's clock may be ahead.
-const MAX_AHEAD_DAYS: u64 = 1;
+/// How far a producer's clock may be ahead. Each such day costs a partition, so there is a limit.
+const MAX_AHEAD_DAYS: u64 = 7;
 /// Two processes must not make the same partition at once. Any fixed number of our own will do.
 const ADVISORY_LOCK: i64 = 0x0069_6e62_6f78;
 
@@ -22,9 +22,9 @@ pub(crate) struct Days {
     known: Mutex<BTreeSet<NaiveDate>>,
 }
 
-/// Whether an event of that day is still, and already, remembered.
-pub(crate) fn is_remembered(day: NaiveDate) -> bool {
-    let today = Utc::now().date_naive();
+/// Whether an event of that day is still, and already, remembered. `today` is the database's: a member whose
+/// clock is wrong must not set aside what is well.
+pub(crate) fn is_remembered(day: NaiveDate, today: NaiveDate) -> bool {
     today - Span::new(MAX_AGE_DAYS) <= day && day <= today + Span::new(MAX_AHEAD_DAYS)
 }
 
@@ -58,15 +58,16 @@ impl Days {
     }
 
     /// Drops the partitions of days that are past the maximum age. Returns how many.
-    pub(crate) async fn drop_old(&self, pool: &Pool) -> Result<usize, Stalled> {
-        let oldest = Utc::now().date_naive() - Span::new(MAX_AGE_DAYS + 1);
+    pub(crate) async fn drop_old(&self, pool: &Pool, today: NaiveDate) -> Result<usize, Stalled> {
+        let oldest = today - Span::new(MAX_AGE_DAYS + 1);
         let client = pool.get().await?;
         let tables = client
             .query(
                 "SELECT child.relname::text FROM pg_inherits
                  JOIN pg_class child ON child.oid = inhrelid
                  JOIN pg_class parent ON parent.oid = inhparent
-                 WHERE parent.relname IN ('inbox', 'kept_answers') AND right(child.relname, 8) < $1",
+                 WHERE parent.relname IN ('inbox', 'kept_answers')
+                   AND child.relname ~ '_[0-9]{8}$' AND right(child.relname, 8) < $1",
                 &[&oldest.format("%Y%m%d").to_string()],
             )
             .await?;

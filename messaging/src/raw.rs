@@ -49,12 +49,12 @@ impl Subscriptions {
     #[must_use]
     pub fn hear_raw<E, F>(mut self, topics: impl IntoIterator<Item = String>, handler: F) -> Self
     where
-        E: Into<Refused>,
+        E: Into<Refused> + 'static,
         F: for<'r> Fn(&'r [Record]) -> BoxFuture<'r, Result<(), E>> + Send + Sync + 'static,
     {
         let handler: Handler = Box::new(move |records| {
-            let handled = handler(records);
-            Box::pin(async move { handled.await.map_err(Into::into) })
+            let work = handler(records);
+            Box::pin(async move { work.await.map_err(Into::into) })
         });
         self.raw = RawHearing { topics: topics.into_iter().collect(), handler: Some(handler) };
         self

@@ -1,16 +1,11 @@
 //! A record as it lay on a topic, byte for byte, and owned: it outlives the client that read it.
 
-use chrono::{DateTime, Utc};
-use common_events::Topic;
+use chrono::{DateTime, NaiveDate, Utc};
+use common_events::{EventId, Topic, catalogue::Retention, envelope};
+use tokio_postgres::Row;
 
-/// Set on a record by whoever wants the kept answers of an event published again (DESIGN §2).
-pub const X_RESUME: &str = "x-resume";
-/// The topic a record on a group's own topic came from, without prefix.
-pub const X_ORIGIN_TOPIC: &str = "x-origin-topic";
-/// The partition it lay on there.
-pub const X_ORIGIN_PARTITION: &str = "x-origin-partition";
-/// Its offset there.
-pub const X_ORIGIN_OFFSET: &str = "x-origin-offset";
+use crate::inbox;
+use crate::ladder::headers::{X_ORIGIN_OFFSET, X_ORIGIN_PARTITION, X_ORIGIN_TOPIC, X_RESUME};
 
 /// One record. `topic` is the catalogue's name, without the suite's prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +48,11 @@ impl Record {
         first().unwrap_or((&self.topic, self.partition, self.offset))
     }
 
+    /// Whether it came from somewhere else.
+    pub(crate) fn has_origin(&self) -> bool {
+        self.origin_topic().is_some()
+    }
+
     /// Only what lies on a group's own topic comes from somewhere else: on a topic of the catalogue
     /// nobody can call it an event of another.
     fn origin_topic(&self) -> Option<Topic> {
@@ -60,6 +60,33 @@ impl Record {
             return None;
         }
         self.header(X_ORIGIN_TOPIC)?.parse().ok()
+    }
+
+    /// The inbox's row of an event that was readable once, as far as its label can be read now.
+    pub(crate) fn peek_identity(&self) -> Option<(NaiveDate, EventId)> {
+        let topic = self.event_topic().parse::<Topic>().ok()?;
+        let peeked = envelope::peek(self.value.as_deref()?);
+        let day = match topic.spec().retention {
+            Retention::Days(_) => peeked.time?.date_naive(),
+            Retention::ForEver | Retention::Compacted => inbox::STANDING,
+        };
+        Some((day, peeked.id?))
+    }
+
+    /// A record that is kept in the database: `topic, partition, offset, timestamp, key, payload,
+    /// header_names, header_values`.
+    pub(crate) fn read(row: &Row) -> Self {
+        let names: Vec<String> = row.get(6);
+        let values: Vec<Vec<u8>> = row.get(7);
+        Self {
+            topic: row.get(0),
+            partition: row.get(1),
+            offset: row.get(2),
+            timestamp: row.get(3),
+            key: row.get(4),
+            value: row.get(5),
+            headers: names.into_iter().zip(values).collect(),
+        }
     }
 
     /// About how much memory it takes, in bytes.
@@ -71,4 +98,35 @@ impl Record {
     pub(crate) fn is_resume(&self) -> bool {
         self.header(X_RESUME).is_some()
     }
+}
+
+/// The headers of several records, one after another, for a statement that takes each record's slice:
+/// `names[from:to]`, counted from 1.
+#[derive(Default)]
+pub(crate) struct HeaderColumns<'h> {
+    pub(crate) names: Vec<String>,
+    pub(crate) values: Vec<&'h [u8]>,
+    pub(crate) from: Vec<i32>,
+    pub(crate) to: Vec<i32>,
+}
+
+impl<'h> HeaderColumns<'h> {
+    pub(crate) fn of(records: impl Iterator<Item = &'h [(String, Vec<u8>)]>) -> Self {
+        let mut columns = Self::default();
+        let count = |columns: &Self| i32::try_from(columns.names.len()).expect("a batch has few headers");
+        for headers in records {
+            columns.from.push(count(&columns) + 1);
+            for (name, value) in headers {
+                columns.names.push(without_nul(name));
+                columns.values.push(value);
+            }
+            columns.to.push(count(&columns));
+        }
+        columns
+    }
+}
+
+/// PostgreSQL's text can't hold NUL; a hostile record can.
+pub(crate) fn without_nul(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
 }

@@ -13,15 +13,19 @@ use rdkafka::{
 };
 use serde::Serialize;
 
+use crate::{ladder::OwnTopic, record::Record};
+
 /// How long one question to the cluster may take.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(15);
 /// A group's own topics keep their records longer than any event is remembered.
 const GROUP_TOPIC_DAYS: u16 = 60;
 const GROUP_TOPIC_PARTITIONS: i32 = 3;
-/// Retry and dead-letter topics take this much more than their origin, for the headers on the way.
-const HEADER_ALLOWANCE_BYTES: u32 = 64 * 1024;
 /// Kafka's own default for a record.
 const MAX_MESSAGE_BYTES: u32 = 1_048_588;
+/// A group's own topics take this much more than the origin, for the headers on the way.
+const HEADER_ALLOWANCE_BYTES: u32 = 64 * 1024;
+/// The largest record there is.
+pub(crate) const MAX_OWN_MESSAGE_BYTES: u32 = MAX_MESSAGE_BYTES + HEADER_ALLOWANCE_BYTES;
 
 /// Full names: `TOPIC_PREFIX` goes before topics and groups, so that suites and tests share a cluster.
 #[derive(Debug, Clone, Default)]
@@ -51,9 +55,18 @@ impl Names {
     }
 }
 
-/// The topic from which one group handles events again, alone: replays and resumes.
-pub fn replay_topic(group: Service) -> String {
-    format!("{group}.replay")
+/// What a record takes beside key, value and headers, at most.
+const RECORD_OVERHEAD_BYTES: usize = 1_024;
+
+/// Whether a group's own topics take this record with what the ladder adds to it. What its own topic took
+/// compressed may be larger than it looked there.
+pub(crate) fn own_topic_takes(record: &Record) -> bool {
+    own_topic_takes_bytes(record.size())
+}
+
+/// The same for so much of key, value and headers.
+pub(crate) const fn own_topic_takes_bytes(bytes: usize) -> bool {
+    bytes + RECORD_OVERHEAD_BYTES <= MAX_MESSAGE_BYTES as usize
 }
 
 /// The topic of a second cluster that holds what a service couldn't publish on the first.
@@ -83,11 +96,14 @@ pub fn wanted(names: &Names) -> Vec<Wanted> {
         }
     });
     let consumes = |service: &Service| Topic::read_by(*service).next().is_some();
-    let of_groups = Service::ALL.iter().copied().filter(consumes).map(|group| Wanted {
-        name: names.topic(&replay_topic(group)),
-        partitions: GROUP_TOPIC_PARTITIONS,
-        config: config(Retention::Days(GROUP_TOPIC_DAYS), MAX_MESSAGE_BYTES + HEADER_ALLOWANCE_BYTES),
-    });
+    let of_group = |group: Service| {
+        OwnTopic::ALL.map(|own| Wanted {
+            name: names.topic(&own.name(group)),
+            partitions: GROUP_TOPIC_PARTITIONS,
+            config: config(Retention::Days(GROUP_TOPIC_DAYS), MAX_OWN_MESSAGE_BYTES),
+        })
+    };
+    let of_groups = Service::ALL.iter().copied().filter(consumes).flat_map(of_group);
     of_catalogue.chain(of_groups).collect()
 }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use chrono::{DateTime, SubsecRound, Utc};
-use common_events::{EventData, EventId, catalogue::Retention, envelope};
+use common_events::{EventData, EventId, Reason, Topic, catalogue::Retention, envelope};
 use deadpool_postgres::Client;
 use futures::FutureExt;
 use service_runtime::telemetry;
@@ -50,6 +50,13 @@ pub struct Tx<'t> {
 struct Unwritten {
     rows: Vec<OutboxRow>,
     after_commit: Vec<AfterCommit>,
+    came_too_late: Option<Reason>,
+}
+
+/// What would have been published, had the transaction been committed.
+pub(crate) struct Foretold {
+    pub(crate) published: Vec<(Topic, Vec<u8>)>,
+    pub(crate) came_too_late: Option<Reason>,
 }
 
 impl<'t> Tx<'t> {
@@ -147,13 +154,25 @@ impl<'t> Tx<'t> {
         self.unwritten().after_commit.push(Box::new(then));
     }
 
+    /// A handler says that an event came too late for this reason: it is noted at most, and nothing comes of
+    /// it. Operators see it when they ask what a replay would do.
+    pub fn came_too_late(&self, because: Reason) {
+        self.unwritten().came_too_late = Some(because);
+    }
+
+    /// What was published since this was asked last; it never will be.
+    pub(crate) fn forget_published(&self) -> Foretold {
+        let Unwritten { rows, came_too_late, .. } = std::mem::take(&mut *self.unwritten());
+        Foretold { published: rows.into_iter().map(|row| (row.topic, row.payload)).collect(), came_too_late }
+    }
+
     /// Writes the published events and commits.
     ///
     /// # Errors
     /// What the database answers, also when a statement failed before and the caller overlooked it. An
     /// error of the commit itself leaves open whether it happened.
     pub async fn commit(mut self) -> Result<(), tokio_postgres::Error> {
-        let Unwritten { rows, after_commit } = std::mem::take(&mut *self.unwritten());
+        let Unwritten { rows, after_commit, came_too_late: _ } = std::mem::take(&mut *self.unwritten());
         if rows.is_empty() {
             // What is refused in an aborted transaction keeps COMMIT from being run at all; an insert of rows does
             // the same by itself.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use common_events::{
-    EventData, OrderId, Service,
+    EventData, OrderId, Reason, Service,
     events::{
         CouponUseFailed, CouponUsed, PaymentCompleted, PaymentFailed, PaymentRefunded, ProductCatalog,
         StockDeductFailed, StockDeducted,
@@ -19,7 +19,7 @@ use futures::{FutureExt, future::BoxFuture};
 use messaging::{Cause, Event, Failure, Handled, Subscriptions, Tx, Unprocessable};
 
 use crate::{
-    domain::{Happened, Misfit, Order},
+    domain::{Happened, Misfit, Order, Status},
     store,
     waiting::Waiting,
 };
@@ -27,8 +27,8 @@ use crate::{
 /// What this group hears. Who waits in this process for an order to end is woken through `waiting`.
 pub fn subscriptions(waiting: &Waiting) -> Subscriptions {
     Subscriptions::of(Service::Order)
-        .hear(decide_by(waiting, on_stock_deducted))
-        .hear(decide_by(waiting, on_stock_deduct_failed))
+        .hear_in_any_order(decide_by(waiting, on_stock_deducted))
+        .hear_in_any_order(decide_by(waiting, on_stock_deduct_failed))
         .hear(decide_by(waiting, on_coupon_used))
         .hear(decide_by(waiting, on_coupon_use_failed))
         .hear(decide_by(waiting, on_payment_completed))
@@ -108,23 +108,40 @@ about_order!(
 );
 
 /// A decision that can't go wrong, or of which nothing can come, needs not say so.
-struct Decided(Fitting);
+enum Decided {
+    Fitting(Fitting),
+    /// A fact is noted, and that is all there is to it.
+    Noted,
+}
 
 impl From<Fitting> for Decided {
     fn from(fitting: Fitting) -> Self {
-        Self(fitting)
+        Self::Fitting(fitting)
     }
 }
 
 impl From<Vec<Happened>> for Decided {
     fn from(happened: Vec<Happened>) -> Self {
-        Self(Ok(happened))
+        Self::Fitting(Ok(happened))
     }
 }
 
 impl From<()> for Decided {
     fn from((): ()) -> Self {
-        Self(Ok(Vec::new()))
+        Self::Noted
+    }
+}
+
+impl Decided {
+    /// What is to be published. Where nothing comes of the event because its order had ended `before`, that is
+    /// said.
+    fn news(self, tx: &Tx<'_>, before: Status) -> Result<Vec<Happened>, Unprocessable> {
+        let Self::Fitting(fitting) = self else { return Ok(Vec::new()) };
+        let news = fitting.map_err(|misfit| Unprocessable::new(misfit.to_string()))?;
+        if before == Status::Cancelled && news.is_empty() {
+            tx.came_too_late(Reason::OrderCancelled);
+        }
+        Ok(news)
     }
 }
 
@@ -150,8 +167,9 @@ async fn handle<T: AboutOrder, D: Into<Decided>>(
     let mut orders = store::lock_orders(tx, &ids).await?;
     for event in events {
         let order = find(&mut orders, event)?;
-        let Decided(fitting) = decide(order, &event.data, tx.now()).into();
-        for news in fitting.map_err(|misfit| Unprocessable::new(misfit.to_string()))? {
+        let before = order.status;
+        let decided: Decided = decide(order, &event.data, tx.now()).into();
+        for news in decided.news(tx, before)? {
             publish(tx, event.cause(), news)?;
         }
         if !order.status.is_open() {

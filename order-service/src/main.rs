@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use chrono::TimeDelta;
 use common_events::Service;
-use messaging::Consumer;
+use messaging::{Consumer, admin};
 use order_service::{events, http, store, timeout, waiting::Waiting};
 use service_runtime::{Runtime, idempotency};
 
@@ -20,7 +20,7 @@ async fn run(runtime: Runtime) -> anyhow::Result<()> {
     let consumer = Consumer::start(&runtime, pool.clone(), events::subscriptions(&waiting))?;
     tokio::spawn(waiting.clone().look_for_endings(pool.clone()));
     tokio::spawn(timeout::sweep_until(runtime.shutdown.clone(), pool.clone(), waiting.clone(), order_timeout));
-    let served = runtime.serve(http::routes(pool, waiting)).await;
+    let served = runtime.serve(admin::beside(&runtime, &consumer, http::routes(pool, waiting))).await;
     consumer.stop().await?;
     served
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use common_events::Service;
-use messaging::Consumer;
+use messaging::{Consumer, admin};
 use payment_service::{events, http, rebuild, store};
 use service_runtime::{Runtime, idempotency};
 
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
 async fn serve(runtime: Runtime) -> anyhow::Result<()> {
     let pool = runtime.database(&[messaging::MIGRATIONS, idempotency::MIGRATIONS, store::MIGRATIONS]).await?;
     let consumer = Consumer::start(&runtime, pool.clone(), events::subscriptions())?;
-    let served = runtime.serve(http::routes(pool)).await;
+    let served = runtime.serve(admin::beside(&runtime, &consumer, http::routes(pool))).await;
     consumer.stop().await?;
     served
 }

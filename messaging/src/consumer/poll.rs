@@ -3,13 +3,17 @@
 use std::{
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::Context;
 use chrono::DateTime;
+use common_events::Service;
 use rdkafka::{
     ClientConfig, ClientContext, Message, Statistics, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance},
@@ -19,22 +23,25 @@ use rdkafka::{
 };
 use service_runtime::health;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{
+    backlog::{Backlog, Limits, Total},
     stats,
     worker::{Place, Worker},
 };
-use crate::{delivery::Group, record::Record, topics::Names};
+use crate::{delivery::Group, ladder::OwnTopic, record::Record, topics::Names};
 
 /// How long one poll waits for a record: also how soon a stop or a resume of a partition is noticed.
 const POLL: Duration = Duration::from_millis(100);
-/// A partition with more records or bytes waiting than this is paused …
-const PAUSE_ABOVE: (usize, usize) = (4_000, 16 * 1024 * 1024);
-/// … until no more than this wait.
-const RESUME_BELOW: (usize, usize) = (1_000, 4 * 1024 * 1024);
 /// How long a hand-over waits for workers to finish their batch. Well below `max.poll.interval`.
 const HAND_OVER: Duration = Duration::from_secs(10);
+
+/// Without a poll for so long, the member may be thrown out of its group any moment (`max.poll.interval.ms`),
+/// and would not notice: librdkafka says so only when it is polled.
+const POLL_MISSED: Duration = Duration::from_mins(4);
+/// From here on it looks bad: nothing is read meanwhile.
+const POLL_LATE: Duration = Duration::from_secs(30);
 
 /// What a header is called here whose name is no UTF-8.
 const UNREADABLE_NAME: &str = "\u{fffd}";
@@ -53,6 +60,7 @@ pub(super) struct Rebalances {
     runtime: tokio::runtime::Handle,
     health: health::Part,
     workers: Mutex<Workers>,
+    total: Arc<Total>,
     /// Set once the client exists; weak, as the client owns this context.
     consumer: OnceLock<Weak<BaseConsumer<Self>>>,
 }
@@ -63,16 +71,19 @@ impl Rebalances {
     }
 
     fn begin(&self, partitions: &TopicPartitionList) {
-        let Some(consumer) = self.consumer.get().and_then(Weak::upgrade) else { return };
+        let Some(consumer) = self.consumer.get() else { return };
         let mut workers = self.workers();
         for element in partitions.elements() {
             let place = Place {
-                consumer: Arc::clone(&consumer),
+                consumer: Weak::clone(consumer),
                 topic: element.topic().to_owned(),
                 partition: element.partition(),
             };
             let key = (place.topic.clone(), place.partition);
-            let worker = Worker::start(&self.runtime, Arc::clone(&self.group), place);
+            let own = OwnTopic::of(self.group.subscriptions().group(), self.names.bare(&place.topic));
+            let limits = if let Some(OwnTopic::Retry(_)) = own { Limits::LYING } else { Limits::FLOWING };
+            let backlog = Backlog::new(Arc::clone(&self.total), limits);
+            let worker = Worker::start(&self.runtime, Arc::clone(&self.group), place, backlog);
             workers.insert(key, Running { worker, paused: false });
         }
     }
@@ -154,6 +165,45 @@ pub(super) struct Member {
     consumer: Arc<BaseConsumer<Rebalances>>,
     names: Names,
     stopping: CancellationToken,
+    last_poll: LastPoll,
+}
+
+/// When the poll thread polled last.
+#[derive(Clone)]
+pub(super) struct LastPoll {
+    began: Instant,
+    after_ms: Arc<AtomicU64>,
+    health: health::Part,
+}
+
+impl LastPoll {
+    fn new(health: health::Part) -> Self {
+        Self { began: Instant::now(), after_ms: Arc::default(), health }
+    }
+
+    fn is_now(&self) {
+        let ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.after_ms.store(ms, Ordering::Relaxed);
+    }
+
+    fn age(&self) -> Duration {
+        self.began.elapsed().saturating_sub(Duration::from_millis(self.after_ms.load(Ordering::Relaxed)))
+    }
+
+    /// Ends when it was too long ago; degrades health on the way there.
+    pub(super) async fn watch(self, service: Service) {
+        loop {
+            let age = self.age();
+            if age > POLL_MISSED {
+                return;
+            }
+            if age > POLL_LATE {
+                self.health.lost();
+                warn!(group = service.name(), seconds = age.as_secs(), "the poll thread hangs");
+            }
+            tokio::time::sleep(POLL_LATE / 6).await;
+        }
+    }
 }
 
 impl Member {
@@ -165,12 +215,14 @@ impl Member {
         health: health::Part,
         stopping: CancellationToken,
     ) -> anyhow::Result<Self> {
+        let last_poll = LastPoll::new(health.clone());
         let context = Rebalances {
             names: names.clone(),
             group,
             runtime: tokio::runtime::Handle::current(),
             health,
             workers: Mutex::default(),
+            total: Arc::default(),
             consumer: OnceLock::new(),
         };
         let consumer: Arc<BaseConsumer<Rebalances>> =
@@ -178,13 +230,18 @@ impl Member {
         let _ = consumer.context().consumer.set(Arc::downgrade(&consumer));
         let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
         consumer.subscribe(&topics).context("subscribing")?;
-        Ok(Self { consumer, names, stopping })
+        Ok(Self { consumer, names, stopping, last_poll })
     }
 
-    /// Polls until told to stop; then hands everything over and leaves.
+    pub(super) fn last_poll(&self) -> LastPoll {
+        self.last_poll.clone()
+    }
+
+    /// Polls until told to stop; then hands everything over and leaves. Ends by itself when a worker did.
     pub(super) fn run(self) {
         let mut quiet_until = Instant::now();
         while !self.stopping.is_cancelled() {
+            self.last_poll.is_now();
             match self.consumer.poll(POLL) {
                 Some(Ok(message)) => self.feed(&message),
                 Some(Err(error)) if Instant::now() >= quiet_until => {
@@ -193,7 +250,9 @@ impl Member {
                 }
                 Some(Err(_)) | None => {}
             }
-            self.resume_partitions();
+            if !self.resume_partitions() {
+                break;
+            }
         }
         self.consumer.context().hand_over(&self.consumer, None);
         commit_stored(&self.consumer);
@@ -207,18 +266,24 @@ impl Member {
             return;
         };
         running.worker.push(self.owned(message));
-        if running.worker.waiting().is_above(PAUSE_ABOVE.0, PAUSE_ABOVE.1) && !running.paused {
+        if running.worker.backlog().is_high() && !running.paused {
             running.paused = switch(&self.consumer, message.topic(), message.partition(), Flow::Pause);
         }
     }
 
-    fn resume_partitions(&self) {
+    /// Lets paused partitions flow that caught up. False when a worker ended that nobody told to.
+    fn resume_partitions(&self) -> bool {
         let mut workers = self.consumer.context().workers();
-        let caught_up =
-            |running: &Running| running.paused && !running.worker.waiting().is_above(RESUME_BELOW.0, RESUME_BELOW.1);
-        for ((topic, partition), running) in workers.iter_mut().filter(|(_, running)| caught_up(running)) {
-            running.paused = !switch(&self.consumer, topic, *partition, Flow::Resume);
+        for ((topic, partition), running) in workers.iter_mut() {
+            if running.worker.has_stopped() {
+                error!(topic, partition, "a partition's worker ended by itself");
+                return false;
+            }
+            if running.paused && running.worker.backlog().is_low() {
+                running.paused = !switch(&self.consumer, topic, *partition, Flow::Resume);
+            }
         }
+        true
     }
 
     fn owned(&self, message: &BorrowedMessage<'_>) -> Record {

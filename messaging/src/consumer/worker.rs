@@ -1,10 +1,7 @@
-//! One partition's worker: takes what waits, as one batch, applies it, stores the offset.
+//! One partition's worker: takes what waits and is due, as one batch, applies it, stores the offset.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -13,72 +10,54 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::poll::Rebalances;
-use crate::{delivery::Group, record::Record};
+use super::{backlog::Backlog, poll::Rebalances};
+use crate::{
+    delivery::{Due, Group, Stalled},
+    record::Record,
+};
 
 /// The most records of one transaction. Above this, batches win little and hold locks longer.
 const MAX_BATCH: usize = 500;
 /// Waiting for the service's own database: the first pause, and the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// How long the batch at hand may take to end when the partition is to be handed over. Then it is given up,
+/// which is a crash as far as anybody can tell; well within `HAND_OVER`, so that two never work on it at once.
+const LAST_BATCH: Duration = Duration::from_secs(8);
 
 /// A partition's worker, as the poll thread holds it.
 pub(super) struct Worker {
     records: mpsc::UnboundedSender<Record>,
-    waiting: Arc<Waiting>,
+    backlog: Arc<Backlog>,
     stopping: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
 
-/// What was pushed and isn't applied yet.
-#[derive(Default)]
-pub(super) struct Waiting {
-    records: AtomicUsize,
-    bytes: AtomicUsize,
-}
-
-impl Waiting {
-    fn add(&self, record: &Record) {
-        self.records.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(record.size(), Ordering::Relaxed);
-    }
-
-    fn subtract(&self, batch: &[Record]) {
-        self.records.fetch_sub(batch.len(), Ordering::Relaxed);
-        self.bytes.fetch_sub(batch.iter().map(Record::size).sum(), Ordering::Relaxed);
-    }
-
-    /// Whether more waits than either.
-    pub(super) fn is_above(&self, records: usize, bytes: usize) -> bool {
-        self.records.load(Ordering::Relaxed) > records || self.bytes.load(Ordering::Relaxed) > bytes
-    }
-}
-
 /// Where a worker reads, and where it stores offsets.
 pub(super) struct Place {
-    pub(super) consumer: Arc<BaseConsumer<Rebalances>>,
+    /// Weak, so that a worker that doesn't end keeps no client from closing.
+    pub(super) consumer: Weak<BaseConsumer<Rebalances>>,
     /// Full name.
     pub(super) topic: String,
     pub(super) partition: i32,
 }
 
 impl Worker {
-    pub(super) fn start(runtime: &tokio::runtime::Handle, group: Arc<Group>, place: Place) -> Self {
+    pub(super) fn start(runtime: &tokio::runtime::Handle, group: Arc<Group>, place: Place, backlog: Backlog) -> Self {
         let (records, inbox) = mpsc::unbounded_channel();
-        let waiting = Arc::<Waiting>::default();
-        let stopping = CancellationToken::new();
-        let task = runtime.spawn(run(group, place, inbox, Arc::clone(&waiting), stopping.clone()));
-        Self { records, waiting, stopping, task }
+        let (backlog, stopping) = (Arc::new(backlog), CancellationToken::new());
+        let task = runtime.spawn(run(group, place, inbox, Arc::clone(&backlog), stopping.clone()));
+        Self { records, backlog, stopping, task }
     }
 
     pub(super) fn push(&self, record: Record) {
-        self.waiting.add(&record);
-        // A worker only ends when it is told to, and then nobody pushes any more.
+        self.backlog.add(&record);
+        // A worker that ended by itself is found out by the poll thread.
         let _ = self.records.send(record);
     }
 
-    pub(super) fn waiting(&self) -> &Waiting {
-        &self.waiting
+    pub(super) fn backlog(&self) -> &Backlog {
+        &self.backlog
     }
 
     /// Lets the batch at hand end, and drops the rest: it is read again by the next owner.
@@ -95,45 +74,113 @@ async fn run(
     group: Arc<Group>,
     place: Place,
     mut inbox: mpsc::UnboundedReceiver<Record>,
-    waiting: Arc<Waiting>,
+    backlog: Arc<Backlog>,
     stopping: CancellationToken,
 ) {
-    let mut batch = Vec::new();
+    let mut waiting: Vec<Record> = Vec::new();
     loop {
-        let received = tokio::select! {
-            biased;
-            () = stopping.cancelled() => return,
-            received = inbox.recv_many(&mut batch, MAX_BATCH) => received,
-        };
-        if received == 0 || !apply(&group, &place, &batch, &stopping).await {
+        if waiting.is_empty() {
+            tokio::select! {
+                biased;
+                () = stopping.cancelled() => return,
+                received = inbox.recv_many(&mut waiting, MAX_BATCH) => if received == 0 { return },
+            }
+        }
+        let Some(due) = find_due(&group, &place, &waiting, &stopping).await else { return };
+        if due.now == 0 {
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                () = tokio::time::sleep(due.next_in) => {}
+            }
+            continue;
+        }
+        let batch: Vec<Record> =
+            if due.now == waiting.len() { std::mem::take(&mut waiting) } else { waiting.drain(..due.now).collect() };
+        if !apply(&group, &place, &batch, &stopping).await {
             return;
         }
-        waiting.subtract(&batch);
-        batch.clear();
+        backlog.subtract(&batch);
     }
 }
 
 /// Applies a batch, waiting for the database as long as it takes. False when told to stop meanwhile.
 async fn apply(group: &Group, place: &Place, batch: &[Record], stopping: &CancellationToken) -> bool {
     let Some(last) = batch.last() else { return true };
-    let mut wait = FIRST_WAIT;
-    while let Err(stalled) = group.deliver(batch).await {
-        let (topic, partition) = (&place.topic, place.partition);
-        if wait == FIRST_WAIT {
-            warn!(topic, partition, error = service_runtime::chain(&stalled), "the partition waits");
+    let delivering = async {
+        let mut patience = Patience::at(place);
+        while let Err(stalled) = group.deliver(batch).await {
+            if !patience.wait(&stalled, stopping).await {
+                return false;
+            }
         }
-        tokio::select! {
-            () = stopping.cancelled() => return false,
-            () = tokio::time::sleep(wait) => {}
-        }
-        wait = (wait * 2).min(LONGEST_WAIT);
-    }
-    if wait != FIRST_WAIT {
-        info!(topic = place.topic, partition = place.partition, "the partition goes on");
-    }
-    if let Err(error) = place.consumer.store_offset(&place.topic, place.partition, last.offset) {
+        patience.end();
+        true
+    };
+    let late = async {
+        stopping.cancelled().await;
+        tokio::time::sleep(LAST_BATCH).await;
+    };
+    let delivered = tokio::select! {
+        biased;
+        delivered = delivering => delivered,
+        () = late => false,
+    };
+    if let Some(consumer) = place.consumer.upgrade().filter(|_| delivered)
+        && let Err(error) = consumer.store_offset(&place.topic, place.partition, last.offset)
+    {
         // The partition is somebody else's by now; the inbox knows what was applied.
         debug!(topic = place.topic, partition = place.partition, %error, "offset not stored");
     }
-    true
+    delivered
+}
+
+/// Which of these may be delivered now. `None` when told to stop meanwhile.
+async fn find_due(group: &Group, place: &Place, records: &[Record], stopping: &CancellationToken) -> Option<Due> {
+    let mut patience = Patience::at(place);
+    loop {
+        match group.due(records).await {
+            Ok(due) => {
+                patience.end();
+                return Some(due);
+            }
+            Err(stalled) => {
+                if !patience.wait(&stalled, stopping).await {
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+/// Waiting for what the group stands on, ever longer, said once.
+struct Patience<'p> {
+    place: &'p Place,
+    pause: Duration,
+}
+
+impl<'p> Patience<'p> {
+    const fn at(place: &'p Place) -> Self {
+        Self { place, pause: FIRST_WAIT }
+    }
+
+    /// False when told to stop meanwhile.
+    async fn wait(&mut self, stalled: &Stalled, stopping: &CancellationToken) -> bool {
+        let Place { topic, partition, .. } = self.place;
+        if self.pause == FIRST_WAIT {
+            warn!(topic, partition, error = service_runtime::chain(stalled), "the partition waits");
+        }
+        let pause = self.pause;
+        self.pause = (pause * 2).min(LONGEST_WAIT);
+        tokio::select! {
+            () = stopping.cancelled() => false,
+            () = tokio::time::sleep(pause) => true,
+        }
+    }
+
+    fn end(self) {
+        let Place { topic, partition, .. } = self.place;
+        if self.pause != FIRST_WAIT {
+            info!(topic, partition, "the partition goes on");
+        }
+    }
 }

@@ -42,13 +42,8 @@ impl Rung {
 
 impl OwnTopic {
     /// Every one that a group has.
-    pub const ALL: [Self; 5] = [
-        Self::Retry(Rung::First),
-        Self::Retry(Rung::Second),
-        Self::Retry(Rung::Third),
-        Self::Replay,
-        Self::Dlt,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::Retry(Rung::First), Self::Retry(Rung::Second), Self::Retry(Rung::Third), Self::Replay, Self::Dlt];
 
     /// What stands behind the group's name; also the `tier` of the inbox.
     pub const fn suffix(self) -> &'static str {

@@ -3,7 +3,6 @@
 use std::{collections::HashSet, time::SystemTime};
 
 use deadpool_postgres::Client;
-use serde_json::Value;
 
 /// The most rows one question brings.
 pub(super) const MAX_CLAIM_ROWS: usize = 1_000;
@@ -28,9 +27,10 @@ impl Room {
 pub(super) struct Row {
     pub(super) id: i64,
     pub(super) topic: String,
-    pub(super) key: Vec<u8>,
-    pub(super) payload: Vec<u8>,
-    pub(super) headers: Vec<(String, String)>,
+    pub(super) key: Option<Vec<u8>>,
+    pub(super) payload: Option<Vec<u8>>,
+    /// All of them, of a record that is sent on. `None`: an event of our own, which gets what events have.
+    pub(super) headers: Option<Vec<(String, Vec<u8>)>>,
     pub(super) traceparent: Option<String>,
     pub(super) parent_span: Option<String>,
     pub(super) compacted: bool,
@@ -42,8 +42,8 @@ pub(super) const SESSION: &str = "SET synchronous_commit = off; SET plan_cache_m
 
 const DELETE_AND_CLAIM: &str = "
     WITH acknowledged AS (DELETE FROM outbox WHERE id = ANY($1))
-    SELECT id, topic, key, payload, headers, traceparent, parent_span, compacted, written_at
-    FROM (SELECT id, topic, key, payload, headers, traceparent, parent_span, compacted, written_at,
+    SELECT id, topic, key, payload, header_names, header_values, traceparent, parent_span, compacted, written_at
+    FROM (SELECT id, topic, key, payload, header_names, header_values, traceparent, parent_span, compacted, written_at,
                  coalesce(sum(octet_length(payload))
                      OVER (ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS bytes_before
           FROM outbox WHERE id <> ALL($2) ORDER BY id LIMIT $3) AS lowest
@@ -64,22 +64,17 @@ pub(super) async fn delete_and_claim(
 }
 
 fn read(row: &tokio_postgres::Row) -> Row {
-    let headers: Option<Value> = row.get(4);
-    let headers = match headers {
-        Some(Value::Object(headers)) => {
-            headers.into_iter().filter_map(|(name, value)| Some((name, value.as_str()?.to_owned()))).collect()
-        }
-        _ => Vec::new(),
-    };
+    let names: Option<Vec<String>> = row.get(4);
+    let values: Option<Vec<Vec<u8>>> = row.get(5);
     Row {
         id: row.get(0),
         topic: row.get(1),
         key: row.get(2),
         payload: row.get(3),
-        headers,
-        traceparent: row.get(5),
-        parent_span: row.get(6),
-        compacted: row.get(7),
-        written_at: row.get(8),
+        headers: names.zip(values).map(|(names, values)| names.into_iter().zip(values).collect()),
+        traceparent: row.get(6),
+        parent_span: row.get(7),
+        compacted: row.get(8),
+        written_at: row.get(9),
     }
 }

@@ -137,7 +137,8 @@ impl Publisher {
         producer.begin_transaction()?;
         for row in rows {
             let topic = self.names.topic(&row.topic);
-            let record = BaseRecord::to(&topic).key(&row.key).payload(&row.payload).headers(headers(row));
+            let mut record = BaseRecord::<[u8], [u8]>::to(&topic).headers(headers(row));
+            (record.key, record.payload) = (row.key.as_deref(), row.payload.as_deref());
             producer.send(record).map_err(|(error, _)| error)?;
         }
         producer.commit_transaction(TRANSACTION_TIMEOUT)

@@ -204,7 +204,7 @@ impl<'s> Pipeline<'s> {
 
     fn send(&mut self, claimed_at: Generation, row: Row) {
         let flying = Flying {
-            bytes: row.payload.len(),
+            bytes: row.payload.as_ref().map_or(0, Vec::len),
             topic: row.topic.clone(),
             traceparent: row.traceparent.clone(),
             parent_span: row.parent_span.clone(),
@@ -217,10 +217,8 @@ impl<'s> Pipeline<'s> {
             return;
         }
         let topic = self.names.topic(&row.topic);
-        let record = BaseRecord::with_opaque_to(&topic, Box::new(row.id))
-            .key(&row.key)
-            .payload(&row.payload)
-            .headers(headers(&row));
+        let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(&topic, Box::new(row.id)).headers(headers(&row));
+        (record.key, record.payload) = (row.key.as_deref(), row.payload.as_deref());
         if let Err((error, record)) = self.producer.send(record) {
             let id = *record.delivery_opaque;
             self.note(Ack { id, outcome: Outcome::Failed(error) });
@@ -323,13 +321,13 @@ impl Flying {
 
 /// The headers of a row's record.
 pub(super) fn headers(row: &Row) -> OwnedHeaders {
-    let mut headers = OwnedHeaders::new_with_capacity(2 + row.headers.len())
-        .insert(Header { key: "content-type", value: Some(CONTENT_TYPE) });
-    if let Some(traceparent) = &row.traceparent {
-        headers = headers.insert(Header { key: TRACEPARENT, value: Some(traceparent) });
+    if let Some(headers) = &row.headers {
+        let none = OwnedHeaders::new_with_capacity(headers.len());
+        return headers.iter().fold(none, |all, (key, value)| all.insert(Header { key, value: Some(value) }));
     }
-    for (name, value) in &row.headers {
-        headers = headers.insert(Header { key: name, value: Some(value) });
+    let headers = OwnedHeaders::new_with_capacity(2).insert(Header { key: "content-type", value: Some(CONTENT_TYPE) });
+    match &row.traceparent {
+        Some(traceparent) => headers.insert(Header { key: TRACEPARENT, value: Some(traceparent) }),
+        None => headers,
     }
-    headers
 }

@@ -30,7 +30,7 @@ use test_support::{PATIENCE, eventually};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::toys::{ATTEMPTS, Toys};
+use crate::toys::{self, Toys};
 
 /// How long one question to the broker may take.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -66,7 +66,7 @@ impl Broker {
         let plan = cluster.plan(&wanted).await;
         let plan = plan.unwrap_or_else(|error| panic!("Kafka doesn't answer at {brokers}: {error:#}"));
         cluster.apply(&plan).await.expect("the topics are made");
-        let mut config = kafka::client(&settings);
+        let mut config = kafka::producing(&settings);
         // Without this, keyless records stick to one partition for a while.
         config.set("sticky.partitioning.linger.ms", "0");
         let producer = config.create().expect("a producer");
@@ -281,7 +281,7 @@ impl Member {
     }
 
     pub(crate) fn join_with(broker: &Broker, pool: &Pool, service: Service, toys: Arc<Toys>) -> Self {
-        let group = Group::new(pool.clone(), toys.only_toys(service), ATTEMPTS);
+        let group = Group::new(pool.clone(), toys.only_toys(service), toys::ladder());
         Self::start(broker, group, toys)
     }
 

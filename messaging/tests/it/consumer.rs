@@ -9,4 +9,15 @@ mod outage;
 mod replay_topic;
 
 /// The topics of a group of toys alone: what it hears, and its own.
-const TOPICS: [&str; 2] = ["order-created", "order-service.replay"];
+pub(crate) const TOPICS: [&str; 6] = topics("order-created");
+
+pub(crate) const fn topics(heard: &'static str) -> [&'static str; 6] {
+    [
+        heard,
+        "order-service.retry-1",
+        "order-service.retry-2",
+        "order-service.retry-3",
+        "order-service.replay",
+        "order-service.dlt",
+    ]
+}

@@ -6,9 +6,11 @@
 //!
 //! Left out on purpose: stopping Kafka. Other tests use the same one; the system tests do that.
 
+mod admin;
 mod broker;
 mod consumer;
 mod delivery;
+mod ladder;
 mod outage;
 mod partitioner;
 mod relay;

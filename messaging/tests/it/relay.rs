@@ -3,7 +3,7 @@
 
 mod idle;
 mod moving;
-mod process;
+pub(crate) mod process;
 mod ready;
 mod taking_over;
 mod writers;

@@ -15,6 +15,7 @@ use common_events::{EventData, EventId, Service, Topic, envelope};
 use futures::FutureExt;
 use messaging::{
     Delivered, Event, Handled, Record, Stalled, Subscriptions, Transient, Tx, Unprocessable, delivery::Group,
+    ladder::Ladder,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,11 @@ use uuid::Uuid;
 
 /// How often a record is tried in place.
 pub(crate) const ATTEMPTS: u32 = 3;
+
+/// A ladder that nobody climbs to its end while a test runs.
+pub(crate) fn ladder() -> Ladder {
+    Ladder { immediate: ATTEMPTS, ..Ladder::default() }
+}
 
 /// How the handling of a toy ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -39,6 +45,8 @@ pub(crate) enum Mood {
     AnswersAndBreaks,
     /// Something around it fails the first time.
     BreaksOnce,
+    /// Something around it fails the first two times that this process sees it.
+    BreaksTwice,
     /// The handler panics, the first time.
     PanicsOnce,
     /// The handler panics, each time.
@@ -51,6 +59,10 @@ pub(crate) enum Mood {
     Waits,
     /// The same, and then a remote system turns out to be away.
     WaitsAndBreaks,
+    /// Something around it fails until [`Toys::let_go`].
+    BreaksUntilFree,
+    /// Something around it fails, and says what the toy says.
+    Says,
 }
 
 /// What is heard: one of a key's toys, the `n`th.
@@ -234,8 +246,9 @@ impl Toys {
                 return Err(broken().into());
             }
             Mood::BreaksOnce if attempt == 1 => return Err(broken().into()),
+            Mood::BreaksTwice if attempt <= 2 => return Err(broken().into()),
             Mood::PanicsOnce if attempt == 1 => panic!("a toy broke"),
-            Mood::Fine | Mood::BreaksOnce | Mood::PanicsOnce => {}
+            Mood::Fine | Mood::BreaksOnce | Mood::BreaksTwice | Mood::PanicsOnce => {}
             Mood::Panics => panic!("a toy broke"),
             Mood::SwallowsAnError => {
                 let refused = tx.execute("SELECT 1 / 0", &[]).await;
@@ -245,6 +258,12 @@ impl Toys {
                 answer(messaging::MAX_EVENT_BYTES)?;
             }
             Mood::Waits => self.wait().await,
+            Mood::BreaksUntilFree => {
+                if !*self.free.borrow() {
+                    return Err(broken().into());
+                }
+            }
+            Mood::Says => return Err(Transient::new("platform-unavailable", event.data.ballast.clone()).into()),
             Mood::WaitsAndBreaks => {
                 self.wait().await;
                 return Err(broken().into());
@@ -343,8 +362,12 @@ pub(crate) struct ToyShop {
 
 impl ToyShop {
     pub(crate) async fn open() -> Self {
+        Self::open_with(ladder()).await
+    }
+
+    pub(crate) async fn open_with(ladder: Ladder) -> Self {
         let (database, toys) = (database().await, Toys::new());
-        let group = Group::new(database.pool.clone(), toys.subscriptions(Service::Order), ATTEMPTS);
+        let group = Group::new(database.pool.clone(), toys.subscriptions(Service::Order), ladder);
         Self { group: Arc::new(group), toys, database }
     }
 
@@ -375,9 +398,11 @@ impl ToyShop {
         row.expect("the inbox").map(|row| row.get(0))
     }
 
+    /// What was published.
     pub(crate) async fn outbox(&self) -> Vec<Sent> {
         let client = self.pool().get().await.expect("a connection");
-        let sql = "SELECT topic, key, payload, traceparent, parent_span FROM outbox ORDER BY id";
+        let sql = "SELECT topic, key, payload, traceparent, parent_span FROM outbox
+                   WHERE header_names IS NULL ORDER BY id";
         let rows = client.query(sql, &[]).await.expect("the outbox");
         let read = |row: &tokio_postgres::Row| Sent {
             topic: row.get(0),
@@ -387,6 +412,33 @@ impl ToyShop {
             parent_span: row.get(4),
         };
         rows.iter().map(read).collect()
+    }
+
+    /// What is on its way to the group's own topics, as it will lie there.
+    pub(crate) async fn forwarded(&self) -> Vec<Record> {
+        let client = self.pool().get().await.expect("a connection");
+        let sql = "SELECT topic, id, key, payload, header_names, header_values FROM outbox
+                   WHERE header_names IS NOT NULL ORDER BY id";
+        let rows = client.query(sql, &[]).await.expect("the outbox");
+        let read = |row: &tokio_postgres::Row| Record {
+            topic: row.get(0),
+            partition: 0,
+            offset: row.get(1),
+            timestamp: None,
+            key: row.get(2),
+            value: row.get(3),
+            headers: row.get::<_, Vec<String>>(4).into_iter().zip(row.get::<_, Vec<Vec<u8>>>(5)).collect(),
+        };
+        rows.iter().map(read).collect()
+    }
+
+    /// The same, and it is relayed: it lies in the outbox no more.
+    pub(crate) async fn relay(&self) -> Vec<Record> {
+        let records = self.forwarded().await;
+        let ids: Vec<i64> = records.iter().map(|record| record.offset).collect();
+        let client = self.pool().get().await.expect("a connection");
+        client.execute("DELETE FROM outbox WHERE id = ANY($1)", &[&ids]).await.expect("the outbox");
+        records
     }
 
     pub(crate) async fn dead_letters(&self) -> Vec<DeadLetter> {

@@ -42,7 +42,7 @@ impl Topics {
         wanted.retain(|topic| points.contains(&topic.name));
         let changes = cluster.plan(&wanted).await.expect("Kafka answers at TEST_KAFKA_BROKERS");
         cluster.apply(&changes).await.expect("the topics are made");
-        let producer = kafka::client(&settings).create().expect("a producer");
+        let producer = kafka::producing(&settings).create().expect("a producer");
         Self { settings, names, cluster, producer }
     }
 

@@ -1,10 +1,13 @@
 //! A consumer group without a broker: events go in, rows and published events come out.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
 
 use chrono::{SubsecRound, Utc};
 use common_events::{EventData, EventId, envelope};
-use messaging::{Delivered, Record, Subscriptions, delivery::Group};
+use messaging::{Delivered, Record, Subscriptions, delivery::Group, ladder::Ladder};
 use service_runtime::{database::Pool, telemetry};
 use uuid::Uuid;
 
@@ -14,7 +17,7 @@ const IMMEDIATE_ATTEMPTS: u32 = 2;
 /// A service's handlers on a test's database.
 pub struct Seam {
     pool: Pool,
-    group: Group,
+    group: Arc<Group>,
     next_offset: AtomicI64,
 }
 
@@ -22,7 +25,13 @@ impl Seam {
     /// The group of these subscriptions, on this database.
     pub fn new(database: &crate::Database, subscriptions: Subscriptions) -> Self {
         let pool = database.pool.clone();
-        Self { group: Group::new(pool.clone(), subscriptions, IMMEDIATE_ATTEMPTS), pool, next_offset: 0.into() }
+        let ladder = Ladder { immediate: IMMEDIATE_ATTEMPTS, ..Ladder::default() };
+        Self { group: Arc::new(Group::new(pool.clone(), subscriptions, ladder)), pool, next_offset: 0.into() }
+    }
+
+    /// The group itself, for its operators' calls.
+    pub const fn group(&self) -> &Arc<Group> {
+        &self.group
     }
 
     /// An event as its writer would publish it: new id, now, a trace of its own.

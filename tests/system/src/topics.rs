@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use common_events::{
     CouponId, IssuedCouponId, OrderId, ProductId, Service, Topic, TraceId, UserId, catalogue::Retention,
 };
-use messaging::topics::{Names, replay_topic};
+use messaging::{OwnTopic, topics::Names};
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions},
@@ -24,6 +24,9 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(200);
 /// How long reading all topics may take without a single record.
 const MAX_SILENT_POLLS: u32 = 100;
+
+/// The partitions of a group's own topics (`sagactl topics plan`).
+const OWN_PARTITIONS: i32 = 3;
 
 /// How far every partition is written: full topic name and partition → end offset.
 pub type Position = BTreeMap<(String, i32), i64>;
@@ -170,9 +173,9 @@ impl Groups {
     }
 
     fn ends(&self, consumer: &BaseConsumer) -> anyhow::Result<Position> {
-        let replays = Service::ALL.iter().filter(|service| Topic::read_by(**service).next().is_some());
+        let groups = Service::ALL.iter().filter(|service| Topic::read_by(**service).next().is_some());
         let topics = Topic::ALL.iter().map(|topic| (topic.name().to_owned(), topic.spec().partitions));
-        let topics = topics.chain(replays.map(|service| (replay_topic(*service), 3)));
+        let topics = topics.chain(groups.flat_map(|group| own_topics(*group)));
         let mut ends = Position::new();
         for (topic, partitions) in topics {
             let topic = self.names.topic(&topic);
@@ -190,6 +193,9 @@ impl Groups {
         let mut list = TopicPartitionList::new();
         for topic in Topic::read_by(service) {
             list.add_partition_range(&self.names.topic(topic.name()), 0, topic.spec().partitions - 1);
+        }
+        for (topic, partitions) in own_topics(service) {
+            list.add_partition_range(&self.names.topic(&topic), 0, partitions - 1);
         }
         list.set_all_offsets(Offset::Invalid).context("a list of partitions")?;
         Ok(list)
@@ -242,6 +248,11 @@ impl Groups {
         config.set("bootstrap.servers", &self.brokers).set("allow.auto.create.topics", "false");
         config
     }
+}
+
+/// A group's own topics, each with its partitions.
+fn own_topics(group: Service) -> [(String, i32); OwnTopic::ALL.len()] {
+    OwnTopic::ALL.map(|own| (own.name(group), OWN_PARTITIONS))
 }
 
 /// The end of a transaction is no record, but the reader's position passes it.

@@ -149,7 +149,7 @@ async fn a_member_for_others_to_kill() {
     let settings = DatabaseSettings::of(url, &env).expect("defaults");
     let pool = database::connect(Service::Order, &settings, 6).expect("a pool");
     let toys = toys::Toys::new();
-    let group = messaging::delivery::Group::new(pool, toys.only_toys(Service::Order), toys::ATTEMPTS);
+    let group = messaging::delivery::Group::new(pool, toys.only_toys(Service::Order), toys::ladder());
     let topic_prefix = env.text(PREFIX).expect("the prefix of the test that started this").to_owned();
     let kafka = KafkaSettings { brokers: test_support::kafka_brokers(), topic_prefix, security: Vec::new() };
     let health = service_runtime::Health::new(tokio_util::sync::CancellationToken::new());

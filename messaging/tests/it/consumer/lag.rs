@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::{
     broker::{Broker, Member},
-    toys::{self, ATTEMPTS, Coin, Toys, event},
+    toys::{self, Coin, Toys, event},
 };
 
 const EVENTS: i64 = 50;
@@ -24,7 +24,7 @@ fn lag(metrics: &str) -> Option<f64> {
 async fn the_lag_is_told_while_there_is_one_and_when_it_is_gone() {
     // The one place in this program that installs a recorder.
     let recorder = PrometheusBuilder::new().install_recorder().expect("the first recorder");
-    let (broker, database) = (Broker::with(&["point-charged", "order-service.replay"]).await, toys::database().await);
+    let (broker, database) = (Broker::with(&super::topics("point-charged")).await, toys::database().await);
     let free = watch::Sender::new(false);
     let waiting = free.subscribe();
     let subscriptions = Subscriptions::of(Service::Order).hear::<Coin, _>(move |_, _| {
@@ -37,7 +37,7 @@ async fn the_lag_is_told_while_there_is_one_and_when_it_is_gone() {
     });
     let coins: Vec<envelope::Event<Coin>> = (0..EVENTS).map(|n| event(Coin { key: n.to_string(), n })).collect();
     broker.send_all(&coins).await;
-    let group = Group::new(database.pool.clone(), subscriptions, ATTEMPTS);
+    let group = Group::new(database.pool.clone(), subscriptions, toys::ladder());
     let member = Member::start(&broker, group, Toys::new());
 
     #[expect(clippy::cast_precision_loss, reason = "fifty")]

@@ -2,7 +2,7 @@
 
 use common_events::Service;
 use futures::FutureExt;
-use messaging::{Delivered, Subscriptions, delivery::Group};
+use messaging::{Delivered, Subscriptions, delivery::Group, ladder::Ladder};
 use std::{sync::Arc, time::Duration};
 use test_support::eventually;
 use tokio::sync::Notify;
@@ -100,7 +100,7 @@ async fn a_delivery_that_is_dropped_half_way_leaves_nothing_behind() {
         }
         .boxed()
     });
-    let dying = Group::new(shop.pool().clone(), subscriptions, 1);
+    let dying = Group::new(shop.pool().clone(), subscriptions, Ladder::default());
     let batch = records([Toy::fine("bear", 1)]);
     tokio::select! {
         _ = dying.deliver(&batch) => panic!("it never ends"),

@@ -6,7 +6,7 @@ use chrono::{Days, NaiveDate, Utc};
 use common_events::Service;
 use messaging::{Delivered, Record, delivery::Group};
 
-use crate::toys::{self, ATTEMPTS, Coin, Mood, Toy, ToyShop, Toys, event, record};
+use crate::toys::{self, Coin, Mood, Toy, ToyShop, Toys, event, ladder, record};
 
 const MAX_AGE: Days = Days::new(45);
 const ONE_DAY: Days = Days::new(1);
@@ -22,7 +22,7 @@ fn toy_of(day: NaiveDate, n: i64) -> Record {
 async fn an_event_is_known_by_the_day_of_its_own_time() {
     let shop = ToyShop::open().await;
     let today = Utc::now().date_naive();
-    for (n, day) in (0..).zip([today, today - ONE_DAY, today - MAX_AGE, today + ONE_DAY]) {
+    for (n, day) in (0..).zip([today, today - ONE_DAY, today - MAX_AGE, today + Days::new(7)]) {
         let toy = toy_of(day, n);
         assert_eq!(shop.deliver(from_ref(&toy)).await.applied, 1, "{day}");
         assert_eq!(shop.deliver(&[toy]).await.duplicates, 1, "{day}");
@@ -37,7 +37,7 @@ async fn an_event_is_known_by_the_day_of_its_own_time() {
 async fn events_too_old_or_from_the_future_are_refused() {
     let shop = ToyShop::open().await;
     let today = Utc::now().date_naive();
-    let (too_old, too_early) = (today - MAX_AGE - ONE_DAY, today + ONE_DAY + ONE_DAY);
+    let (too_old, too_early) = (today - MAX_AGE - ONE_DAY, today + Days::new(8));
     let batch = [toy_of(too_old, 0), toy_of(today, 1), toy_of(too_early, 2)];
     assert_eq!(shop.deliver(&batch).await, Delivered { applied: 1, dead: 2, ..Delivered::default() });
     let dead = shop.dead_letters().await;
@@ -59,7 +59,7 @@ async fn events_of_topics_that_are_kept_for_ever_are_never_too_old() {
 async fn two_members_make_the_same_day_s_partition_at_once() {
     let database = toys::database().await;
     let toys = Toys::new();
-    let member = || Group::new(database.pool.clone(), toys.subscriptions(Service::Order), ATTEMPTS);
+    let member = || Group::new(database.pool.clone(), toys.subscriptions(Service::Order), ladder());
     let members: Vec<Group> = (0..4).map(|_| member()).collect();
     let today = Utc::now().date_naive();
     for back in 0..8 {

@@ -3,7 +3,7 @@
 use std::slice::from_ref;
 
 use common_events::envelope::TRACEPARENT;
-use messaging::{Delivered, MAX_EVENT_BYTES};
+use messaging::{Delivered, MAX_EVENT_BYTES, X_ATTEMPT, X_ERROR_CLASS, X_ERROR_MESSAGE};
 
 use crate::toys::{ATTEMPTS, Coin, Mood, Toy, ToyShop, event, record, records};
 
@@ -59,19 +59,22 @@ async fn a_transient_failure_that_passes_leaves_no_trace() {
 }
 
 #[tokio::test]
-async fn a_transient_failure_that_never_passes_is_tried_in_place_and_then_set_aside() {
+async fn a_transient_failure_that_does_not_pass_is_tried_in_place_and_then_sent_up_the_ladder() {
     let shop = ToyShop::open().await;
     let broken = event(Toy::new("bear", 1, Mood::AnswersAndBreaks));
-    let batch = [record(&broken, 0), record(&event(Toy::fine("bear", 2)), 1)];
+    let batch = [record(&broken, 0), record(&event(Toy::fine("duck", 2)), 1)];
     let delivered = shop.deliver(&batch).await;
-    assert_eq!(delivered, Delivered { applied: 1, dead: 1, ..Delivered::default() });
+    assert_eq!(delivered, Delivered { applied: 1, retrying: 1, ..Delivered::default() });
     // Once with its neighbour, then alone.
     assert_eq!(shop.toys.attempts(broken.id), 1 + ATTEMPTS);
-    let [dead] = &*shop.dead_letters().await else { panic!("one dead letter") };
-    assert_eq!((&*dead.class, dead.attempts), ("platform-unavailable", i32::try_from(ATTEMPTS).unwrap()));
-    assert!(dead.message.contains("the toy platform is away"), "the whole chain: {}", dead.message);
-    assert_eq!(shop.state(broken.id).await.as_deref(), Some("dead"));
-    assert_eq!(shop.journal().await, [("bear".to_owned(), 2)]);
+    let [hop] = &*shop.forwarded().await else { panic!("one hop") };
+    assert_eq!((&*hop.topic, &hop.key, &hop.value), ("order-service.retry-1", &batch[0].key, &batch[0].value));
+    assert_eq!((hop.header(X_ERROR_CLASS), hop.header(X_ATTEMPT)), (Some("platform-unavailable"), Some("3")));
+    let message = hop.header(X_ERROR_MESSAGE).unwrap();
+    assert!(message.contains("the toy platform is away"), "the whole chain: {message}");
+    assert_eq!(shop.state(broken.id).await.as_deref(), Some("retrying"));
+    assert_eq!(shop.journal().await, [("duck".to_owned(), 2)]);
+    assert!(shop.dead_letters().await.is_empty());
     assert!(shop.outbox().await.is_empty());
 }
 
@@ -81,10 +84,10 @@ async fn a_panic_is_a_transient_failure() {
     let once = event(Toy::new("bear", 1, Mood::PanicsOnce));
     assert_eq!(shop.deliver(&[record(&once, 0)]).await.applied, 1);
     let always = event(Toy::new("bear", 2, Mood::Panics));
-    assert_eq!(shop.deliver(&[record(&always, 1)]).await.dead, 1);
-    let [dead] = &*shop.dead_letters().await else { panic!("one dead letter") };
-    assert_eq!((&*dead.class, dead.attempts), ("panic", 3));
-    assert!(dead.message.contains("a toy broke"));
+    assert_eq!(shop.deliver(&[record(&always, 1)]).await.retrying, 1);
+    let [hop] = &*shop.forwarded().await else { panic!("one hop") };
+    assert_eq!((hop.header(X_ERROR_CLASS), hop.header(X_ATTEMPT)), (Some("panic"), Some("3")));
+    assert!(hop.header(X_ERROR_MESSAGE).unwrap().contains("a toy broke"));
 }
 
 #[tokio::test]
@@ -93,8 +96,8 @@ async fn a_handler_that_overlooks_a_refused_statement_has_not_handled_the_event(
     let shop = ToyShop::open().await;
     let toy = event(Toy::new("bear", 1, Mood::SwallowsAnError));
     let delivered = shop.deliver(&[record(&toy, 0)]).await;
-    assert_eq!(delivered, Delivered { dead: 1, ..Delivered::default() });
-    assert_eq!(shop.state(toy.id).await.as_deref(), Some("dead"));
+    assert_eq!(delivered, Delivered { retrying: 1, ..Delivered::default() });
+    assert_eq!(shop.state(toy.id).await.as_deref(), Some("retrying"));
     assert!(shop.journal().await.is_empty());
 }
 
@@ -102,11 +105,11 @@ async fn a_handler_that_overlooks_a_refused_statement_has_not_handled_the_event(
 async fn an_event_too_large_for_a_topic_is_refused_where_it_is_written() {
     let shop = ToyShop::open().await;
     let greedy = event(Toy::new("bear", 1, Mood::AnswersTooMuch));
-    let delivered = shop.deliver(&[record(&greedy, 0), record(&event(Toy::fine("bear", 2)), 1)]).await;
-    assert_eq!(delivered, Delivered { applied: 1, dead: 1, ..Delivered::default() });
-    let [dead] = &*shop.dead_letters().await else { panic!("one dead letter") };
-    assert_eq!(dead.class, "oversized-event");
-    assert!(dead.message.contains(&MAX_EVENT_BYTES.to_string()), "{}", dead.message);
+    let delivered = shop.deliver(&[record(&greedy, 0), record(&event(Toy::fine("duck", 2)), 1)]).await;
+    assert_eq!(delivered, Delivered { applied: 1, retrying: 1, ..Delivered::default() });
+    let [hop] = &*shop.forwarded().await else { panic!("one hop") };
+    assert_eq!(hop.header(X_ERROR_CLASS), Some("oversized-event"));
+    assert!(hop.header(X_ERROR_MESSAGE).unwrap().contains(&MAX_EVENT_BYTES.to_string()));
     assert!(shop.outbox().await.is_empty());
 }
 

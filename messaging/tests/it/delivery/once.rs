@@ -10,7 +10,7 @@ use futures::FutureExt;
 use messaging::{Delivered, Event, Handled, Subscriptions, Tx, delivery::Group};
 use tokio::sync::Barrier;
 
-use crate::toys::{self, ATTEMPTS, Coin, Label, Mood, Toy, ToyShop, event, record, records};
+use crate::toys::{self, Coin, Label, Mood, Toy, ToyShop, event, ladder, record, records};
 
 #[tokio::test]
 async fn an_event_delivered_twice_is_applied_once() {
@@ -100,7 +100,7 @@ async fn batches_that_lock_the_same_rows_in_opposite_order_are_both_applied() {
         let rivals = Arc::clone(&shared);
         async move { rivals.on_toy(tx, events).await }.boxed()
     });
-    let group = Group::new(database.pool.clone(), subscriptions, ATTEMPTS);
+    let group = Group::new(database.pool.clone(), subscriptions, ladder());
 
     let forth = records([Toy::fine("bear", 1), Toy::fine("duck", 1)]);
     let back = records([Toy::fine("duck", 2), Toy::fine("bear", 2)]);

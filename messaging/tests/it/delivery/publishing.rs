@@ -8,7 +8,7 @@ use std::sync::{
 use chrono::SubsecRound;
 use common_events::{Service, envelope};
 use futures::FutureExt;
-use messaging::{Cause, MAX_EVENT_BYTES, Subscriptions, Tx, Unprocessable, delivery::Group};
+use messaging::{Cause, MAX_EVENT_BYTES, Subscriptions, Tx, Unprocessable, delivery::Group, ladder::Ladder};
 use service_runtime::telemetry;
 
 use crate::toys::{Label, Mood, Told, Toy, ToyShop, event, record};
@@ -123,7 +123,7 @@ async fn what_waits_for_the_commit_runs_after_it_and_only_then() {
         }
         .boxed()
     });
-    let group = Group::new(shop.pool().clone(), subscriptions, 1);
+    let group = Group::new(shop.pool().clone(), subscriptions, Ladder::default());
     for n in [1, 2, 3] {
         group.deliver(&[record(&event(Toy::fine("bear", n)), n)]).await.expect("the database answers");
     }

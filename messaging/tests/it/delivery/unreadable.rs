@@ -2,7 +2,7 @@
 //! nothing else waits for them.
 
 use common_events::{EventData, Topic};
-use messaging::{Delivered, Record, X_ORIGIN_TOPIC};
+use messaging::{Delivered, Record, X_ERROR_CLASS, X_ORIGIN_TOPIC};
 use serde_json::{Value, json};
 
 use crate::toys::{Coin, Toy, ToyShop, event, record};
@@ -130,13 +130,13 @@ async fn a_key_with_nul_or_no_text_at_all() {
 }
 
 #[tokio::test]
-async fn an_event_of_which_the_database_cannot_hold_a_field_is_a_dead_letter_like_any_other() {
+async fn an_event_of_which_the_database_cannot_hold_a_field_climbs_like_any_other() {
     let shop = ToyShop::open().await;
     let nul = event(Toy::fine("nul\0", 1));
     let delivered = shop.deliver(&[record(&nul, 0), record(&event(Toy::fine("bear", 1)), 1)]).await;
-    assert_eq!(delivered, Delivered { applied: 1, dead: 1, ..Delivered::default() });
-    let [dead] = &*shop.dead_letters().await else { panic!("one dead letter") };
-    assert_eq!((&*dead.class, dead.event_id), ("database", Some(nul.id.uuid())));
+    assert_eq!(delivered, Delivered { applied: 1, retrying: 1, ..Delivered::default() });
+    let [hop] = &*shop.forwarded().await else { panic!("one hop") };
+    assert_eq!((hop.key.as_deref(), hop.header(X_ERROR_CLASS)), (Some(&b"nul\0"[..]), Some("database")));
 }
 
 #[tokio::test]

@@ -16,9 +16,10 @@ use chrono::{SubsecRound, Utc};
 use common_events::{EventData, EventId, OrderId, Quantity, Service, TraceParent, envelope, events::OrderLinePlaced};
 use futures::{FutureExt, future::try_join_all};
 use messaging::{
-    Consumer, Event, Handled, Subscriptions, Tx,
+    Consumer, Event, Handled, OwnTopic, Subscriptions, Tx,
     delivery::Group,
-    topics::{Cluster, Names, Wanted, replay_topic},
+    ladder::Ladder,
+    topics::{Cluster, Names, Wanted},
 };
 use rdkafka::{
     ClientConfig,
@@ -92,14 +93,20 @@ async fn through_the_runtime() -> anyhow::Result<f64> {
     let variables = [("KAFKA_BROKERS", brokers.as_str()), ("TOPIC_PREFIX", prefix.as_str())];
     let kafka = KafkaSettings::read(&Env::of(variables)).context("Kafka's address")?;
     let names = Names::with_prefix(prefix);
-    let topics = [names.topic(OrderLinePlaced::TOPIC.name()), names.topic(&replay_topic(GROUP))];
+    let own = OwnTopic::ALL.map(|own| own.name(GROUP));
+    let topics: Vec<String> = [OrderLinePlaced::TOPIC.name()]
+        .into_iter()
+        .chain(own.iter().map(String::as_str))
+        .map(|name| names.topic(name))
+        .collect();
     let cluster = Cluster::connect(&kafka)?;
-    let wanted = topics.clone().map(|name| Wanted { name, partitions: PARTITIONS, config: BTreeMap::new() });
+    let as_wanted = |name: &String| Wanted { name: name.clone(), partitions: PARTITIONS, config: BTreeMap::new() };
+    let wanted: Vec<Wanted> = topics.iter().map(as_wanted).collect();
     cluster.apply(&cluster.plan(&wanted).await?).await?;
     produce(brokers, topics[0].clone()).await?;
 
     let progress = Arc::new(Progress::default());
-    let group = Arc::new(Group::new(database.pool.clone(), subscriptions(&progress), 3));
+    let group = Arc::new(Group::new(database.pool.clone(), subscriptions(&progress), Ladder::default()));
     let health = Health::new(CancellationToken::new()).part("kafka");
     let consumer = Consumer::start_group(group, &kafka, health)?;
     eventually("all events are applied", LIMIT, async || {
@@ -111,7 +118,7 @@ async fn through_the_runtime() -> anyhow::Result<f64> {
     let began = progress.began.lock().ok().and_then(|began| *began).context("nothing was applied")?;
     let took = began.elapsed();
     consumer.stop().await?;
-    cluster.delete(&topics.each_ref().map(String::as_str)).await?;
+    cluster.delete(&topics.iter().map(String::as_str).collect::<Vec<_>>()).await?;
     Ok(rate(took))
 }
 

@@ -1,0 +1,212 @@
+//! Switching faults on and off, where `FAULT_INJECTION` allows it.
+
+use std::time::{Duration, Instant};
+
+use actix_web::{delete, get, http::StatusCode, put, web::Data};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use service_runtime::{
+    Caller, Operator, Problem,
+    http::{Json, RequestTrace},
+};
+use utoipa::ToSchema;
+
+use super::{
+    Office,
+    audit::{Act, Action, Asked},
+    selection::{self, Text},
+};
+use crate::{
+    faults::{Fault, Kind},
+    tx::Tx,
+};
+
+const DEFAULT_SECONDS: u32 = 600;
+const MAX_SECONDS: u32 = 3_600;
+
+/// How an event is made to fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum FaultKind {
+    /// It climbs the ladder.
+    Transient,
+    /// It is dead at once.
+    Unprocessable,
+}
+
+/// Which events this process is to fail to handle; all of what is said must be so.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct AskedFault {
+    kind: FaultKind,
+    /// Only those of this topic, without prefix.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    topic: Option<Text>,
+    /// Only those with this key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    key: Option<Text>,
+    /// Only this share, the same events each time; all when nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 1)]
+    share: Option<f64>,
+    /// It ends by itself after this; 600 when nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 3_600)]
+    for_seconds: Option<u32>,
+    /// Why: it stands in the audit log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = true, min_length = 1, max_length = 500, value_type = String)]
+    reason: Option<String>,
+}
+
+impl Asked for AskedFault {
+    fn action(&self) -> Action {
+        Action::FaultSet
+    }
+
+    fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+}
+
+/// What is switched on.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct FaultView {
+    kind: FaultKind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    topic: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    share: f64,
+    /// How long it still lasts.
+    seconds_left: u64,
+}
+
+/// What is switched on in this process, and whether anything can be.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct FaultSwitch {
+    /// Whether `FAULT_INJECTION` allows faults here.
+    allowed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<FaultView>,
+}
+
+impl AskedFault {
+    fn fault(&self) -> Result<Fault, Problem> {
+        let share = self.share.unwrap_or(1.0);
+        if !(0.0..=1.0).contains(&share) {
+            return Err(Problem::invalid_field("share", "A number from 0 to 1 is expected."));
+        }
+        let seconds = self.for_seconds.unwrap_or(DEFAULT_SECONDS);
+        if !(1..=MAX_SECONDS).contains(&seconds) {
+            return Err(Problem::invalid_field("forSeconds", format!("1 to {MAX_SECONDS} seconds are expected.")));
+        }
+        let kind = match self.kind {
+            FaultKind::Transient => Kind::Transient,
+            FaultKind::Unprocessable => Kind::Unprocessable,
+        };
+        let until = Instant::now() + Duration::from_secs(seconds.into());
+        let text = |text: &Option<Text>| text.clone().map(String::from);
+        Ok(Fault { kind, topic: text(&self.topic), key: text(&self.key), share, until })
+    }
+}
+
+fn switch(office: &Office) -> FaultSwitch {
+    let fault = office.group().faults.get().map(|fault| FaultView {
+        kind: match fault.kind {
+            Kind::Transient => FaultKind::Transient,
+            Kind::Unprocessable => FaultKind::Unprocessable,
+        },
+        topic: fault.topic,
+        key: fault.key,
+        share: fault.share,
+        seconds_left: fault.until.saturating_duration_since(Instant::now()).as_secs(),
+    });
+    FaultSwitch { allowed: office.allows_faults(), fault }
+}
+
+/// What this process is made to fail at.
+#[utoipa::path(
+    tag = "admin",
+    responses((status = 200, body = FaultSwitch), (status = 401, body = Problem), (status = 403, body = Problem))
+)]
+#[get("/admin/faults")]
+pub(super) async fn find_fault(_: Operator, office: Data<Office>) -> Json<FaultSwitch> {
+    Json(switch(&office))
+}
+
+/// Makes this process fail to handle some events, in place of what was switched on before.
+#[utoipa::path(
+    tag = "admin",
+    request_body = AskedFault,
+    responses(
+        (status = 200, body = FaultSwitch),
+        (status = 400, body = Problem), (status = 401, body = Problem),
+        (status = 403, description = "Also where `FAULT_INJECTION` isn't on", body = Problem),
+        (status = 422, body = Problem),
+    )
+)]
+#[put("/admin/faults")]
+pub(super) async fn set_fault(
+    caller: Caller,
+    trace: RequestTrace,
+    office: Data<Office>,
+    asked: Result<Json<AskedFault>, Problem>,
+) -> Result<Json<FaultSwitch>, Problem> {
+    let does = async |act: &Act, asked: AskedFault| {
+        if !office.allows_faults() {
+            let detail = "Faults are switched on only where FAULT_INJECTION=true, which is for tests.";
+            return Err(Problem::new(StatusCode::FORBIDDEN, "fault-injection-off", detail));
+        }
+        selection::reason(asked.reason.as_deref())?;
+        let fault = asked.fault()?;
+        write_down(&office, act).await?;
+        office.group().faults.set(Some(fault));
+        Ok(Json(switch(&office)))
+    };
+    office.audited((caller, trace), Action::FaultSet, asked, does).await
+}
+
+/// Nothing more is said than that it is to end.
+#[derive(Serialize)]
+struct AskedEnd {}
+
+impl Asked for AskedEnd {
+    fn action(&self) -> Action {
+        Action::FaultCleared
+    }
+
+    fn reason(&self) -> Option<&str> {
+        None
+    }
+}
+
+/// Lets this process work again.
+#[utoipa::path(
+    tag = "admin",
+    responses((status = 200, body = FaultSwitch), (status = 401, body = Problem), (status = 403, body = Problem))
+)]
+#[delete("/admin/faults")]
+pub(super) async fn clear_fault(
+    caller: Caller,
+    trace: RequestTrace,
+    office: Data<Office>,
+) -> Result<Json<FaultSwitch>, Problem> {
+    let does = async |act: &Act, _: AskedEnd| {
+        write_down(&office, act).await?;
+        office.group().faults.set(None);
+        Ok(Json(switch(&office)))
+    };
+    office.audited((caller, trace), Action::FaultCleared, Ok(Json(AskedEnd {})), does).await
+}
+
+async fn write_down(office: &Office, act: &Act) -> Result<(), Problem> {
+    let mut client = office.pool().get().await?;
+    let tx = Tx::begin(&mut client).await?;
+    act.done(&tx, json!({})).await?;
+    Ok(tx.commit().await?)
+}

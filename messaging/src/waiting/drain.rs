@@ -1,0 +1,95 @@
+//! Draining: the followers of a key whose head is through are handled in their order, by whichever member
+//! comes first. A member that dies in the middle leaves the rest to the next sweep.
+
+use std::collections::HashSet;
+
+use chrono::NaiveDate;
+use common_events::EventId;
+use service_runtime::database::Pool;
+
+use super::{OwnedKey, delete_drained};
+use crate::{
+    delivery::{Delivered, Group, Heard, History, Stalled},
+    ladder::Came,
+    record::Record,
+    tx::Tx,
+};
+
+/// Keys that one round takes up.
+const MAX_KEYS: i64 = 100;
+/// Followers that one round handles.
+const MAX_FOLLOWERS: i64 = 500;
+/// How long a round has its keys for itself, in seconds. Then others may take them up: nothing happens
+/// twice, but remote calls may be made twice.
+const CLAIM_SECONDS: f64 = 30.0;
+
+impl Group {
+    /// Takes up keys whose heads are through, and handles followers until none is left that may be drained. A
+    /// running consumer does it by itself.
+    ///
+    /// # Errors
+    /// [`Stalled`] when what the group stands on is away.
+    pub async fn drain(&self) -> Result<Delivered, Stalled> {
+        let mut delivered = Delivered::default();
+        loop {
+            let keys = claim(&self.pool).await?;
+            if keys.is_empty() {
+                return Ok(delivered);
+            }
+            let records = list_followers(&self.pool, &keys).await?;
+            let today = self.clock.now(&self.pool).await?.date_naive();
+            let heard: Vec<Heard<'_>> = records
+                .iter()
+                .map(|(record, identity)| {
+                    let history = History { identity: Some(*identity), ..History::default() };
+                    self.hear_as(record, today, Came::Waiting, history)
+                })
+                .collect();
+            delivered += self.work(&heard).await?;
+        }
+    }
+}
+
+/// Takes released keys for some time; those without followers are free.
+async fn claim(pool: &Pool) -> Result<Vec<OwnedKey>, Stalled> {
+    let mut client = pool.get().await?;
+    let tx = Tx::begin(&mut client).await?;
+    let rows = tx
+        .query(
+            "UPDATE waiting_keys SET drain_after = clock_timestamp() + $2 * interval '1 second'
+             WHERE (topic, key) IN (
+                 SELECT topic, key FROM waiting_keys
+                 WHERE head_id IS NULL AND drain_after <= clock_timestamp()
+                 ORDER BY drain_after LIMIT $1 FOR UPDATE SKIP LOCKED)
+             RETURNING topic, key,
+                 EXISTS (SELECT FROM waiting_events AS follower
+                         WHERE follower.topic = waiting_keys.topic AND follower.key = waiting_keys.key)",
+            &[&MAX_KEYS, &CLAIM_SECONDS],
+        )
+        .await?;
+    let (with_followers, without): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.get(2));
+    let free: HashSet<_> = without.iter().map(|row| (row.get(0), row.get(1))).collect();
+    if !free.is_empty() {
+        // It looks again: one may have come between the two statements' snapshots, but not after the lock.
+        delete_drained(&tx, &free).await?;
+    }
+    let claimed = with_followers.into_iter().map(super::read_key).collect();
+    tx.commit().await?;
+    Ok(claimed)
+}
+
+/// The first followers of these keys, as the records they came in.
+async fn list_followers(pool: &Pool, keys: &[OwnedKey]) -> Result<Vec<(Record, (NaiveDate, EventId))>, Stalled> {
+    let (topics, keys): (Vec<&str>, Vec<&[u8]>) = keys.iter().map(|(topic, key)| (&**topic, &**key)).unzip();
+    let client = pool.get().await?;
+    let statement = client
+        .prepare_cached(
+            "SELECT topic, origin_partition, origin_offset, origin_timestamp, key, payload, header_names, header_values,
+                    day, event_id
+             FROM waiting_events JOIN unnest($1::text[], $2::bytea[]) AS turn (topic, key) USING (topic, key)
+             ORDER BY position LIMIT $3",
+        )
+        .await?;
+    let rows = client.query(&statement, &[&topics, &keys, &MAX_FOLLOWERS]).await?;
+    Ok(rows.iter().map(|row| (Record::read(row), (row.get(8), EventId::new(row.get(9))))).collect())
+}

@@ -1,0 +1,334 @@
+//! Replays: what is sent, to whom, how often, and what is refused.
+
+use chrono::{Days, Utc};
+use messaging::{Delivered, Record, X_HOP, X_ORIGIN_TOPIC};
+use serde_json::{Value, json};
+use test_support::eventually;
+use uuid::Uuid;
+
+use super::{Desk, OWN, answering};
+use crate::toys::{Coin, Label, Mood, Toy, event};
+
+const ORIGIN: &str = "order-created";
+
+#[actix_web::test]
+async fn what_was_mended_is_replayed_and_applied_once() {
+    let desk = Desk::open().await;
+    let (events, letters) = desk.bury_toys((0..7).map(answering)).await;
+    let asked = desk.replay(json!({"ids": letters, "reason": "the handler is mended"})).await;
+    assert_eq!((asked.status, &asked.body["state"], &asked.body["to"]), (202, &json!("RUNNING"), &json!("group")));
+    let ended = desk.finish(&asked, OWN).await;
+    for (name, expected) in
+        [("total", 7), ("waiting", 0), ("onTheWay", 0), ("applied", 7), ("deadAgain", 0), ("skipped", 0)]
+    {
+        assert_eq!(ended[name], expected, "{name} in {ended}");
+    }
+    assert_eq!((&ended["state"], &ended["askedBy"]), (&json!("DONE"), &json!("olga")));
+    assert_eq!(desk.count("SELECT count(*) FROM journal").await, 7);
+    assert_eq!(desk.count("SELECT count(*) FROM outbox WHERE topic = 'order-reserved'").await, 7, "and answered");
+    for (id, letter) in events.iter().zip(&letters) {
+        let one = desk.get(&format!("/admin/dead-letters/{letter}")).await.body;
+        assert_eq!((&one["state"], &one["replayId"]), (&json!("REPLAYED"), &ended["id"]));
+        assert!(one["closedAt"].is_string());
+        assert_eq!(desk.get(&format!("/admin/inbox/{id}")).await.body["state"], "applied");
+    }
+}
+
+#[actix_web::test]
+async fn a_second_replay_changes_nothing() {
+    let desk = Desk::open().await;
+    let (_, letters) = desk.bury_toys((0..4).map(answering)).await;
+    let body = json!({"ids": letters, "reason": "mended"});
+    let asked = desk.replay(body.clone()).await;
+    desk.finish(&asked, OWN).await;
+    let before = desk.count("SELECT count(*) FROM outbox").await;
+    for to in ["group", "origin"] {
+        let again = desk.replay(json!({"ids": letters, "to": to, "reason": "nobody told me"})).await;
+        let ended = desk.finish(&again, OWN).await;
+        assert_eq!((&ended["skipped"], &ended["applied"], &ended["state"]), (&json!(4), &json!(0), &json!("DONE")));
+    }
+    assert_eq!(desk.count("SELECT count(*) FROM outbox").await, before, "nothing was sent");
+    assert_eq!(desk.count("SELECT count(*) FROM journal").await, 4);
+    assert_eq!(desk.count("SELECT count(*) FROM replay_items WHERE because = 'already-applied'").await, 8);
+}
+
+#[actix_web::test]
+async fn two_replays_of_the_same_at_once_send_each_once() {
+    let desk = Desk::open().await;
+    let (_, letters) = desk.bury_toys((0..40).map(answering)).await;
+    let body = json!({"ids": letters, "ratePerSecond": 10_000, "reason": "mended"});
+    let (one, other) = (desk.replay(body.clone()).await, desk.replay(body).await);
+    // Two instances, too.
+    let second = desk.runner();
+    let (one, other) = (desk.finish(&one, OWN).await, desk.finish(&other, OWN).await);
+    second.abort();
+    let sum = |name: &str| one[name].as_i64().unwrap() + other[name].as_i64().unwrap();
+    assert_eq!((sum("applied"), sum("skipped")), (40, 40));
+    assert_eq!(desk.count("SELECT count(*) FROM journal").await, 40);
+}
+
+#[actix_web::test]
+async fn key_payload_and_headers_go_to_the_group_byte_for_byte() {
+    let desk = Desk::open().await;
+    let toy = event(answering(1));
+    let mut lying = desk.record(&toy);
+    lying.headers =
+        vec![("odd".to_owned(), vec![0xff, 0, b'x']), ("odd".to_owned(), vec![]), ("x".to_owned(), vec![7])];
+    desk.bury(std::slice::from_ref(&lying)).await;
+    let asked = desk.replay(json!({"filter": {"key": "bear-1"}, "reason": "mended"})).await;
+    let runner = desk.runner();
+    let client = desk.pool().get().await.expect("a connection");
+    let row = eventually("it is sent", || async {
+        let sql = "SELECT key, payload, header_names, header_values FROM outbox WHERE topic = $1";
+        client.query_opt(sql, &[&OWN]).await.expect("the outbox")
+    })
+    .await;
+    runner.abort();
+    drop(client);
+    assert_eq!((row.get(0), row.get(1)), (lying.key.clone(), lying.value.clone()));
+    let (names, values): (Vec<String>, Vec<Vec<u8>>) = (row.get(2), row.get(3));
+    let headers: Vec<(String, Vec<u8>)> = names.into_iter().zip(values).collect();
+    assert_eq!(headers[..3], lying.headers);
+    let header = |name: &str| headers.iter().find(|(header, _)| header == name).map(|(_, value)| &**value);
+    assert_eq!(header(X_ORIGIN_TOPIC), Some(ORIGIN.as_bytes()));
+    assert!(header(X_HOP).is_some());
+    desk.finish(&asked, OWN).await;
+    assert_eq!(desk.count("SELECT count(*) FROM journal").await, 1);
+}
+
+#[actix_web::test]
+async fn to_the_origin_the_record_goes_as_it_was_and_is_unread_until_it_comes() {
+    let desk = Desk::open().await;
+    let toy = event(answering(1));
+    let mut lying = desk.record(&toy);
+    lying.headers = vec![("odd".to_owned(), vec![0xff, 0])];
+    let [letter] = &*desk.bury(std::slice::from_ref(&lying)).await else { panic!("one") };
+    let asked = desk.replay(json!({"ids": [letter], "to": "origin", "reason": "all want it"})).await;
+    let runner = desk.runner();
+    let client = desk.pool().get().await.expect("a connection");
+    let row = eventually("it is sent", || async {
+        let sql = "SELECT key, payload, header_names, header_values FROM outbox WHERE topic = $1";
+        client.query_opt(sql, &[&ORIGIN]).await.expect("the outbox")
+    })
+    .await;
+    runner.abort();
+    drop(client);
+    assert_eq!((row.get(0), row.get(1)), (lying.key.clone(), lying.value.clone()));
+    assert_eq!((row.get(2), row.get(3)), (vec!["odd".to_owned()], vec![vec![0xff_u8, 0]]), "no header more");
+    assert_eq!(desk.get(&format!("/admin/inbox/{}", toy.id)).await.body["state"], "unread");
+    let ended = desk.finish(&asked, ORIGIN).await;
+    assert_eq!(ended["applied"], 1);
+    assert_eq!(desk.deliver(&[lying]).await.duplicates, 1);
+    assert_eq!(desk.count("SELECT count(*) FROM journal").await, 1);
+}
+
+#[actix_web::test]
+async fn what_fails_again_is_dead_again_and_can_be_replayed_again() {
+    let desk = Desk::open().await;
+    let (events, letters) = desk.bury_toys([Toy::new("bear", 1, Mood::AnswersAndIsNonsense)]).await;
+    for round in 1..=2 {
+        let asked = desk.replay(json!({"ids": letters, "reason": "let us see"})).await;
+        let ended = desk.finish(&asked, OWN).await;
+        assert_eq!((&ended["deadAgain"], &ended["applied"], &ended["state"]), (&json!(1), &json!(0), &json!("DONE")));
+        let one = desk.get(&format!("/admin/dead-letters/{}", letters[0])).await.body;
+        assert_eq!((&one["state"], &one["closedAt"]), (&json!("DEAD"), &Value::Null), "round {round}");
+        assert_eq!(desk.get(&format!("/admin/inbox/{}", events[0])).await.body["state"], "dead");
+    }
+    assert_eq!(desk.count("SELECT count(*) FROM dead_letters").await, 1, "one event, one dead letter");
+    assert_eq!(desk.count("SELECT count(*) FROM journal").await, 0);
+}
+
+#[actix_web::test]
+async fn a_replayed_record_that_comes_twice_is_handled_once() {
+    let desk = Desk::open().await;
+    let (_, letters) = desk.bury_toys([answering(1)]).await;
+    let asked = desk.replay(json!({"ids": letters, "reason": "mended"})).await;
+    let runner = desk.runner();
+    let client = desk.pool().get().await.expect("a connection");
+    eventually("it is sent, twice", || async {
+        let sql = "INSERT INTO outbox (topic, key, payload, header_names, header_values)
+                   SELECT topic, key, payload, header_names, header_values FROM outbox WHERE topic = $1";
+        (client.execute(sql, &[&OWN]).await.expect("the outbox") == 1).then_some(())
+    })
+    .await;
+    runner.abort();
+    assert_eq!(desk.carry(OWN).await, Delivered { applied: 1, duplicates: 1, ..Delivered::default() });
+    let ended = desk.finish(&asked, OWN).await;
+    assert_eq!((&ended["applied"], &ended["onTheWay"]), (&json!(1), &json!(0)));
+    assert_eq!(desk.count("SELECT count(*) FROM journal").await, 1);
+}
+
+#[actix_web::test]
+async fn a_replay_halts_when_its_first_records_fail_again() {
+    let desk = Desk::open().await;
+    let (_, letters) = desk.bury_toys((0..40).map(|n| Toy::new("bear", n, Mood::AnswersAndIsNonsense))).await;
+    let asked = desk.replay(json!({"ids": letters, "ratePerSecond": 10_000, "reason": "too early"})).await;
+    let ended = desk.finish(&asked, OWN).await;
+    assert_eq!((&ended["state"], &ended["deadAgain"]), (&json!("HALTED"), &json!(10)));
+    assert_eq!((&ended["waiting"], &ended["onTheWay"]), (&json!(30), &json!(0)));
+    assert!(ended["note"].as_str().unwrap().contains("died again"), "{ended}");
+    assert_eq!(desk.count("SELECT count(*) FROM dead_letters WHERE state = 'DEAD'").await, 40, "all can be replayed");
+    let audit = desk.get("/admin/audit?action=replay-halted").await;
+    assert_eq!((&audit.items()[0]["who"], &audit.items()[0]["result"]), (&json!("order-service"), &json!("DONE")));
+}
+
+#[actix_web::test]
+async fn a_few_that_fail_among_many_do_not_halt_it() {
+    let desk = Desk::open().await;
+    let mood = |n| if n % 10 == 0 { Mood::AnswersAndIsNonsense } else { Mood::Answers };
+    let (_, letters) = desk.bury_toys((0..60).map(|n| Toy::new(&format!("bear-{n}"), n, mood(n)))).await;
+    let asked = desk.replay(json!({"ids": letters, "ratePerSecond": 10_000, "reason": "mended, mostly"})).await;
+    let ended = desk.finish(&asked, OWN).await;
+    assert_eq!((&ended["state"], &ended["applied"], &ended["deadAgain"]), (&json!("DONE"), &json!(54), &json!(6)));
+}
+
+#[actix_web::test]
+async fn an_operator_can_halt_a_replay_and_what_is_left_stays_dead() {
+    let desk = Desk::open().await;
+    let (_, letters) = desk.bury_toys((0..20).map(answering)).await;
+    let asked = desk.replay(json!({"ids": letters, "ratePerSecond": 1, "reason": "slowly"})).await;
+    let uri = format!("/admin/replays/{}/halt", asked.id());
+    assert_eq!(desk.post(&uri, json!({})).await.refusal(), (422, "invalid-field", "reason"));
+    let halted = desk.post(&uri, json!({"reason": "wrong ones"})).await;
+    assert_eq!(
+        (halted.status, &halted.body["state"], &halted.body["note"]),
+        (200, &json!("HALTED"), &json!("wrong ones"))
+    );
+    assert_eq!(desk.post(&uri, json!({"reason": "again"})).await.refusal().0, 409);
+    let ended = desk.finish(&asked, OWN).await;
+    assert_eq!((&ended["state"], &ended["waiting"]), (&json!("HALTED"), &json!(20)));
+    assert_eq!(desk.count("SELECT count(*) FROM dead_letters WHERE state = 'DEAD'").await, 20);
+    let nobody = format!("/admin/replays/{}/halt", Uuid::now_v7());
+    assert_eq!(desk.post(&nobody, json!({"reason": "who"})).await.status, 404);
+}
+
+#[actix_web::test]
+async fn a_rate_is_kept() {
+    let desk = Desk::open().await;
+    let (_, letters) = desk.bury_toys((0..30).map(answering)).await;
+    let begun = std::time::Instant::now();
+    let asked = desk.replay(json!({"ids": letters, "ratePerSecond": 20, "reason": "gently"})).await;
+    let ended = desk.finish(&asked, OWN).await;
+    assert_eq!(ended["applied"], 30);
+    assert!(begun.elapsed().as_secs_f64() >= 1.2, "30 at 20 per second in {:?}", begun.elapsed());
+    let sql = "SELECT max(count) FROM (
+                   SELECT count(*) OVER (ORDER BY sent_at RANGE BETWEEN '400 ms' PRECEDING AND CURRENT ROW) AS count
+                   FROM replay_items) AS windows";
+    let most = desk.count(sql).await;
+    assert!(most <= 12, "{most} within 400 ms: 8 on average, the first probe of 7 at once");
+}
+
+#[actix_web::test]
+async fn events_of_topics_that_are_kept_for_ever_or_compacted_can_be_replayed_to_the_group_only() {
+    let desk = Desk::open().await;
+    let coin = desk.record(&event(Coin { key: "kim".to_owned(), n: 1 }));
+    let label = desk.record(&event(Label { key: "tea".to_owned(), n: 1 }));
+    let mut letters = desk.bury(std::slice::from_ref(&coin)).await;
+    letters.extend(desk.bury(std::slice::from_ref(&label)).await);
+    for letter in &letters {
+        let refused = desk.replay(json!({"ids": [letter], "to": "origin", "reason": "why not"})).await;
+        assert_eq!(refused.refusal(), (409, "topic-not-remembered", ""));
+    }
+    let asked = desk.replay(json!({"ids": letters, "reason": "mended"})).await;
+    let ended = desk.finish(&asked, OWN).await;
+    assert_eq!(ended["applied"], 2, "{ended}");
+    assert_eq!(desk.count("SELECT count(*) FROM journal").await, 2);
+    assert_eq!(desk.count("SELECT count(*) FROM inbox_standing").await, 0, "and nothing of them stays behind");
+    let again = desk.replay(json!({"ids": letters, "reason": "again"})).await;
+    assert_eq!(desk.finish(&again, OWN).await["skipped"], 2);
+    assert_eq!(desk.count("SELECT count(*) FROM journal").await, 2);
+}
+
+#[actix_web::test]
+async fn an_event_older_than_the_inboxes_remember_does_not_go_to_its_origin() {
+    let desk = Desk::open().await;
+    let (_, letters) = desk.bury_toys([answering(1)]).await;
+    let client = desk.pool().get().await.expect("a connection");
+    let day = Utc::now().date_naive() - Days::new(46);
+    client.execute("UPDATE dead_letters SET day = $1", &[&day]).await.expect("time passes");
+    drop(client);
+    let refused = desk.replay(json!({"ids": letters, "to": "origin", "reason": "why not"})).await;
+    assert_eq!(refused.refusal(), (409, "too-old", ""));
+}
+
+#[actix_web::test]
+async fn rubbish_can_be_replayed_to_the_group_and_is_dead_again() {
+    let desk = Desk::open().await;
+    let rubbish = Record { value: Some(vec![0xff, 0, 1]), key: None, ..desk.record(&event(answering(1))) };
+    desk.deliver(std::slice::from_ref(&rubbish)).await;
+    let letter = desk.letter_at(&rubbish).await;
+    let refused = desk.replay(json!({"ids": [letter], "to": "origin", "reason": "why not"})).await;
+    assert_eq!(refused.refusal(), (409, "unreadable", ""));
+    let asked = desk.replay(json!({"ids": [letter], "reason": "a new version reads it"})).await;
+    let ended = desk.finish(&asked, OWN).await;
+    assert_eq!((&ended["deadAgain"], &ended["state"]), (&json!(1), &json!("DONE")));
+    let one = desk.get(&format!("/admin/dead-letters/{letter}")).await.body;
+    assert_eq!((&one["state"], &one["payload"]), (&json!("DEAD"), &json!("/wAB")));
+    assert_eq!(desk.count("SELECT count(*) FROM dead_letters").await, 1);
+}
+
+#[actix_web::test]
+async fn one_that_no_topic_takes_is_not_sent_as_it_would_stop_the_relay() {
+    let desk = Desk::open().await;
+    let mut toy = answering(1);
+    toy.ballast = "x".repeat(1_048_000);
+    let (_, letters) = desk.bury_toys([toy]).await;
+    let foretold = desk.replay(json!({"ids": letters, "dryRun": true, "reason": "what if"})).await;
+    assert_eq!(foretold.body["verdicts"], json!({"too-large": 1}));
+    let asked = desk.replay(json!({"ids": letters, "reason": "why not"})).await;
+    let ended = desk.finish(&asked, OWN).await;
+    assert_eq!((&ended["skipped"], &ended["state"]), (&json!(1), &json!("DONE")));
+    assert_eq!(desk.state_of_letter(&letters[0]).await, "DEAD");
+    assert_eq!(desk.count("SELECT count(*) FROM replay_items WHERE because = 'too-large'").await, 1);
+}
+
+#[actix_web::test]
+async fn a_request_that_cannot_be_is_refused_and_named() {
+    let desk = Desk::open().await;
+    let (_, letters) = desk.bury_toys([answering(1)]).await;
+    let id = &letters[0];
+    let unknown = Uuid::now_v7();
+    for (body, refusal) in [
+        (json!({"reason": "r"}), (422, "invalid-field", "ids")),
+        (json!({"ids": [], "reason": "r"}), (422, "invalid-field", "ids")),
+        (json!({"ids": [id]}), (422, "invalid-field", "reason")),
+        (json!({"ids": [id], "reason": " "}), (422, "invalid-field", "reason")),
+        (json!({"ids": [id], "reason": "x".repeat(501)}), (422, "invalid-field", "reason")),
+        (json!({"ids": [id], "reason": 7}), (422, "invalid-field", "reason")),
+        (json!({"ids": ["42"], "reason": "r"}), (422, "invalid-field", "ids[0]")),
+        (json!({"ids": [id], "filter": {"key": "x"}, "reason": "r"}), (422, "invalid-field", "filter")),
+        (json!({"filter": {}, "reason": "r"}), (422, "invalid-field", "filter")),
+        (json!({"filter": {"colour": "red"}, "reason": "r"}), (422, "invalid-field", "filter.colour")),
+        (json!({"filter": {"state": "DISCARDED"}, "reason": "r"}), (422, "invalid-field", "filter.state")),
+        (json!({"filter": {"key": "a\0b"}, "reason": "r"}), (422, "invalid-field", "filter.key")),
+        (json!({"ids": [id], "to": "nowhere", "reason": "r"}), (422, "invalid-field", "to")),
+        (json!({"ids": [id], "ratePerSecond": 0, "reason": "r"}), (422, "invalid-field", "ratePerSecond")),
+        (json!({"ids": [id], "ratePerSecond": 10_001, "reason": "r"}), (422, "invalid-field", "ratePerSecond")),
+        (json!({"ids": [id], "ratePerSecond": 1e99, "reason": "r"}), (422, "invalid-field", "ratePerSecond")),
+        (json!({"ids": [id], "dryRun": "yes", "reason": "r"}), (422, "invalid-field", "dryRun")),
+        (json!({"ids": [id], "reason": "r", "colour": "red"}), (422, "invalid-field", "colour")),
+        (json!({"ids": [id, unknown], "reason": "r"}), (404, "unknown-dead-letter", "ids")),
+        (json!({"ids": [id, unknown], "dryRun": true, "reason": "r"}), (404, "unknown-dead-letter", "ids")),
+        (json!({"filter": {"key": "ghost"}, "reason": "r"}), (404, "nothing-matches", "filter")),
+        (json!({"filter": {"key": "ghost"}, "dryRun": true, "reason": "r"}), (404, "nothing-matches", "filter")),
+        (json!([]), (422, "invalid-field", "body")),
+    ] {
+        assert_eq!(desk.replay(body.clone()).await.refusal(), refusal, "{body}");
+    }
+    assert_eq!(desk.count("SELECT count(*) FROM replays").await, 0);
+    assert_eq!(desk.state_of_letter(id).await, "DEAD");
+}
+
+#[actix_web::test]
+async fn purged_or_discarded_ones_are_refused_and_nothing_of_the_selection_is_sent() {
+    let desk = Desk::open().await;
+    let (_, letters) = desk.bury_toys((0..3).map(answering)).await;
+    desk.discard(json!({"ids": [letters[0]], "reason": "r"})).await;
+    let refused = desk.replay(json!({"ids": letters, "reason": "r"})).await;
+    assert_eq!(refused.refusal(), (409, "discarded", ""));
+    desk.discard(json!({"ids": [letters[1]], "purgePayload": true, "reason": "r"})).await;
+    assert_eq!(desk.replay(json!({"ids": [letters[1]], "reason": "r"})).await.refusal().0, 409);
+    assert_eq!(desk.count("SELECT count(*) FROM replays").await, 0);
+    let by_filter = desk.replay(json!({"filter": {"topic": ORIGIN}, "reason": "r"})).await;
+    assert_eq!(by_filter.body["total"], 1, "a filter means those that are dead");
+}

@@ -1,0 +1,188 @@
+//! Order of a key while one of its events is on the ladder: later ones wait, others flow.
+
+use std::{slice::from_ref, sync::Arc};
+
+use common_events::Service;
+use futures::FutureExt;
+use messaging::{Delivered, Event, Handled, Record, Subscriptions, Transient, Tx, delivery::Group};
+
+use super::{NONE, SHORT, next_hop};
+use crate::toys::{self, Mood, Toy, ToyShop, event, record, records};
+
+fn fine(key: &str, n: i64) -> Record {
+    record(&event(Toy::fine(key, n)), n)
+}
+
+async fn keys_waiting(shop: &ToyShop) -> i64 {
+    shop.count("SELECT count(*) FROM waiting_keys").await
+}
+
+async fn events_waiting(shop: &ToyShop) -> i64 {
+    shop.count("SELECT count(*) FROM waiting_events").await
+}
+
+async fn drain(shop: &ToyShop) -> Delivered {
+    shop.group.drain().await.expect("the database answers")
+}
+
+#[tokio::test]
+async fn later_events_of_the_key_wait_in_their_order_and_others_flow() {
+    let shop = ToyShop::open_with(SHORT).await;
+    let head = event(Toy::new("bear", 1, Mood::BreaksUntilFree));
+    let batch = [record(&head, 0), fine("bear", 2), fine("duck", 1), fine("bear", 3), fine("duck", 2)];
+    assert_eq!(shop.deliver(&batch).await, Delivered { applied: 2, retrying: 1, waiting: 2, ..NONE });
+    assert_eq!(shop.deliver(&[fine("bear", 4), fine("duck", 3)]).await, Delivered { applied: 1, waiting: 1, ..NONE });
+    assert_eq!(shop.journal().await, [("duck".to_owned(), 1), ("duck".to_owned(), 2), ("duck".to_owned(), 3)]);
+    assert_eq!(drain(&shop).await, NONE, "not before the head is through");
+    assert_eq!(shop.deliver(&batch).await, Delivered { duplicates: 5, ..NONE }, "who waits is known");
+
+    shop.toys.let_go();
+    assert_eq!(next_hop(&shop).await, Delivered { applied: 1, ..NONE });
+    assert_eq!(shop.deliver(&[fine("bear", 5)]).await, Delivered { waiting: 1, ..NONE }, "the others go first");
+    assert_eq!(drain(&shop).await, Delivered { applied: 4, ..NONE });
+    let bears: Vec<i64> = toys::journal_by_key(shop.pool()).await.remove("bear").unwrap();
+    assert_eq!(bears, [1, 2, 3, 4, 5]);
+    assert_eq!((keys_waiting(&shop).await, events_waiting(&shop).await), (0, 0));
+    assert_eq!(shop.deliver(&[fine("bear", 6)]).await, Delivered { applied: 1, ..NONE }, "the key is free");
+}
+
+#[tokio::test]
+async fn who_waits_uses_up_no_attempt_and_starts_the_ladder_anew_when_it_fails() {
+    let shop = ToyShop::open_with(SHORT).await;
+    let second = event(Toy::new("bear", 2, Mood::BreaksUntilFree));
+    let head = event(Toy::new("bear", 1, Mood::AnswersAndIsNonsense));
+    let blocked = event(Toy::new("bear", 0, Mood::AnswersAndBreaks));
+    shop.deliver(&[record(&blocked, 0), record(&head, 1), record(&second, 2), fine("bear", 3)]).await;
+    assert_eq!(shop.toys.attempts(second.id), 1, "in the batch that failed together; never since");
+    // The head goes up to its end; then the next one makes no sense, and the one after it fails.
+    for _ in 0..3 {
+        next_hop(&shop).await;
+    }
+    assert_eq!(shop.group.try_parked().await.expect("the database answers").dead, 1);
+    assert_eq!(drain(&shop).await, Delivered { dead: 1, retrying: 1, ..NONE });
+    let hop = shop.relay().await.into_iter().find(|record| record.topic.ends_with("retry-1")).unwrap();
+    assert_eq!(hop.header(messaging::X_ATTEMPT), Some("3"), "its own three, in place");
+    assert_eq!((keys_waiting(&shop).await, events_waiting(&shop).await), (1, 1), "the last waits for the new head");
+    assert_eq!(drain(&shop).await, NONE);
+    shop.toys.let_go();
+    assert_eq!(shop.deliver(from_ref(&hop)).await.applied, 1);
+    assert_eq!(drain(&shop).await, Delivered { applied: 1, ..NONE });
+    assert_eq!(shop.journal().await, [("bear".to_owned(), 2), ("bear".to_owned(), 3)]);
+    assert_eq!(keys_waiting(&shop).await, 0);
+}
+
+#[tokio::test]
+async fn a_key_without_followers_is_free_after_the_next_drain() {
+    let shop = ToyShop::open_with(SHORT).await;
+    shop.deliver(&records([Toy::new("bear", 1, Mood::BreaksUntilFree)])).await;
+    shop.toys.let_go();
+    next_hop(&shop).await;
+    assert_eq!((keys_waiting(&shop).await, drain(&shop).await), (1, NONE));
+    assert_eq!(keys_waiting(&shop).await, 0);
+}
+
+#[tokio::test]
+async fn events_without_a_key_hold_up_nobody() {
+    let shop = ToyShop::open_with(SHORT).await;
+    let keyless = |n, mood| Record { key: None, ..record(&event(Toy::new("bear", n, mood)), n) };
+    let batch = [keyless(1, Mood::AnswersAndBreaks), keyless(2, Mood::Fine)];
+    assert_eq!(shop.deliver(&batch).await, Delivered { applied: 1, retrying: 1, ..NONE });
+    assert_eq!(keys_waiting(&shop).await, 0);
+}
+
+#[tokio::test]
+async fn a_commutative_handler_goes_on_with_the_key() {
+    let database = toys::database().await;
+    let subscriptions = Subscriptions::of(Service::Order)
+        .hear_in_any_order::<Toy, _>(|tx, events| fails_at_the_first(tx, events).boxed());
+    let group = Group::new(database.pool.clone(), subscriptions, SHORT);
+    let batch = records((1..=3).map(|n| Toy::fine("bear", n)));
+    let delivered = group.deliver(&batch).await.expect("the database answers");
+    assert_eq!(delivered, Delivered { applied: 2, retrying: 1, ..NONE });
+    assert_eq!(toys::count(&database.pool, "SELECT count(*) FROM waiting_keys").await, 0);
+}
+
+async fn fails_at_the_first(_: &Tx<'_>, events: &[&Event<Toy>]) -> Handled {
+    if events.iter().any(|event| event.data.n == 1) {
+        return Err(Transient::new("first", "the first one fails").into());
+    }
+    Ok(())
+}
+
+/// Dies in the middle of a drain; a sweep finds what is left.
+#[tokio::test]
+async fn a_drain_that_dies_is_taken_up_again() {
+    let shop = ToyShop::open_with(SHORT).await;
+    let followers = (2..=6).map(|n| Toy::new("bear", n, if n == 4 { Mood::Waits } else { Mood::Fine }));
+    let batch: Vec<Toy> = [Toy::new("bear", 1, Mood::BreaksOnce)].into_iter().chain(followers).collect();
+    let mut batch = records(batch);
+    // Fails in place, too: its first hop succeeds.
+    let stubborn = event(Toy::new("bear", 1, Mood::BreaksUntilFree));
+    batch[0] = record(&stubborn, 0);
+    shop.deliver(&batch).await;
+    shop.toys.let_go();
+    next_hop(&shop).await;
+    shop.toys.hold();
+    tokio::select! {
+        _ = shop.group.drain() => panic!("one of them waits"),
+        () = test_support::eventually("the waiting one is at work", || async {
+            let open = "SELECT count(*) FROM pg_stat_activity
+                        WHERE datname = current_database() AND state = 'idle in transaction'";
+            (shop.count(open).await > 0).then_some(())
+        }) => {}
+    }
+    assert_eq!(events_waiting(&shop).await, 5, "nothing half done");
+    assert_eq!(drain(&shop).await, NONE, "the one that died has them for a while");
+    let client = shop.pool().get().await.unwrap();
+    client.batch_execute("UPDATE waiting_keys SET drain_after = now()").await.unwrap();
+    shop.toys.let_go();
+    assert_eq!(drain(&shop).await, Delivered { applied: 5, ..NONE });
+    assert_eq!(toys::journal_by_key(shop.pool()).await["bear"], [1, 2, 3, 4, 5, 6]);
+}
+
+#[tokio::test]
+async fn two_members_drain_a_key_and_each_follower_is_applied_once_in_order() {
+    let shop = ToyShop::open_with(SHORT).await;
+    shop.deliver(&records([Toy::new("bear", 1, Mood::BreaksUntilFree)])).await;
+    let followers: Vec<Record> = (2..=1_200).map(|n| fine("bear", n)).collect();
+    assert_eq!(shop.deliver(&followers).await.waiting, 1_199);
+    shop.toys.let_go();
+    next_hop(&shop).await;
+    let client = shop.pool().get().await.unwrap();
+    let other = Arc::clone(&shop.group);
+    let late = tokio::spawn(async move { other.drain().await.expect("the database answers") });
+    // Whoever lost its claim meanwhile works on beside the other.
+    client.batch_execute("UPDATE waiting_keys SET drain_after = now()").await.unwrap();
+    drain(&shop).await;
+    late.await.unwrap();
+    test_support::eventually("all are drained", || async {
+        drain(&shop).await;
+        (events_waiting(&shop).await == 0).then_some(())
+    })
+    .await;
+    assert_eq!(toys::journal_by_key(shop.pool()).await["bear"], (1..=1_200).collect::<Vec<_>>());
+}
+
+/// An old owner of the partition blocks the key while the new one has the next events in its hands.
+#[tokio::test]
+async fn events_that_come_while_their_key_is_being_drained_go_behind() {
+    let shop = ToyShop::open_with(SHORT).await;
+    shop.deliver(&records([Toy::new("bear", 0, Mood::BreaksUntilFree)])).await;
+    shop.deliver(&[fine("bear", 1)]).await;
+    shop.toys.let_go();
+    next_hop(&shop).await;
+    let coming = async {
+        for n in 2..60 {
+            shop.deliver(&[fine("bear", n)]).await;
+        }
+    };
+    let draining = async {
+        for _ in 0..30 {
+            drain(&shop).await;
+        }
+    };
+    tokio::join!(coming, draining);
+    drain(&shop).await;
+    assert_eq!(toys::journal_by_key(shop.pool()).await["bear"], (0..60).collect::<Vec<_>>());
+    assert_eq!(keys_waiting(&shop).await, 0);
+}

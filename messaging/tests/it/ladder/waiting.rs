@@ -5,6 +5,7 @@ use std::{slice::from_ref, sync::Arc};
 use common_events::Service;
 use futures::FutureExt;
 use messaging::{Delivered, Event, Handled, Record, Subscriptions, Transient, Tx, delivery::Group};
+use test_support::eventually;
 
 use super::{NONE, SHORT, next_hop};
 use crate::toys::{self, Mood, Toy, ToyShop, event, record, records};
@@ -123,13 +124,10 @@ async fn a_drain_that_dies_is_taken_up_again() {
     shop.toys.let_go();
     next_hop(&shop).await;
     shop.toys.hold();
+    let calls = shop.toys.calls();
     tokio::select! {
         _ = shop.group.drain() => panic!("one of them waits"),
-        () = test_support::eventually("the waiting one is at work", || async {
-            let open = "SELECT count(*) FROM pg_stat_activity
-                        WHERE datname = current_database() AND state = 'idle in transaction'";
-            (shop.count(open).await > 0).then_some(())
-        }) => {}
+        () = eventually("they are at work", || async { (shop.toys.calls() > calls).then_some(()) }) => {}
     }
     assert_eq!(events_waiting(&shop).await, 5, "nothing half done");
     assert_eq!(drain(&shop).await, NONE, "the one that died has them for a while");
@@ -155,7 +153,7 @@ async fn two_members_drain_a_key_and_each_follower_is_applied_once_in_order() {
     client.batch_execute("UPDATE waiting_keys SET drain_after = now()").await.unwrap();
     drain(&shop).await;
     late.await.unwrap();
-    test_support::eventually("all are drained", || async {
+    eventually("all are drained", || async {
         drain(&shop).await;
         (events_waiting(&shop).await == 0).then_some(())
     })

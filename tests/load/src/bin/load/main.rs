@@ -12,7 +12,7 @@ use clap::{Parser, Subcommand};
 use serde::Serialize;
 use service_runtime::settings::Setting;
 
-/// Load against the commerce suite.
+/// Load against the commerce suite, which has to trust the header X-User-Id (`AUTH_MODE=header`).
 #[derive(Parser)]
 #[command(name = "load", version)]
 struct Arguments {

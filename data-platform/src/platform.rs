@@ -16,13 +16,15 @@ use reqwest::{
 };
 use service_runtime::{
     SettingError,
-    settings::{Env, Setting, Url},
+    settings::{Env, Url},
     telemetry::{self, Span, SpanKind},
 };
 use tokio::sync::Semaphore;
 
 use crate::domain::PaidOrder;
 
+const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
+const LONGEST_TIMEOUT: Duration = Duration::from_mins(5);
 /// The most calls at the same time that can be asked for.
 const MAX_CALLS: usize = 256;
 /// How much of a refusal's text is kept, in bytes.
@@ -45,19 +47,14 @@ impl Settings {
     pub fn read(env: &Env) -> Result<Self, SettingError> {
         Ok(Self {
             url: env.required("DATA_PLATFORM_URL")?,
-            timeout: timeout(env)?,
+            timeout: env.between(
+                "DATA_PLATFORM_TIMEOUT",
+                Duration::from_secs(5),
+                SHORTEST_TIMEOUT..=LONGEST_TIMEOUT,
+            )?,
             concurrency: env.within("DATA_PLATFORM_CONCURRENCY", 16, 1..=MAX_CALLS)?,
         })
     }
-}
-
-fn timeout(env: &Env) -> Result<Duration, SettingError> {
-    let timeout = env.or("DATA_PLATFORM_TIMEOUT", Duration::from_secs(5))?;
-    if timeout.is_zero() {
-        let may_hold = format!("{} above zero", Duration::MAY_HOLD);
-        return Err(SettingError::wrong("DATA_PLATFORM_TIMEOUT", "0s", may_hold));
-    }
-    Ok(timeout)
 }
 
 /// Why a paid order was not taken.

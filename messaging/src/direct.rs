@@ -34,7 +34,7 @@ use common_events::{
 use metrics::counter;
 use rdkafka::message::{Header, OwnedHeaders};
 use service_runtime::{
-    Runtime, SettingError,
+    Runtime,
     database::Pool,
     telemetry::{self, Span, SpanKind},
 };
@@ -95,11 +95,7 @@ impl Publisher {
     /// When a setting is wrong, or the backlog can't be looked at.
     pub async fn start<D: EventData>(runtime: &Runtime, pool: Pool) -> anyhow::Result<Self> {
         let names = Names::with_prefix(runtime.settings.kafka.topic_prefix.clone());
-        let timeout = runtime.env.or("PRODUCE_TIMEOUT", PRODUCE_TIMEOUT)?;
-        if !PRODUCE_TIMEOUTS.contains(&timeout) {
-            let held = runtime.env.text("PRODUCE_TIMEOUT").unwrap_or_default();
-            return Err(SettingError::wrong("PRODUCE_TIMEOUT", held, "a duration from 100ms to 1m").into());
-        }
+        let timeout = runtime.env.between("PRODUCE_TIMEOUT", PRODUCE_TIMEOUT, PRODUCE_TIMEOUTS)?;
         let (road, diverted) = Road::open(&runtime.settings.kafka, timeout).context("a producer for admissions")?;
         let road = Arc::new(road);
         let stopping = CancellationToken::new();

@@ -1,12 +1,11 @@
 //! The calls of coupon-service over HTTP; the gate is on the real Redis.
 
-use actix_web::{HttpServer, dev::ServerHandle};
 use common_events::{Service, events::CouponIssueRequested};
 use coupon_service::{admission::Admission, events, gate::Gate, http::routes};
 use messaging::direct::Publisher;
 use reqwest::{Method, StatusCode, header};
 use serde_json::Value;
-use service_runtime::{CommonSettings, Env, Runtime, http::app};
+use test_support::{Served, runtime_with};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -18,9 +17,8 @@ const SHARED_REDIS: &str = "redis://127.0.0.1:16379";
 pub(crate) struct Desk {
     pub(crate) counter: Counter,
     admission: Admission,
-    url: String,
+    served: Served,
     client: reqwest::Client,
-    server: ServerHandle,
 }
 
 pub(crate) struct Answer {
@@ -34,24 +32,22 @@ impl Desk {
         let counter = Counter::open().await;
         let redis = std::env::var("TEST_REDIS_URL").unwrap_or_else(|_| SHARED_REDIS.to_owned());
         let prefix = format!("test-{}-", Uuid::now_v7().simple());
-        let env = Env::of([
-            ("HTTP_ADDR", "127.0.0.1:0"),
-            ("AUTH_MODE", "header"),
-            ("DATABASE_URL", &counter.database.url),
-            ("REDIS_URL", &redis),
-            ("KAFKA_BROKERS", &test_support::kafka_brokers()),
-            ("TOPIC_PREFIX", &prefix),
-            ("OTEL_TRACES_EXPORTER", "none"),
-        ]);
-        let settings = CommonSettings::read(Service::Coupon, &env).expect("good settings");
-        let runtime = Runtime::new(Service::Coupon, env, settings);
+        let runtime = runtime_with(
+            Service::Coupon,
+            &[
+                ("DATABASE_URL", &counter.database.url),
+                ("REDIS_URL", &redis),
+                ("KAFKA_BROKERS", &test_support::kafka_brokers()),
+                ("TOPIC_PREFIX", &prefix),
+            ],
+        );
         let pool = counter.database.pool.clone();
         let gate = Gate::at(runtime.settings.redis_url.as_ref().expect("set"), &prefix).expect("a gate");
         let publisher = Publisher::start::<CouponIssueRequested>(&runtime, pool.clone()).await.expect("a publisher");
         let (_, settling) = mpsc::channel(events::MAX_UNSETTLED_BATCHES);
         let admission = Admission::start(&runtime, pool, gate, publisher, settling).expect("good settings");
-        let (url, server) = serve(runtime, &counter, &admission);
-        Self { counter, admission, url, client: reqwest::Client::new(), server }
+        let served = Served::new(&runtime, routes(counter.database.pool.clone(), admission.clone()));
+        Self { counter, admission, served, client: reqwest::Client::new() }
     }
 
     pub(crate) fn gate(&self) -> &Gate {
@@ -80,7 +76,7 @@ impl Desk {
         path: &str,
         body: Option<&str>,
     ) -> Answer {
-        let request = self.client.request(method, format!("{}{path}", self.url)).header("X-Roles", roles);
+        let request = self.client.request(method, format!("{}{path}", self.served.url)).header("X-Roles", roles);
         let request = match user {
             Some(user) => request.header("X-User-Id", user),
             None => request,
@@ -92,21 +88,7 @@ impl Desk {
     }
 
     pub(crate) async fn close(self) {
-        self.server.stop(false).await;
+        drop(self.served);
         self.admission.stop().await;
     }
-}
-
-fn serve(runtime: Runtime, counter: &Counter, admission: &Admission) -> (String, ServerHandle) {
-    let routes = routes(counter.database.pool.clone(), admission.clone());
-    let server = HttpServer::new(move || app(&runtime, routes.clone()).expect("an app of these settings"))
-        .workers(1)
-        .disable_signals()
-        .bind("127.0.0.1:0")
-        .expect("a free port");
-    let url = format!("http://{}", server.addrs()[0]);
-    let server = server.run();
-    let handle = server.handle();
-    tokio::spawn(server);
-    (url, handle)
 }

@@ -7,6 +7,7 @@ use crate::counter::{Counter, KIM, LEE, admission, new_order, order_cancelled, o
 
 const LOCK_COUPONS: &str = "SELECT FROM coupons FOR UPDATE";
 const LOCK_ISSUED: &str = "SELECT FROM issued_coupons FOR UPDATE";
+const LOCK_ORDERS: &str = "SELECT FROM coupon_orders FOR UPDATE";
 /// Races that no lock can hold up: both create the order's row.
 const ROUNDS: usize = 20;
 
@@ -58,4 +59,17 @@ async fn an_order_and_its_end_at_the_same_time_leave_the_coupon_free() {
         assert!(undone.contains(&told), "round {round}: {told:?}");
         assert_eq!(counter.count("SELECT count(*) FROM issued_coupons WHERE order_id IS NOT NULL").await, 0);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_ends_twice_at_the_same_time_gives_its_coupon_back_once() {
+    let counter = Counter::open().await;
+    let coupon = counter.put_up_set(1).await;
+    let issued = counter.issue(&coupon, KIM).await;
+    let order = new_order();
+    counter.hear(order_created(order, KIM, Some(issued))).await;
+    let one = counter.hear(order_cancelled(order, KIM, Some(issued)));
+    let other = counter.hear(order_cancelled(order, KIM, Some(issued)));
+    counter.at_the_same_time(LOCK_ORDERS, one, other).await;
+    assert_eq!(counter.told_of(order).await, (1, vec![], 1));
 }

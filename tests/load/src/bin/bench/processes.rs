@@ -11,7 +11,7 @@ use system::{
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    saga, settings,
+    saga, sale, settings,
     table::{Goal, Row, Samples},
 };
 
@@ -26,6 +26,7 @@ pub(crate) async fn measure() -> anyhow::Result<Vec<Row>> {
     let idle = memory(&suite, "VmRSS")?;
     let seeded = saga::warm(&suite).await?;
     saga::sustained_by(&suite, &seeded).await?;
+    sale::whole_sale(&suite).await?;
     let most = memory(&suite, "VmHWM")?;
     suite.until_quiet().await?;
 

@@ -20,6 +20,8 @@ use crate::{
 
 const PAIRS: usize = 3;
 const COLD_STARTS: usize = 3;
+/// The mark to beat does a quarter in its first sale of what it does later.
+const COLD_SHARE: f64 = 0.5;
 const USERS: u32 = 50_000;
 const REPEATS: u32 = 5_000;
 const QUANTITY: u32 = 10_000;
@@ -113,7 +115,7 @@ impl Figures {
             row("sale: answers, against bare EVALSHA", "answers/s", self.warm, Some(self.bare), Goal::AtLeast(0.15)),
             row("sale: p99 of the answers", "ms", self.p99, None, Goal::AtMost(30.0)),
             row("sale: CPU of coupon-service for the run", "s", self.cpu, None, Goal::AtMost(2.2)),
-            row("sale: cold, against warm", "answers/s", self.cold, Some(warm), Goal::AtLeast(0.5)),
+            row("sale: cold, against warm", "answers/s", self.cold, Some(warm), Goal::AtLeast(COLD_SHARE)),
             row(
                 "sale: durable 202, against bare EVALSHA",
                 "202/s",
@@ -127,13 +129,14 @@ impl Figures {
 }
 
 /// What a sale was, and what came of it.
-struct Outcome {
+pub(crate) struct Outcome {
     sale: Sale,
     rush: Rush,
     tally: SaleTally,
 }
 
-async fn whole_sale(suite: &Suite) -> anyhow::Result<Outcome> {
+/// Everybody asks, a tenth of them twice, for a coupon that every fifth can get.
+pub(crate) async fn whole_sale(suite: &Suite) -> anyhow::Result<Outcome> {
     hold(suite, QUANTITY, Rush { repeats: REPEATS, ..Rush::of(USERS, CONNECTIONS) }).await
 }
 

@@ -32,6 +32,7 @@ pub mod progress;
 mod raw;
 mod record;
 pub mod relay;
+pub mod resume;
 mod subscriptions;
 pub mod topics;
 mod tx;

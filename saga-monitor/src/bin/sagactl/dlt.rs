@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use service_runtime::settings::Env;
 
 use crate::{
-    client::{Answer, Services, Trouble},
+    client::{self, Answer, Services, Trouble},
     output::Output,
 };
 
@@ -159,11 +159,11 @@ fn items(list: &Value) -> impl Iterator<Item = &Value> {
 
 pub(crate) async fn run(command: &Command, env: &Env, output: Output) -> anyhow::Result<()> {
     match command {
-        Command::List(list) => list.run(&Services::read(env, &list.whose.services)?, output).await,
-        Command::Groups(groups) => groups.run(&Services::read(env, &groups.whose.services)?, output).await,
-        Command::Show(show) => show.run(&Services::read(env, &show.whose.services)?, output).await,
-        Command::Replay(replay) => replay.run(&Services::read(env, &replay.whose.services)?, output).await,
-        Command::Replays(replays) => replays.run(&Services::read(env, &replays.whose.services)?, output).await,
-        Command::Discard(discard) => discard.run(&Services::read(env, &discard.whose.services)?, output).await,
+        Command::List(list) => list.run(&client::read(env, &list.whose.services)?, output).await,
+        Command::Groups(groups) => groups.run(&client::read(env, &groups.whose.services)?, output).await,
+        Command::Show(show) => show.run(&client::read(env, &show.whose.services)?, output).await,
+        Command::Replay(replay) => replay.run(&client::read(env, &replay.whose.services)?, output).await,
+        Command::Replays(replays) => replays.run(&client::read(env, &replays.whose.services)?, output).await,
+        Command::Discard(discard) => discard.run(&client::read(env, &discard.whose.services)?, output).await,
     }
 }

@@ -5,6 +5,7 @@
 
 mod client;
 mod dlt;
+mod monitor;
 mod output;
 mod topics;
 
@@ -35,6 +36,19 @@ enum Command {
     /// `OPERATOR_TOKEN`, else, where services trust headers, as `LOCAL_OPERATOR` or you.
     #[command(subcommand)]
     Dlt(Box<dlt::Command>),
+    /// Sagas, the newest first: of saga-monitor at `SERVICE_URLS`, else at its usual port on this machine.
+    Sagas(monitor::Sagas),
+    /// One saga.
+    #[command(subcommand)]
+    Saga(monitor::Saga),
+    /// Where an event is, for each group that reads it.
+    Where(monitor::Where),
+    /// How far groups are behind, and how they do.
+    Lag(monitor::Lag),
+    /// Alarms, the newest first; or take one on.
+    Alarms(monitor::Alarms),
+    /// What happened between two points in time.
+    Events(monitor::Events),
 }
 
 #[tokio::main]
@@ -54,6 +68,12 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let output = if arguments.json { Output::Json } else { Output::Tables };
     match &arguments.command {
         Command::Dlt(command) => dlt::run(command, &env, output).await,
+        Command::Sagas(sagas) => sagas.run(&client::monitor(&env)?, output).await,
+        Command::Saga(saga) => saga.run(&client::monitor(&env)?, output).await,
+        Command::Where(asked) => asked.run(&client::monitor(&env)?, output).await,
+        Command::Lag(lag) => lag.run(&client::monitor(&env)?, output).await,
+        Command::Alarms(alarms) => alarms.run(&client::monitor(&env)?, output).await,
+        Command::Events(events) => events.run(&client::monitor(&env)?, output).await,
         Command::Topics(command) => topics::run(command, &env, output).await,
     }
 }

@@ -1,0 +1,159 @@
+//! How the groups and their processes do: lag from Kafka, rates and latencies from the services' `/metrics`.
+//! Looked at every few seconds, so that who asks doesn't wait, and rates have two ends.
+
+mod metrics;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use common_events::Service;
+use futures::future::join_all;
+use serde::Serialize;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
+
+use crate::{
+    cluster::{Cluster, Standing},
+    services::Services,
+};
+pub use metrics::Sample;
+
+/// How often everything is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How many looks are kept: rates are over the last half minute.
+const LOOKS_KEPT: usize = 7;
+
+/// One look at everything.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// How the cluster stood; `None` when it didn't answer.
+    pub cluster: Option<Standing>,
+    /// What the services' `/metrics` said; nothing of those that didn't answer.
+    pub samples: BTreeMap<Service, Sample>,
+}
+
+/// The last looks. Cheap to clone; all clones are one.
+#[derive(Debug, Clone, Default)]
+pub struct Observed(Arc<Mutex<VecDeque<Arc<Look>>>>);
+
+impl Observed {
+    /// Takes a look, and forgets the oldest.
+    pub fn take(&self, look: Look) {
+        let mut looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        looks.push_back(Arc::new(look));
+        if looks.len() > LOOKS_KEPT {
+            looks.pop_front();
+        }
+    }
+
+    /// The oldest and the latest look that are kept.
+    pub fn ends(&self) -> Option<(Arc<Look>, Arc<Look>)> {
+        let looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Some((Arc::clone(looks.front()?), Arc::clone(looks.back()?)))
+    }
+}
+
+/// Looks until the process stops.
+pub async fn observe_until(stopping: CancellationToken, cluster: Cluster, services: Services, observed: Observed) {
+    let mut tick = interval(LOOK_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = stopping.cancelled() => return,
+        }
+        tokio::select! {
+            look = look(&cluster, &services) => observed.take(look),
+            () = stopping.cancelled() => return,
+        }
+    }
+}
+
+/// One look at everything.
+pub async fn look(cluster: &Cluster, services: &Services) -> Look {
+    let at = Utc::now();
+    let asked = services.names().map(async |service| (service, services.text(service, "/metrics").await));
+    let (looked, answers) = tokio::join!(cluster.look(), join_all(asked));
+    let cluster = looked.inspect_err(|error| tracing::warn!(error = format!("{error:#}"), "Kafka doesn't answer")).ok();
+    let samples = answers.into_iter().filter_map(|(service, text)| Some((service, Sample::read(&text.ok()?))));
+    Look { at, cluster, samples: samples.collect() }
+}
+
+/// How long something takes, in milliseconds, over the last half minute; since the start when nothing came.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Latency {
+    /// The mean.
+    pub avg_ms: f64,
+    /// Half are faster.
+    pub p50_ms: f64,
+    /// 95 of 100 are faster.
+    pub p95_ms: f64,
+    /// 99 of 100 are faster.
+    pub p99_ms: f64,
+}
+
+/// What a group does with a topic.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Doing {
+    /// Events of the topic that its writer publishes per second.
+    pub publish_rate: f64,
+    /// Events of the topic that the group handles per second.
+    pub handle_rate: f64,
+    /// From an event's own time to the end of its handling.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency: Option<Latency>,
+    /// Events set aside since the group's process began.
+    pub errors: u64,
+    /// Attempts after a first that failed.
+    pub retries: u64,
+    /// Events that came again; of the whole process.
+    pub duplicates: u64,
+}
+
+impl Look {
+    /// What `group` did with `topic` between `before` and this look.
+    pub fn doing(&self, before: &Self, group: Service, topic: &str) -> Doing {
+        let seconds = (self.at - before.at).to_std().unwrap_or_default().as_secs_f64();
+        let of = |service| Some((before.samples.get(&service), self.samples.get(&service)?));
+        let rate = |service: Service, name: &str| {
+            let Some((then, now)) = of(service) else { return 0.0 };
+            let grown =
+                now.sum(name, &[("topic", topic)]) - then.map_or(0.0, |then| then.sum(name, &[("topic", topic)]));
+            // A process that began anew counts from nothing.
+            if seconds > 0.0 { grown.max(0.0) / seconds } else { 0.0 }
+        };
+        let total =
+            |name: &str, labels: &[(&str, &str)]| of(group).map_or(0, |(_, now)| metrics::whole(now.sum(name, labels)));
+        let writer = topic.parse::<common_events::Topic>().map_or(group, |topic| topic.spec().writer);
+        Doing {
+            publish_rate: rate(writer, "events_written_total"),
+            handle_rate: rate(group, "events_handled_total"),
+            latency: of(group).and_then(|(then, now)| now.latency(then, "event_age_seconds", topic)),
+            errors: total("events_dead_total", &[("topic", topic)]),
+            retries: total("event_retries_total", &[("topic", topic)]),
+            duplicates: total("event_duplicates_total", &[]),
+        }
+    }
+
+    /// How much of a processor a service used between `before` and this look: 1 is one core.
+    pub fn cpu(&self, before: &Self, service: Service) -> Option<f64> {
+        let now = self.samples.get(&service)?.value("process_cpu_seconds_total")?;
+        let then = before.samples.get(&service)?.value("process_cpu_seconds_total")?;
+        let seconds = (self.at - before.at).to_std().unwrap_or_default().as_secs_f64();
+        (seconds > 0.0 && now >= then).then(|| (now - then) / seconds)
+    }
+
+    /// How much memory a service has in use, in bytes.
+    pub fn memory(&self, service: Service) -> Option<u64> {
+        self.samples.get(&service)?.value("process_resident_memory_bytes").map(metrics::whole)
+    }
+}

@@ -1,0 +1,101 @@
+//! Groups that fall behind: the lag of a topic that grows from look to look.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use common_events::Service;
+use serde_json::json;
+
+use crate::{
+    alarm::{AlarmKind, CauseClass, Raised},
+    cluster::{Standing, topics_read_by},
+    services::readers,
+};
+
+/// A lag that grew over so many looks is growing.
+const LOOKS: usize = 5;
+/// Less than this, in records, is no lag to speak of.
+const MIN_LAG: i64 = 500;
+
+/// The last looks at the lag of every group and topic.
+#[derive(Default)]
+pub(super) struct Lags {
+    looks: BTreeMap<(Service, String), VecDeque<i64>>,
+    alarming: BTreeMap<(Service, String), i64>,
+}
+
+impl Lags {
+    /// Takes a look, and says which lags are too large: those that grew with every one of the last looks, until
+    /// they are small again.
+    pub(super) fn look(&mut self, cluster: &Standing) -> Vec<Raised> {
+        for group in readers() {
+            for topic in topics_read_by(group) {
+                let from = (topic.clone(), 0);
+                let partitions = cluster.ends.range(from..).map(|(at, _)| at).take_while(|(of, _)| *of == topic);
+                let lag = partitions.filter_map(|at| cluster.lag(group, at)).sum();
+                self.take((group, topic), lag);
+            }
+        }
+        self.alarming.iter().map(|((group, topic), lag)| raised(*group, topic, *lag)).collect()
+    }
+
+    fn take(&mut self, of: (Service, String), lag: i64) {
+        let looks = self.looks.entry(of.clone()).or_default();
+        looks.push_back(lag);
+        if looks.len() > LOOKS {
+            looks.pop_front();
+        }
+        let grows =
+            looks.len() == LOOKS && looks.iter().zip(looks.iter().skip(1)).all(|(before, after)| before < after);
+        if lag < MIN_LAG {
+            self.alarming.remove(&of);
+        } else if grows || self.alarming.contains_key(&of) {
+            self.alarming.insert(of, lag);
+        }
+    }
+}
+
+fn raised(group: Service, topic: &str, lag: i64) -> Raised {
+    Raised {
+        kind: AlarmKind::Lag,
+        cause: format!("{group}/{topic}"),
+        class: CauseClass::GrowingLag,
+        title: format!("{group} falls behind on {topic}"),
+        detail: json!({"group": group.name(), "topic": topic}),
+        count: lag,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn standing(end: i64, committed: i64) -> Standing {
+        let at = ("order-created".to_owned(), 0);
+        Standing {
+            ends: [(at.clone(), end)].into(),
+            committed: [(Service::Coupon, [(at, committed)].into())].into(),
+            ..Standing::default()
+        }
+    }
+
+    /// How many records behind, by each look's alarm.
+    fn looks(lags: &[i64]) -> Vec<Option<i64>> {
+        let mut all = Lags::default();
+        let of_coupon = |raised: &Raised| raised.cause == "coupon-service/order-created";
+        lags.iter()
+            .map(|lag| all.look(&standing(10_000, 10_000 - lag)).into_iter().find(of_coupon).map(|alarm| alarm.count))
+            .collect()
+    }
+
+    #[test]
+    fn a_lag_that_grows_alarms_until_it_is_small_again() {
+        let alarms = looks(&[100, 400, 900, 1_600, 2_500, 2_000, 600, 499, 600]);
+        assert_eq!(alarms, [None, None, None, None, Some(2_500), Some(2_000), Some(600), None, None]);
+    }
+
+    #[test]
+    fn a_peak_or_a_small_lag_alarms_nobody() {
+        assert_eq!(looks(&[0, 9_000, 5_000, 4_000, 3_000, 100]), [None; 6]);
+        assert_eq!(looks(&[10, 20, 30, 40, 50, 60]), [None; 6]);
+    }
+}

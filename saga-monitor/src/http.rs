@@ -1,0 +1,78 @@
+//! The operators' API (CONTRACT §7). Everything here asks for an operator.
+
+mod alarms;
+mod consumers;
+mod get_saga;
+mod list_events;
+mod list_sagas;
+mod resume_saga;
+mod view;
+mod where_is;
+
+use std::sync::Arc;
+
+use actix_web::{http::StatusCode, web::Data};
+use service_runtime::{Pool, Problem, settings::Url};
+use utoipa_actix_web::service_config::ServiceConfig;
+
+use crate::{
+    cluster::{Cluster, Standing},
+    consumers::Observed,
+    services::Services,
+};
+pub use consumers::{ConsumerView, Consumers};
+pub use get_saga::SagaDetail;
+pub use view::{SagaView, StepView, WaitingFor};
+
+/// What the endpoints stand on.
+#[derive(Clone)]
+pub struct Desk {
+    /// The monitor's database.
+    pub pool: Pool,
+    /// Where Kafka is asked.
+    pub cluster: Cluster,
+    /// Where the services are asked.
+    pub services: Services,
+    /// What was last seen of groups and processes.
+    pub observed: Observed,
+    /// Zipkin's own address, in which traces are shown.
+    pub zipkin: Url,
+}
+
+impl Desk {
+    /// Where a trace is shown.
+    fn zipkin_url(&self, trace: common_events::TraceId) -> String {
+        let mut url = self.zipkin.clone();
+        url.set_path(&format!("/zipkin/traces/{trace}"));
+        url.set_query(None);
+        url.into()
+    }
+
+    /// How the cluster stands now; `None`, with a line in the log, when it doesn't answer.
+    async fn look(&self) -> Option<Standing> {
+        let looked = self.cluster.look().await;
+        looked.inspect_err(|error| tracing::warn!(error = format!("{error:#}"), "Kafka doesn't answer")).ok()
+    }
+}
+
+/// Every route of this service.
+pub fn routes(desk: Desk) -> impl Fn(&mut ServiceConfig<'_>) + Clone + Send + 'static {
+    let desk = Data::from(Arc::new(desk));
+    move |config| {
+        config
+            .app_data(desk.clone())
+            .service(list_sagas::list_sagas)
+            .service(get_saga::get_saga)
+            .service(resume_saga::resume_saga)
+            .service(alarms::list_alarms)
+            .service(alarms::acknowledge_alarm)
+            .service(list_events::list_events)
+            .service(where_is::where_is)
+            .service(consumers::list_consumers);
+    }
+}
+
+/// 503: Kafka can't say where groups stand.
+fn kafka_unavailable() -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "kafka-unavailable", "Kafka doesn't answer just now.")
+}

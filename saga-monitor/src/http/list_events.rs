@@ -1,0 +1,76 @@
+//! `GET /api/events`: what happened between two points in time.
+
+use actix_web::{get, web::Data};
+use chrono::{DateTime, Utc};
+use common_events::TraceId;
+use serde::Deserialize;
+use service_runtime::{
+    Operator, Problem,
+    http::{Cursor, Json, Limit, Page, Query},
+};
+use utoipa::IntoParams;
+
+use super::{Desk, view::StepView};
+use crate::store::log::{self, LogFilter, LogPosition};
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Wanted {
+    /// Not before this.
+    from: Option<DateTime<Utc>>,
+    /// Before this.
+    to: Option<DateTime<Utc>>,
+    /// Only of this trace.
+    #[param(value_type = Option<String>)]
+    trace_id: Option<TraceId>,
+    /// Only with this key: an order's, product's, user's or coupon's id.
+    key: Option<String>,
+    /// Only of this type.
+    #[serde(rename = "type")]
+    event_type: Option<String>,
+    /// 1 to 200, 50 when nothing is said.
+    #[serde(default)]
+    #[param(value_type = Option<u16>)]
+    limit: Limit,
+    /// The `nextCursor` of the page before.
+    #[param(value_type = Option<String>)]
+    cursor: Option<Cursor>,
+}
+
+/// What happened, in the order of time: events, retries, dead letters.
+#[utoipa::path(
+    tag = "events",
+    params(Wanted),
+    responses(
+        (status = 200, body = Page<StepView>),
+        (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
+    )
+)]
+#[get("/api/events")]
+pub(super) async fn list_events(
+    _: Operator,
+    Query(wanted): Query<Wanted>,
+    desk: Data<Desk>,
+) -> Result<Json<Page<StepView>>, Problem> {
+    for (name, text) in [("key", &wanted.key), ("type", &wanted.event_type)] {
+        if text.as_ref().is_some_and(|text| text.contains('\0')) {
+            return Err(Problem::bad_request("invalid-query", "A text without NUL characters.").of_field(name));
+        }
+    }
+    if wanted.from.zip(wanted.to).is_some_and(|(from, to)| from > to) {
+        return Err(Problem::bad_request("invalid-query", "`to` is before `from`.").of_field("to"));
+    }
+    let filter = LogFilter {
+        from: wanted.from,
+        to: wanted.to,
+        trace: wanted.trace_id,
+        key: wanted.key,
+        event_type: wanted.event_type,
+        behind: wanted.cursor.map(|cursor| cursor.position()).transpose()?,
+    };
+    let client = desk.pool.get().await?;
+    let found = log::list_events(&client, &filter, wanted.limit.and_one()).await?;
+    let page = Page::of(found, wanted.limit, |last| LogPosition(last.occurred_at, last.id));
+    Ok(Json(Page { items: page.items.into_iter().map(StepView::from).collect(), next_cursor: page.next_cursor }))
+}

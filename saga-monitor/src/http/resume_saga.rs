@@ -1,0 +1,161 @@
+//! `POST /api/sagas/{key}/resume`: sets a saga going again from where it stopped.
+
+use actix_web::{
+    HttpResponse, post,
+    web::{Data, Path},
+};
+use common_events::{EventId, Service};
+use messaging::{Record, Tx, resume::ask_for_answers};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use service_runtime::{
+    Operator, Problem,
+    http::{Json, RequestTrace},
+};
+use utoipa::ToSchema;
+
+use super::{
+    Desk,
+    get_saga::{Found, find_one},
+    kafka_unavailable,
+};
+use crate::{
+    domain::{Cause, Owed, Saga},
+    resume::{self, Asked, Refusal},
+    store::{
+        audit::{Act, Outcome, insert_act},
+        log::{self, Lying},
+    },
+};
+
+/// The longest reason, in characters.
+const MAX_REASON_CHARS: usize = 500;
+
+/// Why, in the operator's words.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Resume {
+    /// 1 to 500 characters.
+    #[schema(min_length = 1, max_length = 500)]
+    reason: String,
+}
+
+/// What was asked again, of whom.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Resumed {
+    saga_id: String,
+    asked: Vec<Asked>,
+}
+
+/// Sets a saga going again: whoever owes an answer is asked for it again. Asking twice does no harm.
+#[utoipa::path(
+    tag = "sagas",
+    params(("key" = String, Path, description = "An order's id, the id of a request's event, or a trace id")),
+    request_body(content = Resume),
+    responses(
+        (status = 202, body = Resumed),
+        (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
+        (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem),
+        (status = 503, body = Problem),
+    )
+)]
+#[post("/api/sagas/{key}/resume")]
+pub(super) async fn resume_saga(
+    Operator(caller): Operator,
+    key: Path<String>,
+    Json(Resume { reason }): Json<Resume>,
+    trace: RequestTrace,
+    desk: Data<Desk>,
+) -> Result<HttpResponse, Problem> {
+    let reason = checked(&reason)?;
+    let whole = match find_one(&desk, &key).await? {
+        Found::One(whole) => *whole,
+        Found::Several(answer) => return Ok(answer),
+    };
+    let saga = Saga::from_json(whole.listed.flow, &whole.facts).map_err(Problem::internal)?;
+    let owed = saga.standing().map(|standing| standing.owed).unwrap_or_default();
+    let cluster = desk.look().await.ok_or_else(kafka_unavailable)?;
+    let act =
+        Act { who: caller.user_id.as_str(), saga: &whole.listed.saga, reason: &reason, trace: Some(trace.0.trace_id) };
+    match resume::plan(&desk.services, &cluster, &owed).await {
+        Ok(questions) => {
+            let asked = ask(&desk, &act, &owed, questions).await?;
+            Ok(HttpResponse::Accepted().json(Resumed { saga_id: whole.listed.saga, asked }))
+        }
+        Err(refusal) => {
+            note_refusal(&desk, &act, &refusal).await?;
+            Err(problem(refusal))
+        }
+    }
+}
+
+fn checked(reason: &str) -> Result<String, Problem> {
+    let reason = reason.trim();
+    if reason.is_empty() || reason.chars().count() > MAX_REASON_CHARS || reason.contains('\0') {
+        let expected = format!("1 to {MAX_REASON_CHARS} characters that say why.");
+        return Err(Problem::invalid_field("reason", expected));
+    }
+    Ok(reason.to_owned())
+}
+
+/// Questions and the note of who asked them are committed together.
+async fn ask(
+    desk: &Desk,
+    act: &Act<'_>,
+    owed: &[Owed],
+    questions: Vec<(Service, Cause)>,
+) -> Result<Vec<Asked>, Problem> {
+    let mut client = desk.pool.get().await?;
+    let ids: Vec<EventId> = questions.iter().map(|(_, cause)| cause.id).collect();
+    let lying = log::list_lying(&client, &ids).await?;
+    let tx = Tx::begin(&mut client).await?;
+    let mut asked = Vec::with_capacity(questions.len());
+    for (group, cause) in &questions {
+        let Some(lying) = lying.iter().find(|lying| lying.id == cause.id) else { continue };
+        ask_for_answers(&tx, *group, &record(lying)).await?;
+        let answer = owed.iter().find(|owed| owed.from == *group && owed.causes.contains(cause));
+        asked.push(Asked {
+            event_id: cause.id,
+            event_type: cause.event.name().to_owned(),
+            group: group.name().to_owned(),
+            owes: answer.map_or_else(String::new, |owed| owed.event.name().to_owned()),
+        });
+    }
+    insert_act(&tx, act, Outcome::Done, &json!({"asked": asked})).await?;
+    tx.commit().await?;
+    Ok(asked)
+}
+
+/// As it lay on its topic.
+fn record(lying: &Lying) -> Record {
+    Record {
+        topic: lying.topic.clone(),
+        partition: lying.place.partition,
+        offset: lying.place.offset,
+        timestamp: None,
+        key: lying.key.clone(),
+        value: lying.payload.clone(),
+        headers: Vec::new(),
+    }
+}
+
+async fn note_refusal(desk: &Desk, act: &Act<'_>, refusal: &Refusal) -> Result<(), Problem> {
+    let mut client = desk.pool.get().await?;
+    let tx = Tx::begin(&mut client).await?;
+    let detail = json!({"code": refusal.code(), "detail": refusal.to_string()});
+    insert_act(&tx, act, Outcome::Refused, &detail).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+fn problem(refusal: Refusal) -> Problem {
+    let (code, detail) = (refusal.code(), refusal.to_string());
+    match refusal {
+        Refusal::NothingOwed | Refusal::Lost(_) | Refusal::NotYet { .. } => Problem::conflict(code, detail),
+        Refusal::Unknown { source, .. } => {
+            tracing::warn!(error = %source, "a resume can't be decided");
+            Problem::unavailable(code, detail, std::time::Duration::from_secs(2))
+        }
+    }
+}

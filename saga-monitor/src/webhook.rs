@@ -1,0 +1,78 @@
+//! Alarms told to a Slack-compatible webhook. Notices are written with their alarms and told in order; one that
+//! isn't taken is told again until it is, so nothing is lost while the webhook is down. Should two instances
+//! tell the same, it is told twice.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use serde_json::json;
+use service_runtime::{Pool, settings::Url};
+use tokio_util::sync::CancellationToken;
+
+use crate::store::alarms;
+
+/// How long the webhook may take.
+const TELL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often it is looked for notices.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// The pause after a notice wasn't taken: the first, doubled each time, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+/// Whoever is told of alarms.
+pub struct Webhook {
+    http: reqwest::Client,
+    url: Url,
+    pool: Pool,
+}
+
+impl Webhook {
+    /// The webhook at `url`, told what is in this database.
+    ///
+    /// # Errors
+    /// When no HTTP client can be set up.
+    pub fn new(url: Url, pool: Pool) -> anyhow::Result<Self> {
+        Ok(Self { http: service_runtime::http::client(&url, TELL_TIMEOUT)?, url, pool })
+    }
+
+    /// Tells until the process stops.
+    pub async fn run_until(self, stopping: CancellationToken) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let wait = match self.tell_next().await {
+                Ok(true) => continue,
+                Ok(false) => {
+                    pause = FIRST_PAUSE;
+                    LOOK_EVERY
+                }
+                Err(error) => {
+                    tracing::warn!(error = format!("{error:#}"), "an alarm waits for the webhook");
+                    let wait = pause;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    wait
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = stopping.cancelled() => return,
+            }
+        }
+    }
+
+    /// Tells the oldest notice. Returns whether there was one.
+    ///
+    /// # Errors
+    /// When it wasn't taken: it stays the oldest.
+    pub async fn tell_next(&self) -> anyhow::Result<bool> {
+        let Some(notice) = alarms::find_notice(&self.pool.get().await?).await? else { return Ok(false) };
+        let told = self.http.post(self.url.clone()).json(&json!({"text": notice.text})).send().await;
+        let told = told.and_then(reqwest::Response::error_for_status).map_err(reqwest::Error::without_url);
+        let client = self.pool.get().await?;
+        if let Err(error) = &told {
+            alarms::update_refused(&client, notice.id, &service_runtime::chain(error)).await?;
+        }
+        told.context("the webhook")?;
+        alarms::delete_notice(&client, notice.id).await?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,108 @@
+//! What is no proper event is kept, marked, under a saga of its own or the one its key names; nothing stops.
+
+use chrono::Utc;
+use common_events::Service;
+use messaging::OwnTopic;
+use serde_json::{Value, json};
+
+use crate::{
+    story::{Story, Told},
+    watch::Watch,
+};
+
+/// The event with something else in it.
+fn changed(told: &Told, change: impl FnOnce(&mut Value)) -> Told {
+    let mut value: Value = serde_json::from_slice(&told.value).expect("events are JSON");
+    change(&mut value);
+    Told { value: value.to_string().into_bytes(), ..told.clone() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_without_a_trace_or_with_an_invalid_one_belong_to_the_saga_of_their_key_and_are_marked() {
+    for (mark, change) in [
+        ("no-trace-id", (|value| drop(value.as_object_mut().expect("an object").remove("traceid"))) as fn(&mut Value)),
+        ("no-trace-id", |value| value["traceid"] = json!("")),
+        ("invalid-trace-id", |value| value["traceid"] = json!("not a trace")),
+        ("invalid-trace-id", |value| value["traceid"] = json!("00000000000000000000000000000000")),
+        ("invalid-trace-id", |value| value["traceparent"] = json!("00-zz")),
+    ] {
+        let watch = Watch::begin().await;
+        let mut story = Story::of(&["tea"]).created();
+        story.told[0] = changed(&story.told[0], change);
+        watch.hear_all(&story).await;
+        let saga = watch.saga(story.order).await;
+        assert_eq!((&saga["marks"], &saga["traceId"]), (&json!([mark]), &Value::Null), "{mark}");
+        assert_eq!((&saga["state"], &saga["steps"][0]["marks"]), (&json!("IN_PROGRESS"), &json!([mark])));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_is_a_saga_of_its_own_or_of_its_key() {
+    let watch = Watch::begin().await;
+    let story = Story::of(&["tea"]).created();
+    let now = story.next_at;
+    let told = &story.told[0];
+    let unknown_type = changed(told, |value| value["type"] = json!("order-vanished"));
+    let later_version = changed(told, |value| value["dataschema"] = json!("urn:commerce:order-created:2"));
+    let no_id = changed(told, |value| value["id"] = json!(17));
+    for (mark, told) in [("unknown-type", unknown_type), ("unknown-version", later_version), ("unreadable", no_id)] {
+        let key = uuid::Uuid::now_v7().to_string();
+        watch.hear(&[watch.record_of(&Told { key: key.clone(), ..told })]).await;
+        let saga = watch.saga(&key).await;
+        assert_eq!(saga["state"], "FAILED", "{mark}");
+        assert!(saga["marks"].as_array().expect("marks").contains(&json!(mark)), "{mark}: {saga}");
+        assert_eq!(saga["steps"][0]["status"], "FAILED");
+    }
+    for rubbish in [&b"rubbish"[..], b"", b"\xff\x00\xfe", b"[]", b"{\"id\":", b"null"] {
+        let record = watch.record("order-confirmed", "no order's id", rubbish, now);
+        let key = format!("order-confirmed:0:{}", record.offset);
+        watch.hear(&[record]).await;
+        let saga = watch.saga(&key).await;
+        assert_eq!((&saga["type"], &saga["state"]), (&json!("order"), &json!("FAILED")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_records_hold_nothing_up() {
+    let watch = Watch::begin().await;
+    let story = Story::of(&["tea"]).created();
+    let told = &story.told[0];
+    let mut records = Vec::new();
+    for time in
+        ["9999-12-31T23:59:59Z", "-4713-01-01T00:00:00Z", "0000-01-01T00:00:00Z", "soon", "+262000-01-01T00:00:00Z"]
+    {
+        records.push(watch.record_of(&changed(told, |value| value["time"] = json!(time))));
+    }
+    records.push(watch.record_of(&changed(told, |value| value["type"] = json!("a\u{0}b".repeat(10_000)))));
+    records.push(watch.record_of(&changed(told, |value| value["data"] = json!({"orderId": "\u{0}"}))));
+    let mut far = watch.record_of(told);
+    far.timestamp = chrono::DateTime::from_timestamp_millis(8_000_000_000_000_000);
+    let mut bare = watch.record("stock-deducted", "", b"", Utc::now());
+    (bare.timestamp, bare.key, bare.value) = (None, None, None);
+    records.extend([far, bare]);
+    let no_origin = watch.record(&OwnTopic::Dlt.name(Service::Order), "x", b"", Utc::now());
+    let mut odd_origin = watch.hop(Service::Order, OwnTopic::Dlt, &records[0], 1, Utc::now());
+    for (_, value) in &mut odd_origin.headers {
+        *value = b"\xff\x00".to_vec();
+    }
+    records.extend([no_origin, odd_origin]);
+    for record in &records {
+        watch.hear(std::slice::from_ref(record)).await;
+    }
+    assert_eq!(watch.count("saga_state_log").await, i64::try_from(records.len()).expect("few"));
+    let last: Value = watch.saga(story.order).await["lastProgressAt"].clone();
+    let last: chrono::DateTime<Utc> = serde_json::from_value(last).expect("a time");
+    assert!(last <= Utc::now() + chrono::TimeDelta::minutes(6), "a time that nobody can have seen isn't believed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_of_another_trace_stays_with_its_order_and_is_marked() {
+    let watch = Watch::begin().await;
+    let story = Story::of(&["tea"]).created();
+    let stray = Story { trace: service_runtime::telemetry::root(), ..story.clone() }.placed();
+    watch.hear_all(&story).await;
+    watch.hear(&[watch.record_of(&stray.told[1])]).await;
+    let saga = watch.saga(story.order).await;
+    assert_eq!((&saga["marks"], &saga["traceId"]), (&json!(["other-trace"]), &json!(story.trace.trace_id)));
+    assert_eq!(watch.saga(stray.trace.trace_id).await["key"], json!(story.order), "it is found by either");
+}

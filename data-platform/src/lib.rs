@@ -28,4 +28,5 @@
 //! is that record, and this service owns nothing else.
 
 pub mod domain;
+pub mod events;
 pub mod platform;

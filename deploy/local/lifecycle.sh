@@ -62,6 +62,8 @@ start_service() {
     REDIS_URL="redis://127.0.0.1:$(port_of redis)"
     ZIPKIN_ENDPOINT="http://127.0.0.1:$(port_of zipkin)/api/v2/spans"
     OUTBOX_WAKE_ADDR="127.0.0.1:$(port_of outbox-relay)" # UDP: no quarrel with the relay's HTTP port
+    DATA_PLATFORM_URL="${DATA_PLATFORM_URL:-$(payments_url)}"
+    SERVICE_URLS="$(service_urls)"
     AUTH_MODE="${AUTH_MODE:-header}"
     LOCAL_OPERATOR="${LOCAL_OPERATOR:-local-operator}"
     LOG_FORMAT="${LOG_FORMAT:-text}"

@@ -117,6 +117,19 @@ database_urls() {
   echo "${urls[*]}"
 }
 
+# Where every service with dead letters of its own is, comma-separated: what sagactl and the monitor ask.
+service_urls() {
+  local name urls=()
+  for name in "${SERVICES[@]}"; do
+    [[ ${SERVICE_DATABASES[$name]} != own ]] || urls+=("$name=http://127.0.0.1:$(port_of "$name")")
+  done
+  local IFS=,
+  echo "${urls[*]}"
+}
+
+# Where the platform that stands in for the outside one takes payments.
+payments_url() { echo "http://127.0.0.1:$(port_of platform-receiver)/payments"; }
+
 # Makes the folders of SUITE_HOME, and says in one line when it can't be used.
 prepare_home() {
   mkdir -p -- "$RUN_DIR" "$LOG_DIR" "$DATA_DIR" 2>/dev/null && [[ -w $RUN_DIR ]] ||
@@ -130,6 +143,8 @@ print_environment() {
 KAFKA_BROKERS=127.0.0.1:$(port_of kafka)
 REDIS_URL=redis://127.0.0.1:$(port_of redis)
 ZIPKIN_ENDPOINT=http://127.0.0.1:$(port_of zipkin)/api/v2/spans
+SERVICE_URLS=$(service_urls)
+LOCAL_OPERATOR=${LOCAL_OPERATOR:-local-operator}
 END
 }
 
@@ -151,6 +166,8 @@ CARGO_TARGET_DIR=$CARGO_TARGET_DIR
 END
   for name in "${SERVICES[@]}"; do
     variable=${name^^}
+    # DATA_PLATFORM_URL is where the outside platform is.
+    [[ $name != data-platform ]] || variable=DATA_PLATFORM_SERVICE
     echo "${variable//-/_}_URL=http://127.0.0.1:$(port_of "$name")"
   done
 }

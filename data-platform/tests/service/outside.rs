@@ -1,7 +1,5 @@
 //! The outside platform: a server that answers as a test says, and remembers what came.
 
-#![allow(dead_code, clippy::allow_attributes)]
-
 use std::{
     sync::{Arc, Mutex},
     time::Duration,

@@ -117,11 +117,11 @@ database_urls() {
   echo "${urls[*]}"
 }
 
-# Where every service with dead letters of its own is, comma-separated: what sagactl and the monitor ask.
+# Where every service is, comma-separated: whom the monitor and sagactl ask.
 service_urls() {
   local name urls=()
   for name in "${SERVICES[@]}"; do
-    [[ ${SERVICE_DATABASES[$name]} != own ]] || urls+=("$name=http://127.0.0.1:$(port_of "$name")")
+    [[ ${SERVICE_DATABASES[$name]} == none ]] || urls+=("$name=http://127.0.0.1:$(port_of "$name")")
   done
   local IFS=,
   echo "${urls[*]}"

@@ -84,11 +84,11 @@ async fn fill(watch: &Watch, sagas: usize) -> (usize, Duration) {
 
 fn story_of(n: usize, start: chrono::DateTime<Utc>) -> Story {
     let begun = Story { next_at: start, ..Story::of(&["tea", "cup"]) };
-    if n % ONE_STUCK_IN == 0 {
+    if n.is_multiple_of(ONE_STUCK_IN) {
         return begun.created().placed().deducted();
     }
     let held = begun.with_coupon().created().placed().deducted().coupon_used().reserved().paid(story::TOTAL);
-    if n % 7 == 0 { held.cancelled(3).restored().coupon_restored().refunded() } else { held.confirmed() }
+    if n.is_multiple_of(7) { held.cancelled(3).restored().coupon_restored().refunded() } else { held.confirmed() }
 }
 
 /// As autovacuum does by itself after a while.

@@ -32,10 +32,16 @@ pub fn subscriptions(settled: mpsc::Sender<Vec<Settled>>) -> Subscriptions {
 /// The same with lines of defence that can be down, to show what each of them holds alone.
 #[doc(hidden)]
 pub fn subscriptions_behind(defences: Defences, settled: mpsc::Sender<Vec<Settled>>) -> Subscriptions {
+    let issued = settled.clone();
     Subscriptions::of(Service::Coupon)
-        .hear::<CouponIssueRequested, _>(move |tx, events| {
-            let settled = settled.clone();
+        // In any order: each request carries its rank and the time of its admission.
+        .hear_in_any_order::<CouponIssueRequested, _>(move |tx, events| {
+            let settled = issued.clone();
             async move { issuing::on_coupon_issue_requested(tx, events, defences, settled).await }.boxed()
+        })
+        .when_discarded::<CouponIssueRequested, _>(move |tx, events| {
+            let settled = settled.clone();
+            async move { issuing::on_request_discarded(tx, events, settled).await }.boxed()
         })
         .hear::<OrderCreated, _>(|tx, events| using::on_order_created(tx, events).boxed())
         .hear::<OrderCancelled, _>(|tx, events| using::on_order_cancelled(tx, events).boxed())

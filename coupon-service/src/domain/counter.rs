@@ -114,6 +114,13 @@ impl Counter {
         }
     }
 
+    /// What a request comes to that was given up before it was judged; `None` when there is no such coupon.
+    pub fn discard(&self, asked: &CouponIssueRequested) -> Option<Verdict> {
+        self.coupons.get(&asked.coupon_id)?;
+        let held = self.held_by(&asked.user_id, &asked.coupon_id);
+        Some(held.map_or(Verdict::Rejected(Reason::Discarded), |held| Verdict::Held(held.clone())))
+    }
+
     fn held_by(&self, user_id: &UserId, coupon_id: &CouponId) -> Option<&IssuedCoupon> {
         self.holders.get(&(user_id.clone(), coupon_id.clone()))
     }

@@ -61,10 +61,30 @@ pub(super) async fn on_coupon_issue_requested(
     }
     let issued = issue(tx, &verdicts, defences.database).await?;
     explain_refused(tx, &counter, events, &mut verdicts, &issued).await?;
-    let mut outcomes = Vec::with_capacity(events.len());
-    for (event, verdict) in events.iter().zip(verdicts) {
-        outcomes.push(answer(tx, event, verdict)?);
-    }
+    answer_all(tx, events.iter().copied().zip(verdicts), settled).await
+}
+
+/// An operator gave these requests up: who asked is turned away, and his slot is free, unless he holds the
+/// coupon by another request.
+pub(super) async fn on_request_discarded(
+    tx: &Tx<'_>,
+    events: &[Asked<'_>],
+    settled: mpsc::Sender<Vec<Settled>>,
+) -> Handled {
+    let counter = open_counter(tx, events).await?;
+    // Of a coupon that never was nobody has a slot.
+    let verdicts = events.iter().filter_map(|event| Some((*event, counter.discard(&event.data)?)));
+    answer_all(tx, verdicts, settled).await
+}
+
+/// Tells what requests came to, keeps what nobody holds, and hands it to the gate.
+async fn answer_all(
+    tx: &Tx<'_>,
+    verdicts: impl Iterator<Item = (Asked<'_>, Verdict)>,
+    settled: mpsc::Sender<Vec<Settled>>,
+) -> Handled {
+    let outcomes: Vec<Settled> =
+        verdicts.map(|(event, verdict)| answer(tx, event, verdict)).collect::<Result<_, Failure>>()?;
     store::insert_unused(tx, &outcomes).await?;
     tx.after_commit(move || {
         // Full, or nobody there: the gate's reconciler finds the same in the tables.

@@ -22,7 +22,6 @@ pub fn routes(pool: Pool, admission: Admission) -> impl Fn(&mut ServiceConfig) +
             .app_data(admission.clone())
             // First of all: routes are tried in turn, and this is the one with the rush.
             .service(issue_coupon::issue_coupon)
-            .configure(messaging::direct::routes)
             .service(create_coupon::create_coupon)
             .service(get_coupon::get_coupon)
             .service(my_claim::my_claim)

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use common_events::{Service, events::CouponIssueRequested};
 use coupon_service::{admission::Admission, events, gate::Gate, http, store};
-use messaging::{Consumer, direct::Publisher};
+use messaging::{Consumer, admin, direct::Publisher};
 use service_runtime::{Runtime, SettingError};
 use tokio::sync::mpsc;
 
@@ -19,7 +19,7 @@ async fn run(runtime: Runtime) -> anyhow::Result<()> {
     let (settled, settling) = mpsc::channel(events::MAX_UNSETTLED_BATCHES);
     let admission = Admission::start(&runtime, pool.clone(), gate, publisher, settling)?;
     let consumer = Consumer::start(&runtime, pool.clone(), events::subscriptions(settled))?;
-    let served = runtime.serve(http::routes(pool, admission.clone())).await;
+    let served = runtime.serve(admin::beside(&runtime, &consumer, http::routes(pool, admission.clone()))).await;
     consumer.stop().await?;
     admission.stop().await;
     served

@@ -110,7 +110,11 @@ async fn with_kafka_away_admissions_are_kept_in_the_table_and_go_on_in_order() {
 }
 
 async fn shows_the_dead_letters(station: &Station, process: &Process, state: &str, expected: usize) {
-    let routes = coupon_service::http::routes(station.pool(), process.admission.clone());
+    let calls = coupon_service::http::routes(station.pool(), process.admission.clone());
+    let routes = move |config: &mut utoipa_actix_web::service_config::ServiceConfig| {
+        calls(config);
+        messaging::direct::routes(config);
+    };
     let app = init_service(app(&station.runtime, routes).expect("an app")).await;
     let request = |roles: &'static str| {
         TestRequest::get()

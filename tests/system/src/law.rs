@@ -34,6 +34,7 @@ pub fn broken(evidence: &Evidence) -> Vec<String> {
         articles::ranking,
         articles::one_trace,
         articles::balances_from_the_topics,
+        articles::the_platform_outside,
     ];
     articles.iter().flat_map(|article| article(evidence)).collect()
 }

@@ -5,6 +5,8 @@
 //! | [`shop`] | the verbs of customers and admins, over HTTP |
 //! | [`suite`] | the real programs as processes with databases, topics and ports of their own; kill, stop, start |
 //! | [`parts`] | where Kafka, PostgreSQL and Zipkin are; a second set of them, for tests that switch them off |
+//! | [`office`] | what operators see of a service: where an event stands, dead letters |
+//! | [`outside`] | the platform outside: what arrived there, and how it answers |
 //! | [`topics`] | what the topics hold, and where the consumer groups stand |
 //! | [`law`] | what always holds once a suite is quiet (DESIGN §6) |
 //! | [`traces`] | what Zipkin knows of a trace |
@@ -13,6 +15,8 @@
 //! and columns are named in one place, [`law::evidence`].
 
 pub mod law;
+pub mod office;
+pub mod outside;
 pub mod parts;
 pub mod shop;
 pub mod suite;

@@ -9,7 +9,7 @@ use std::{
     env,
     net::TcpListener,
     path::{Path, PathBuf},
-    process::ExitStatus,
+    process::{ExitStatus, Output},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -19,22 +19,33 @@ use common_events::Service;
 use futures::future::try_join_all;
 use messaging::topics::{self, Cluster, Names};
 use service_runtime::settings::{Env, KafkaSettings};
+use tokio::process::Command;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::{
     Parts, Shop, Urls, eventually,
+    outside::Outside,
     topics::{Groups, Position},
 };
 pub use databases::connect;
 pub use process::Process;
 
 /// The services that own a database, in the order in which they start. The relay comes after them.
-pub const SERVICES: [Service; 5] =
-    [Service::Product, Service::Order, Service::Payment, Service::Coupon, Service::Ranking];
+pub const SERVICES: [Service; 6] =
+    [Service::Product, Service::Order, Service::Payment, Service::Coupon, Service::Ranking, Service::DataPlatform];
 /// Everything that runs.
-pub const PROGRAMS: [Service; 6] =
-    [Service::Product, Service::Order, Service::Payment, Service::Coupon, Service::Ranking, Service::OutboxRelay];
+pub const PROGRAMS: [Service; 7] = [
+    Service::Product,
+    Service::Order,
+    Service::Payment,
+    Service::Coupon,
+    Service::Ranking,
+    Service::DataPlatform,
+    Service::OutboxRelay,
+];
+/// The platform outside: no part of the suite, and never killed with it.
+const RECEIVER: &str = "platform-receiver";
 
 /// Ports that no outgoing connection is given, so that a restarted program finds its own free.
 const PORTS: std::ops::Range<u16> = 22_000..32_000;
@@ -98,12 +109,16 @@ pub enum Instance {
 pub struct Suite {
     /// The way in.
     pub shop: Shop,
+    /// The platform that data-platform calls.
+    pub outside: Outside,
     settings: Settings,
     /// Before the names of databases, roles, topics and groups.
     name: String,
     ports: BTreeMap<(Service, Instance), u16>,
     wake_port: u16,
     processes: Mutex<BTreeMap<(Service, Instance), Process>>,
+    /// Killed when this is dropped.
+    _receiver: Process,
     logs: PathBuf,
 }
 
@@ -131,8 +146,20 @@ impl Suite {
         let logs = settings.logs.join(&name);
         std::fs::create_dir_all(&logs).with_context(|| format!("making {}", logs.display()))?;
         let wake_port = next()?;
-        let shop = Shop::at(urls);
-        let suite = Self { shop, settings, name, ports, wake_port, processes: Mutex::default(), logs };
+        let (shop, outside_at) = (Shop::at(urls), format!("127.0.0.1:{}", next()?));
+        let outside = Outside::at(format!("http://{outside_at}"));
+        let receiver = spawn_receiver(&settings, outside_at, &logs)?;
+        let suite = Self {
+            shop,
+            outside,
+            settings,
+            name,
+            ports,
+            wake_port,
+            processes: Mutex::default(),
+            _receiver: receiver,
+            logs,
+        };
         tokio::try_join!(suite.create_databases(), suite.apply_topics())?;
         suite.start_all().await?;
         Ok(suite)
@@ -252,7 +279,7 @@ impl Suite {
         };
         let log = self.logs.join(format!("{name}.log"));
         let variables = self.variables(service, instance);
-        let process = Process::spawn(&self.settings.bin_dir, service, &variables, &log)?;
+        let process = Process::spawn(&self.settings.bin_dir, service.name(), &variables, &log)?;
         processes.insert((service, instance), process);
         Ok(())
     }
@@ -277,6 +304,7 @@ impl Suite {
             ("ZIPKIN_ENDPOINT", format!("{}/api/v2/spans", parts.zipkin)),
             ("OUTBOX_WAKE_ADDR", wake),
             ("ORDER_TIMEOUT", format!("{}ms", self.settings.order_timeout.as_millis())),
+            ("DATA_PLATFORM_URL", format!("{}/payments", self.outside.url())),
             ("AUTH_MODE", "header".to_owned()),
             ("LOG_FORMAT", "text".to_owned()),
             database,
@@ -311,6 +339,14 @@ impl Suite {
 
     fn locked(&self) -> MutexGuard<'_, BTreeMap<(Service, Instance), Process>> {
         self.processes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs the operators' command line against this suite.
+    pub async fn sagactl(&self, arguments: &[&str]) -> anyhow::Result<Output> {
+        let urls = SERVICES.map(|service| format!("{service}={}", self.url(service, Instance::First)));
+        let mut command = Command::new(self.settings.bin_dir.join("sagactl"));
+        command.env_clear().env("SERVICE_URLS", urls.join(",")).args(arguments);
+        command.output().await.context("starting sagactl")
     }
 
     // --- quiet ----------------------------------------------------------------------------------
@@ -359,6 +395,7 @@ impl Suite {
         self.every_admission_has_ended().await?;
         for service in SERVICES {
             self.nothing_waits_in_the_outbox_of(service).await?;
+            self.nothing_climbs_in(service).await?;
         }
         Ok(())
     }
@@ -368,6 +405,15 @@ impl Suite {
         let database = self.database(service).await?;
         let waiting: i64 = database.query_one("SELECT count(*) FROM outbox", &[]).await?.get(0);
         ensure!(waiting == 0, "{waiting} rows wait in the outbox of {service}");
+        Ok(())
+    }
+
+    /// Whether no event waits to be tried again, or behind one that does.
+    async fn nothing_climbs_in(&self, service: Service) -> anyhow::Result<()> {
+        let database = self.database(service).await?;
+        let sql = "SELECT count(*) FROM inbox WHERE state IN ('waiting', 'retrying', 'parked')";
+        let climbing: i64 = database.query_one(sql, &[]).await?.get(0);
+        ensure!(climbing == 0, "{climbing} events of {service} are on the ladder");
         Ok(())
     }
 
@@ -432,6 +478,11 @@ impl Drop for Suite {
 
 pub(crate) fn kafka_settings(brokers: &str) -> KafkaSettings {
     KafkaSettings::read(&Env::of([("KAFKA_BROKERS", brokers)])).expect("an address is all it needs")
+}
+
+fn spawn_receiver(settings: &Settings, at: String, logs: &Path) -> anyhow::Result<Process> {
+    let variables = [("HTTP_ADDR".to_owned(), at)];
+    Process::spawn(&settings.bin_dir, RECEIVER, &variables, &logs.join(format!("{RECEIVER}.log")))
 }
 
 /// Free ports, beginning somewhere in [`PORTS`], so that suites that start together rarely meet.

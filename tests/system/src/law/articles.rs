@@ -142,6 +142,16 @@ pub(super) fn nothing_is_dead(evidence: &Evidence) -> Vec<String> {
     evidence.dead.iter().filter_map(each).collect()
 }
 
+/// Article 4, outside: every payment that completed was taken by the platform, each once.
+pub(super) fn the_platform_outside(evidence: &Evidence) -> Vec<String> {
+    let completed = evidence.told_once("payment-completed").count() as u64;
+    let taken = evidence.taken_outside;
+    if taken == completed {
+        return Vec::new();
+    }
+    vec![format!("outside: {completed} payments were completed, the platform has taken {taken}")]
+}
+
 /// Article 11: the ranking equals a recomputation from the topics.
 pub(super) fn ranking(evidence: &Evidence) -> Vec<String> {
     evidence.rankings.iter().flat_map(|(by, ranking)| one_ranking(evidence, by, ranking)).collect()

@@ -40,6 +40,8 @@ pub struct Evidence {
     pub issued: Vec<Issued>,
     /// Dead letters per service.
     pub dead: BTreeMap<&'static str, Vec<String>>,
+    /// How many payments the platform outside has taken, each counted once.
+    pub taken_outside: u64,
     /// Every event on every topic.
     pub told: Vec<Told>,
     /// What ranking-service answers, by window and order.
@@ -128,10 +130,15 @@ impl Evidence {
         for service in SERVICES {
             let database = suite.database(service).await?;
             let rows = database
-                .query("SELECT origin_topic || ' ' || error_class || ': ' || error_message FROM dead_letters", &[])
+                .query(
+                    "SELECT origin_topic || ' ' || error_class || ': ' || error_message FROM dead_letters
+                     WHERE state <> 'REPLAYED' OR closed_at IS NULL",
+                    &[],
+                )
                 .await?;
             evidence.dead.insert(service.name(), rows.iter().map(|row| row.get(0)).collect());
         }
+        evidence.taken_outside = suite.outside.taken().await?;
         evidence.told = suite.groups()?.told().await?;
         for (window, by) in [("hour", "quantity"), ("day", "amount"), ("week", "quantity"), ("week", "amount")] {
             evidence.rankings.push((by, suite.shop.ranking(window, by, RANKING_LIMIT).await?));

@@ -8,7 +8,6 @@ use std::{
 };
 
 use anyhow::Context;
-use common_events::Service;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// A running program. Dropped, it is killed.
@@ -18,8 +17,8 @@ pub struct Process {
 
 impl Process {
     /// Starts a program with exactly these variables (and `PATH` and `HOME`); what it prints is appended to `log`.
-    pub fn spawn(bin_dir: &Path, service: Service, variables: &[(String, String)], log: &Path) -> anyhow::Result<Self> {
-        let program = bin_dir.join(service.name());
+    pub fn spawn(bin_dir: &Path, name: &str, variables: &[(String, String)], log: &Path) -> anyhow::Result<Self> {
+        let program = bin_dir.join(name);
         let log = File::options().create(true).append(true).open(log).context("the log")?;
         let child = Command::new(&program)
             .env_clear()

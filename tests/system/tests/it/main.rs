@@ -6,6 +6,7 @@
 
 mod at_once;
 mod crashes;
+mod ladder;
 mod outages;
 mod purchases;
 mod replay;
@@ -85,6 +86,9 @@ fn main() -> anyhow::Result<()> {
         sales_outages::redis_restarted_with_stale_data_in_mid_sale_is_rebuilt,
     ];
     let alone = alone![
+        ladder::while_the_platform_is_down_payments_climb_and_then_each_arrives_once,
+        ladder::killed_between_the_call_and_the_commit_it_calls_again_with_the_same_key,
+        ladder::an_event_fails_climbs_dies_and_is_replayed_by_sagactl,
         purchases::a_payment_that_completes_after_the_timeout_is_refunded,
         stopping::a_wrong_setting_stops_the_start_with_one_line_that_names_it,
         outages::without_kafka_orders_are_still_taken_and_end_once_it_is_back,

@@ -63,7 +63,7 @@ pub(crate) async fn a_wrong_setting_stops_the_start_with_one_line_that_names_it(
 fn refuses(program: Service, name: &str, value: &str) -> anyhow::Result<()> {
     let Output { status, stderr, .. } = Command::new(Settings::default().bin_dir.join(program.name()))
         .env_clear()
-        .envs([("AUTH_MODE", "header"), (name, value)])
+        .envs([("AUTH_MODE", "header"), ("DATA_PLATFORM_URL", "http://127.0.0.1:1/"), (name, value)])
         .output()
         .with_context(|| format!("starting {program}"))?;
     let said = String::from_utf8(stderr).context("text")?;

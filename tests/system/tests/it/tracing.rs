@@ -18,7 +18,15 @@ pub(crate) async fn a_purchase_is_one_trace_over_all_services_without_a_broken_p
     ensure!(kim.wait_for(accepted.order_id).await?.status == OrderStatus::Confirmed);
     kim.cancel(accepted.order_id).await?;
 
-    let all = ["order-service", "outbox-relay", "payment-service", "product-service", "ranking-service"];
+    let all = [
+        "coupon-service",
+        "data-platform",
+        "order-service",
+        "outbox-relay",
+        "payment-service",
+        "product-service",
+        "ranking-service",
+    ];
     eventually("the whole trace is in Zipkin", PATIENCE, async || {
         let spans = traces::spans(suite.parts(), accepted.trace_id).await?;
         let services = traces::whole(&spans)?;

@@ -1,8 +1,9 @@
 //! `tour`: what `make demo` shows on the running suite: a purchase, purchases that fail or are taken back, each
-//! with what it did and undid, and a first-come coupon sale.
+//! with what it did and undid, a first-come coupon sale, and an event that climbs the ladder and comes back.
 //!
 //! Runs again and again: every run has customers and products of its own. Exit code 0: all went as told; 1: not.
 
+mod ladder;
 mod sale;
 mod telling;
 
@@ -70,6 +71,7 @@ impl Tour {
         self.out_of_stock(&kim, &teapot, &cup).await?;
         self.cancelled_afterwards(&kim, &teapot).await?;
         sale::show(&self.shop, &teapot).await?;
+        ladder::show(&self.shop, &teapot).await?;
         self.links(&kim);
         Ok(())
     }

@@ -84,6 +84,7 @@ fn lawful() -> Evidence {
     let ranking =
         Ranking { window: "day".to_owned(), from: now, to: now + chrono::Duration::days(1), items: vec![item] };
     evidence.rankings = vec![("quantity", ranking)];
+    evidence.taken_outside = 1;
     evidence
 }
 
@@ -186,4 +187,10 @@ fn a_wrong_ranking_a_dead_letter_and_a_foreign_trace_are_found() {
     assert!(has(&breaks(|evidence| drop(evidence.dead.insert("order-service", vec!["x".into()]))), "dead"));
     let other: TraceId = "00000000000000000000000000000001".parse().unwrap();
     assert!(has(&breaks(|evidence| evidence.told[3].traceid = other), "trace"));
+}
+
+#[test]
+fn a_payment_that_the_platform_never_took_or_took_twice_is_found() {
+    assert!(has(&breaks(|evidence| evidence.taken_outside = 0), "outside"));
+    assert!(has(&breaks(|evidence| evidence.taken_outside = 2), "outside"));
 }

@@ -96,7 +96,7 @@ impl Bench {
         let settings = settings();
         std::fs::create_dir_all(&settings.logs).context("the folder of logs")?;
         let log = settings.logs.join("outbox-relay.log");
-        let relay = Process::spawn(&settings.bin_dir, Service::OutboxRelay, &variables, &log)?;
+        let relay = Process::spawn(&settings.bin_dir, Service::OutboxRelay.name(), &variables, &log)?;
         eventually("the relay is ready", LIMIT, async || {
             let answer = reqwest::get(format!("http://{http}/health/ready")).await?;
             ensure!(answer.status().is_success(), "{}", answer.status());

@@ -4,6 +4,7 @@ mod counter;
 mod coupons;
 mod defences;
 mod desk;
+mod discarding;
 mod issuing;
 mod rivals;
 mod using;

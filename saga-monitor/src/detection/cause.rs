@@ -169,7 +169,8 @@ impl<'i> Inquiry<'i> {
             None => format!("{group} has {} {}{}", cause.event, found.state, due(&found)),
         };
         Ok(Reason {
-            cause: if is_backlog { format!("unread/{group}") } else { format!("event/{group}/{culprit}") },
+            // The same as of a dead consumer: which of the two it is takes the session timeout to find out.
+            cause: if is_backlog { format!("consumer/{group}") } else { format!("event/{group}/{culprit}") },
             class,
             title: format!("{told}: {} is owed", owed.event),
             detail: detail(owed, Some(cause), Some(&found)),

@@ -36,18 +36,19 @@ fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     found
 }
 
-/// The names that `counter!`, `gauge!` and `histogram!` are called with in programs, tests aside.
-fn counted() -> BTreeSet<String> {
+/// The names that these are called with in programs, tests aside.
+fn called_with(calls: &[&str]) -> BTreeSet<String> {
     let crates = fs::read_dir(house()).expect("the house").map(|entry| entry.expect("an entry").path().join("src"));
     let sources = crates.filter(|folder| folder.is_dir()).flat_map(|folder| files(&folder, ".rs"));
-    let mut counted = BTreeSet::new();
+    let sources = sources.filter(|path| !path.ends_with("tests.rs"));
+    let mut names = BTreeSet::new();
     for source in sources.map(|path| fs::read_to_string(path).expect("a source")) {
-        for call in ["counter!(", "gauge!(", "histogram!("] {
+        for call in calls {
             let name = |rest: &str| Some(rest.trim_start().strip_prefix('"')?.split_once('"')?.0.to_owned());
-            counted.extend(source.split(call).skip(1).filter_map(name));
+            names.extend(source.split(call).skip(1).filter_map(name));
         }
     }
-    counted
+    names
 }
 
 /// The metrics of an expression of Prometheus': what looks like a word with an underscore and stands before no
@@ -70,7 +71,7 @@ fn metrics_of(expression: &str) -> BTreeSet<String> {
 
 #[test]
 fn a_dashboard_shows_only_what_is_counted() {
-    let counted = counted();
+    let counted = called_with(&["counter!(", "gauge!(", "histogram!("]);
     assert!(counted.contains("http_requests_total") && counted.len() > 10, "{counted:?}");
     let mut shown = BTreeSet::new();
     for file in files(&house().join("deploy/dashboards"), ".json") {
@@ -92,6 +93,18 @@ fn known_variables() -> BTreeSet<String> {
     let example = text(".env.example");
     let lines = example.lines().filter(|line| !line.starts_with('#'));
     lines.filter_map(|line| line.split_once('=')).map(|(name, _)| name.to_owned()).collect()
+}
+
+#[test]
+fn a_variable_that_is_read_is_in_the_example() {
+    let known = known_variables();
+    let read = called_with(&[".or(", ".required(", ".optional(", ".within(", ".between("]);
+    let is_variable = |name: &String| name.contains('_') && name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+    let read: Vec<_> = read.into_iter().filter(is_variable).collect();
+    assert!(read.len() > 20, "{read:?}");
+    for name in read {
+        assert!(known.contains(&name), ".env.example doesn't say what {name} is");
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use service_runtime::settings::Env;
 
 use crate::{
-    client::{self, Answer, Services, Trouble},
+    client::{self, Answer, Trouble},
     output::Output,
 };
 

@@ -33,7 +33,7 @@ impl Paged {
 
 #[derive(Args)]
 pub(crate) struct Sagas {
-    /// IN_PROGRESS, COMPLETED, COMPENSATING, COMPENSATED or FAILED.
+    /// `IN_PROGRESS`, `COMPLETED`, `COMPENSATING`, `COMPENSATED` or `FAILED`.
     #[arg(long)]
     state: Option<String>,
     /// order or coupon-issue.
@@ -163,7 +163,7 @@ impl Saga {
                                 field(asked, "eventId"),
                                 field(asked, "owes"),
                             ]
-                        })
+                        });
                     }
                 }
             }
@@ -178,7 +178,7 @@ impl Where {
         match output {
             Output::Json => println!("{found}"),
             Output::Tables if found["state"] == "nowhere" => {
-                println!("nowhere: on no topic, and unknown to every group")
+                println!("nowhere: on no topic, and unknown to every group");
             }
             Output::Tables => {
                 if found["topic"].is_string() {
@@ -235,7 +235,7 @@ impl Alarms {
             match output {
                 Output::Json => println!("{alarm}"),
                 Output::Tables => {
-                    println!("{} is looked after by {}", field(&alarm, "id"), field(&alarm, "acknowledgedBy"))
+                    println!("{} is looked after by {}", field(&alarm, "id"), field(&alarm, "acknowledgedBy"));
                 }
             }
             return Ok(());

@@ -302,4 +302,14 @@ impl Member {
     pub(crate) async fn stop(self) {
         self.consumer.stop().await.expect("the member stops in order");
     }
+
+    /// Cancelled once it can't go on.
+    pub(crate) fn failed(&self) -> CancellationToken {
+        self.consumer.failed()
+    }
+
+    /// Stops one that failed.
+    pub(crate) async fn stop_failed(self) {
+        self.consumer.stop().await.expect_err("it ended by itself");
+    }
 }

@@ -2,7 +2,8 @@
 
 mod backlog;
 mod bad_records;
-mod handing_over;
+mod ending;
+pub(crate) mod handing_over;
 mod lag;
 mod order;
 mod outage;

@@ -32,6 +32,14 @@ pub(crate) fn ladder() -> Ladder {
     Ladder { immediate: ATTEMPTS, ..Ladder::default() }
 }
 
+/// One that is climbed in seconds. Its first attempt in place is the last, so that much climbs.
+pub(crate) const QUICK_LADDER: Ladder = Ladder {
+    immediate: 1,
+    delays: [Duration::from_millis(400); 3],
+    parked_attempts: 3,
+    parked_interval: Duration::from_millis(400),
+};
+
 /// How the handling of a toy ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) enum Mood {

@@ -115,7 +115,7 @@ async fn a_member_that_is_killed_while_it_handles_loses_nothing_and_repeats_noth
 }
 
 /// A member in a process of its own.
-struct VictimProcess {
+pub(crate) struct VictimProcess {
     child: Child,
 }
 
@@ -124,7 +124,7 @@ const PREFIX: &str = "VICTIM_TOPIC_PREFIX";
 
 impl VictimProcess {
     /// This very program, asked for the one test below.
-    fn start(broker: &Broker, database: &str) -> Self {
+    pub(crate) fn start(broker: &Broker, database: &str) -> Self {
         let this = std::env::current_exe().expect("the running program");
         let child = Command::new(this)
             .args(["--exact", "--ignored", "consumer::handing_over::a_member_for_others_to_kill"])
@@ -136,7 +136,7 @@ impl VictimProcess {
         Self { child: child.expect("a process") }
     }
 
-    async fn kill(mut self) {
+    pub(crate) async fn kill(mut self) {
         self.child.kill().await.expect("SIGKILL");
     }
 }
@@ -149,7 +149,7 @@ async fn a_member_for_others_to_kill() {
     let settings = DatabaseSettings::of(url, &env).expect("defaults");
     let pool = database::connect(Service::Order, &settings, 6).expect("a pool");
     let toys = toys::Toys::new();
-    let group = messaging::delivery::Group::new(pool, toys.only_toys(Service::Order), toys::ladder());
+    let group = messaging::delivery::Group::new(pool, toys.only_toys(Service::Order), toys::QUICK_LADDER);
     let topic_prefix = env.text(PREFIX).expect("the prefix of the test that started this").to_owned();
     let kafka = KafkaSettings { brokers: test_support::kafka_brokers(), topic_prefix, security: Vec::new() };
     let health = service_runtime::Health::new(tokio_util::sync::CancellationToken::new());

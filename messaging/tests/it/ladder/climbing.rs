@@ -15,9 +15,9 @@ use test_support::{PATIENCE, eventually};
 use super::SHORT;
 use crate::{
     broker::{Broker, Member},
-    consumer::TOPICS,
+    consumer::{TOPICS, handing_over::VictimProcess},
     relay::process::Relay,
-    toys::{self, Mood, Toy, Toys, event},
+    toys::{self, Mood, QUICK_LADDER, Toy, Toys, event},
 };
 
 /// How late a record may be handled after it was due (issue 5).
@@ -189,23 +189,67 @@ async fn ten_thousand_waiting_records_are_each_handled_in_time() {
     assert!(at(99) <= LATEST, "p99 {:?}", at(99));
 }
 
+const KEYS: i64 = 20;
+const EACH: i64 = 15;
+
+/// Every second key has events that fail the first two times that a process sees them.
+async fn send_stumbling(broker: &Broker) {
+    let mood = |key: i64, n: i64| if key % 2 == 0 && n % 5 == 1 { Mood::BreaksTwice } else { Mood::Fine };
+    for n in 1..=EACH {
+        let round = (0..KEYS).map(|key| event(Toy::new(&format!("key-{key}"), n, mood(key, n))));
+        broker.send_all(&round.collect::<Vec<_>>()).await;
+    }
+}
+
+/// Two members bring everything to its end: each event is applied once, in the order of its key, and in no
+/// other place.
+async fn all_is_applied_once_in_order(broker: &Broker, pool: &Pool) {
+    let members = [1, 2].map(|_| join(broker, pool, Toys::new(), QUICK_LADDER));
+    eventually("everything is through", || async {
+        (toys::count(pool, "SELECT count(*) FROM journal").await == KEYS * EACH
+            && toys::count(pool, "SELECT count(*) FROM waiting_keys").await == 0)
+            .then_some(())
+    })
+    .await;
+    for member in members {
+        member.stop().await;
+    }
+    let in_order = (0..KEYS).map(|key| (format!("key-{key}"), (1..=EACH).collect()));
+    let expected: BTreeMap<String, Vec<i64>> = in_order.collect();
+    assert_eq!(toys::journal_by_key(pool).await.into_iter().collect::<BTreeMap<_, _>>(), expected);
+    assert_eq!(toys::count(pool, "SELECT count(*) FROM inbox WHERE state <> 'applied'").await, 0);
+    assert_eq!(toys::count(pool, "SELECT count(*) FROM waiting_events").await, 0);
+    assert!(toys::dead_letters(pool).await.is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn members_that_are_dropped_while_events_climb_lose_nothing_and_keep_the_order_of_each_key() {
-    const KEYS: i64 = 20;
-    const EACH: i64 = 15;
+async fn members_that_are_killed_while_events_climb_lose_nothing_and_keep_the_order_of_each_key() {
     let (broker, database) = (Broker::with(&TOPICS).await, toys::database().await);
     let pool = &database.pool;
     let _relay = Relay::start(&broker, &[&database.url]);
-    let mood = |key: i64, n: i64| if key % 2 == 0 && n % 5 == 1 { Mood::BreaksTwice } else { Mood::Fine };
-    let key = |key: i64| format!("key-{key}");
-    for n in 1..=EACH {
-        let round: Vec<_> = (0..KEYS).map(|k| event(Toy::new(&key(k), n, mood(k, n)))).collect();
-        broker.send_all(&round).await;
+    send_stumbling(&broker).await;
+    // SIGKILL while hops are written, while records lie on a rung, and while followers are drained.
+    let moments = [
+        "SELECT count(*) FROM waiting_keys",
+        "SELECT count(*) FROM inbox WHERE hop > 1",
+        "SELECT count(*) FROM journal WHERE key IN ('key-0', 'key-2', 'key-4', 'key-6') AND n = 1",
+    ];
+    for moment in moments {
+        let victim = VictimProcess::start(&broker, &database.url);
+        eventually("its moment has come", || async { (toys::count(pool, moment).await > 0).then_some(()) }).await;
+        victim.kill().await;
     }
-    let ladder = Ladder { immediate: 1, delays: [Duration::from_millis(400); 3], ..SCALED };
-    // Each of them is dropped in the middle of whatever it is at.
+    all_is_applied_once_in_order(&broker, pool).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_that_come_and_go_while_events_climb_lose_nothing_and_keep_the_order_of_each_key() {
+    let (broker, database) = (Broker::with(&TOPICS).await, toys::database().await);
+    let pool = &database.pool;
+    let _relay = Relay::start(&broker, &[&database.url]);
+    send_stumbling(&broker).await;
     for life in 1..=4 {
-        let member = join(&broker, pool, Toys::new(), ladder);
+        let member = join(&broker, pool, Toys::new(), QUICK_LADDER);
         member.has_joined().await;
         eventually("it got somewhere", || async {
             (toys::count(pool, "SELECT count(*) FROM journal").await >= life * KEYS).then_some(())
@@ -213,18 +257,5 @@ async fn members_that_are_dropped_while_events_climb_lose_nothing_and_keep_the_o
         .await;
         drop(member);
     }
-    let (first, second) = (join(&broker, pool, Toys::new(), ladder), join(&broker, pool, Toys::new(), ladder));
-    eventually("everything is through", || async {
-        (toys::count(pool, "SELECT count(*) FROM journal").await == KEYS * EACH
-            && toys::count(pool, "SELECT count(*) FROM waiting_keys").await == 0)
-            .then_some(())
-    })
-    .await;
-    first.stop().await;
-    second.stop().await;
-    let expected: BTreeMap<String, Vec<i64>> = (0..KEYS).map(|k| (key(k), (1..=EACH).collect())).collect();
-    assert_eq!(toys::journal_by_key(pool).await.into_iter().collect::<BTreeMap<_, _>>(), expected);
-    let unsettled = "SELECT count(*) FROM inbox WHERE state <> 'applied'";
-    assert_eq!(toys::count(pool, unsettled).await, 0, "each event is in one place: applied");
-    assert!(toys::dead_letters(pool).await.is_empty());
+    all_is_applied_once_in_order(&broker, pool).await;
 }

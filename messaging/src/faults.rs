@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     fn fault() -> Fault {
-        let until = Instant::now() + Duration::from_secs(60);
+        let until = Instant::now() + Duration::from_mins(1);
         Fault { kind: Kind::Transient, topic: None, key: None, share: 1.0, until }
     }
 

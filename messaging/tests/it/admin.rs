@@ -35,9 +35,9 @@ use crate::toys::{self, Mood, Told, Toy, Toys, event, record};
 /// Quick, and never climbed here: what fails is made to fail for good.
 const LADDER: Ladder = Ladder {
     immediate: 2,
-    delays: [std::time::Duration::from_secs(60); 3],
+    delays: [std::time::Duration::from_mins(1); 3],
     parked_attempts: 1,
-    parked_interval: std::time::Duration::from_secs(60),
+    parked_interval: std::time::Duration::from_mins(1),
 };
 
 /// An event that comes too late for its handler.
@@ -54,11 +54,13 @@ impl EventData for LateToy {
     }
 }
 
+#[expect(clippy::unused_async, reason = "a handler, which has nothing to wait for")]
 async fn on_late_toy(tx: &Tx<'_>, _: &[&Event<LateToy>]) -> Handled {
     tx.came_too_late(Reason::OrderCancelled);
     Ok(())
 }
 
+#[expect(clippy::unused_async, reason = "a handler, which has nothing to wait for")]
 async fn on_discarded(tx: &Tx<'_>, events: &[&Event<Toy>]) -> Handled {
     for event in events {
         let Toy { key, n, .. } = &event.data;

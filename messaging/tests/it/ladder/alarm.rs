@@ -26,7 +26,7 @@ impl Webhook {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}/hook", listener.local_addr().expect("an address")).parse().expect("a URL");
         let (heard, status) = (Arc::<Mutex<Vec<String>>>::default(), Arc::new(Mutex::new("200 OK")));
-        let (hears, answers) = (Arc::clone(&heard), Arc::clone(&status));
+        let (letters, answers) = (Arc::clone(&heard), Arc::clone(&status));
         tokio::spawn(async move {
             while let Ok((mut connection, _)) = listener.accept().await {
                 let mut request = String::new();
@@ -40,7 +40,7 @@ impl Webhook {
                 }
                 let status = *answers.lock().unwrap_or_else(PoisonError::into_inner);
                 let body = request.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
-                hears.lock().unwrap_or_else(PoisonError::into_inner).push(body);
+                letters.lock().unwrap_or_else(PoisonError::into_inner).push(body);
                 let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
                 let _ = connection.write_all(answer.as_bytes()).await;
             }

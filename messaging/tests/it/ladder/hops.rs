@@ -27,8 +27,11 @@ fn time(record: &Record, header: &str) -> DateTime<Utc> {
 }
 
 async fn place(shop: &ToyShop, id: EventId) -> (String, Option<String>, i32) {
-    let client = shop.pool().get().await.unwrap();
-    let row = client.query_one("SELECT state, tier, hop FROM inbox WHERE event_id = $1", &[&id.uuid()]).await.unwrap();
+    let client = shop.pool().get().await.expect("a connection");
+    let row = client
+        .query_one("SELECT state, tier, hop FROM inbox WHERE event_id = $1", &[&id.uuid()])
+        .await
+        .expect("its row");
     (row.get(0), row.get(1), row.get(2))
 }
 
@@ -158,7 +161,7 @@ fn with(record: &Record, name: &str, value: &str) -> Vec<(String, Vec<u8>)> {
 async fn a_hop_that_is_not_committed_has_not_happened() {
     let shop = ToyShop::open_with(SHORT).await;
     let (id, first) = broken();
-    let client = shop.pool().get().await.unwrap();
+    let client = shop.pool().get().await.expect("a connection");
     let refuse = "ALTER TABLE outbox ADD CONSTRAINT dies CHECK (header_names IS NULL) NOT VALID";
     client.batch_execute(refuse).await.unwrap();
     shop.try_to_deliver(from_ref(&first)).await.expect_err("it died before the commit");
@@ -214,7 +217,7 @@ async fn events_without_a_memory_climb_too_and_leave_nothing_behind() {
     assert_eq!(shop.state(false_coin.id).await.as_deref(), Some("dead"));
     assert_eq!(shop.deliver(&[record(&false_coin, 0)]).await, Delivered { duplicates: 1, ..NONE });
 
-    let client = shop.pool().get().await.unwrap();
+    let client = shop.pool().get().await.expect("a connection");
     client.batch_execute("ALTER TABLE journal RENAME TO gone").await.unwrap();
     let label = event(Label { key: "bear".to_owned(), n: 1 });
     let later = event(Label { key: "bear".to_owned(), n: 2 });
@@ -249,7 +252,7 @@ async fn a_batch_dies_and_the_next_goes_on_where_it_stopped() {
         next_hop(&shop).await;
     }
     assert_eq!(shop.count("SELECT count(*) FROM dead_letters WHERE state = 'PARKED'").await, 20);
-    shop.toys.take_for_each_batch(Duration::from_secs(3600));
+    shop.toys.take_for_each_batch(Duration::from_hours(1));
     let calls = shop.toys.calls();
     tokio::select! {
         _ = shop.group.try_parked() => panic!("it takes an hour"),
@@ -257,7 +260,7 @@ async fn a_batch_dies_and_the_next_goes_on_where_it_stopped() {
     }
     let claimed = "SELECT count(*) FROM dead_letters WHERE state = 'PARKED' AND due_at > now() + interval '30 s'";
     assert_eq!(shop.count(claimed).await, 20, "they are its own for a while");
-    let client = shop.pool().get().await.unwrap();
+    let client = shop.pool().get().await.expect("a connection");
     client.batch_execute("UPDATE dead_letters SET due_at = now() WHERE state = 'PARKED'").await.unwrap();
     shop.toys.take_for_each_batch(Duration::ZERO);
     shop.toys.let_go();

@@ -103,6 +103,7 @@ async fn a_commutative_handler_goes_on_with_the_key() {
     assert_eq!(toys::count(&database.pool, "SELECT count(*) FROM waiting_keys").await, 0);
 }
 
+#[expect(clippy::unused_async, reason = "a handler, which has nothing to wait for")]
 async fn fails_at_the_first(_: &Tx<'_>, events: &[&Event<Toy>]) -> Handled {
     if events.iter().any(|event| event.data.n == 1) {
         return Err(Transient::new("first", "the first one fails").into());

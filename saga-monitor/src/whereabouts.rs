@@ -1,5 +1,5 @@
-//! Where an event is, for one group: Kafka knows whether the group has read it, the group what became of it,
-//! and the topics of its failures what it said last, in case it doesn't answer.
+//! Where an event is, for one group: the group knows what became of it; in case it doesn't answer, Kafka knows
+//! whether the group has read it, and the topics of its failures what it said last.
 
 use chrono::{DateTime, Utc};
 use common_events::{EventId, Service};
@@ -83,16 +83,18 @@ pub async fn find(
     event: Event<'_>,
     heard: &[Timed],
 ) -> Result<Whereabouts, Trouble> {
+    let question = Question::get(format!("/admin/inbox/{}", event.id));
+    let trouble = match services.ask(group, &question).await {
+        Ok(answer) => return serde_json::from_value(answer).map_err(|error| Trouble::Odd(error.to_string())),
+        Err(trouble) => trouble,
+    };
+    // Offsets are committed a moment after the event is applied, so they are the second to ask.
     if let (Some(cluster), Some((topic, place))) = (cluster, event.lies)
         && cluster.is_unread(group, topic, place)
     {
         return Ok(Whereabouts::of(group, GroupState::Unread));
     }
-    let question = Question::get(format!("/admin/inbox/{}", event.id));
-    match services.ask(group, &question).await {
-        Ok(answer) => serde_json::from_value(answer).map_err(|error| Trouble::Odd(error.to_string())),
-        Err(trouble) => last_heard(group, heard).ok_or(trouble),
-    }
+    last_heard(group, heard).ok_or(trouble)
 }
 
 /// What the topics of failures said last of it.

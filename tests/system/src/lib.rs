@@ -8,6 +8,7 @@
 //! | [`office`] | what operators see of a service: where an event stands, dead letters |
 //! | [`outside`] | the platform outside: what arrived there, and how it answers |
 //! | [`topics`] | what the topics hold, and where the consumer groups stand |
+//! | [`monitor`] | what saga-monitor knows, as its operators see it |
 //! | [`law`] | what always holds once a suite is quiet (DESIGN §6) |
 //! | [`traces`] | what Zipkin knows of a trace |
 //!
@@ -15,6 +16,7 @@
 //! and columns are named in one place, [`law::evidence`].
 
 pub mod law;
+pub mod monitor;
 pub mod office;
 pub mod outside;
 pub mod parts;

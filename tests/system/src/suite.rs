@@ -32,16 +32,24 @@ pub use databases::connect;
 pub use process::Process;
 
 /// The services that own a database, in the order in which they start. The relay comes after them.
-pub const SERVICES: [Service; 6] =
-    [Service::Product, Service::Order, Service::Payment, Service::Coupon, Service::Ranking, Service::DataPlatform];
-/// Everything that runs.
-pub const PROGRAMS: [Service; 7] = [
+pub const SERVICES: [Service; 7] = [
     Service::Product,
     Service::Order,
     Service::Payment,
     Service::Coupon,
     Service::Ranking,
     Service::DataPlatform,
+    Service::SagaMonitor,
+];
+/// Everything that runs.
+pub const PROGRAMS: [Service; 8] = [
+    Service::Product,
+    Service::Order,
+    Service::Payment,
+    Service::Coupon,
+    Service::Ranking,
+    Service::DataPlatform,
+    Service::SagaMonitor,
     Service::OutboxRelay,
 ];
 /// The platform outside: no part of the suite, and never killed with it.
@@ -303,6 +311,7 @@ impl Suite {
             ("TOPIC_PREFIX", self.topic_prefix()),
             ("ZIPKIN_ENDPOINT", format!("{}/api/v2/spans", parts.zipkin)),
             ("OUTBOX_WAKE_ADDR", wake),
+            ("SERVICE_URLS", self.service_urls()),
             ("ORDER_TIMEOUT", format!("{}ms", self.settings.order_timeout.as_millis())),
             ("DATA_PLATFORM_URL", format!("{}/payments", self.outside.url())),
             ("AUTH_MODE", "header".to_owned()),
@@ -311,6 +320,11 @@ impl Suite {
         ];
         let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));
         own.chain(self.settings.variables.iter().cloned()).collect()
+    }
+
+    /// Where each program is: whom the monitor asks.
+    fn service_urls(&self) -> String {
+        PROGRAMS.map(|service| format!("{service}={}", self.url(service, Instance::First))).join(",")
     }
 
     async fn until_ready(&self, service: Service, instance: Instance) -> anyhow::Result<()> {
@@ -343,9 +357,8 @@ impl Suite {
 
     /// Runs the operators' command line against this suite.
     pub async fn sagactl(&self, arguments: &[&str]) -> anyhow::Result<Output> {
-        let urls = SERVICES.map(|service| format!("{service}={}", self.url(service, Instance::First)));
         let mut command = Command::new(self.settings.bin_dir.join("sagactl"));
-        command.env_clear().env("SERVICE_URLS", urls.join(",")).args(arguments);
+        command.env_clear().env("SERVICE_URLS", self.service_urls()).args(arguments);
         command.output().await.context("starting sagactl")
     }
 

@@ -7,6 +7,7 @@
 mod at_once;
 mod crashes;
 mod ladder;
+mod monitor;
 mod outages;
 mod purchases;
 mod replay;
@@ -73,6 +74,9 @@ fn main() -> anyhow::Result<()> {
         sales::killed_between_gate_and_kafka_at_full_load_nobody_is_lost_and_nobody_served_twice,
         sales::killed_between_kafka_and_database_at_full_load_nobody_is_lost_and_nobody_served_twice,
         tracing::a_purchase_is_one_trace_over_all_services_without_a_broken_parent,
+        monitor::a_confirmed_and_a_compensated_order_read_from_their_first_step_to_their_last,
+        monitor::an_issued_coupon_reads_right_and_says_where_its_request_is,
+        monitor::away_under_load_it_disturbs_nobody_and_its_log_is_complete_when_it_is_back,
         crashes::killed_under_load_each_program_loses_and_doubles_nothing,
         crashes::a_frozen_relay_that_wakes_after_its_stand_by_took_over_does_no_harm,
         crashes::two_instances_of_each_service_share_the_work,
@@ -90,6 +94,8 @@ fn main() -> anyhow::Result<()> {
         ladder::killed_between_the_call_and_the_commit_it_calls_again_with_the_same_key,
         ladder::an_event_fails_climbs_dies_and_is_replayed_by_sagactl,
         purchases::a_payment_that_completes_after_the_timeout_is_refunded,
+        monitor::each_stall_has_one_alarm_with_its_cause_and_a_resume_ends_what_can_be_resumed,
+        monitor::a_parked_event_has_one_alarm_that_says_so,
         stopping::a_wrong_setting_stops_the_start_with_one_line_that_names_it,
         outages::without_kafka_orders_are_still_taken_and_end_once_it_is_back,
         outages::a_restart_of_postgresql_loses_no_acknowledged_order,

@@ -6,6 +6,7 @@ mod dead_letters;
 mod http;
 mod losing_redis;
 mod own_parts;
+mod publishing;
 mod ranks;
 mod reconciling;
 mod sold_out;

@@ -60,6 +60,8 @@ pub(crate) fn consumer(settings: &KafkaSettings, names: &Names, group: Service) 
         // Bounded prefetch, so that memory stays flat: all partitions together, and each.
         .set("queued.max.messages.kbytes", "4096")
         .set("queued.min.messages", "2000")
+        // A partition whose queue is full is asked again soon; the default of a second leaves workers idle.
+        .set("fetch.queue.backoff.ms", "5")
         .set("statistics.interval.ms", "5000");
     config
 }

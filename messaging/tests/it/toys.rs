@@ -36,7 +36,8 @@ pub(crate) fn ladder() -> Ladder {
 pub(crate) const QUICK_LADDER: Ladder = Ladder {
     immediate: 1,
     delays: [Duration::from_millis(400); 3],
-    parked_attempts: 3,
+    // Enough for each member that a test kills.
+    parked_attempts: 30,
     parked_interval: Duration::from_millis(400),
 };
 
@@ -53,7 +54,8 @@ pub(crate) enum Mood {
     AnswersAndBreaks,
     /// Something around it fails the first time.
     BreaksOnce,
-    /// Something around it fails the first two times that this process sees it.
+    /// Something around it fails the first two times that this process handles it alone. Before that, too: what
+    /// halves a batch uses up no attempt.
     BreaksTwice,
     /// The handler panics, the first time.
     PanicsOnce,
@@ -161,6 +163,8 @@ pub(crate) fn records(toys: impl IntoIterator<Item = Toy>) -> Vec<Record> {
 pub(crate) struct Toys {
     calls: AtomicUsize,
     attempts: Mutex<HashMap<EventId, u32>>,
+    /// The same, in a batch of its own.
+    alone: Mutex<HashMap<EventId, u32>>,
     /// Whether those who wait may go on.
     free: watch::Sender<bool>,
     /// How long each batch takes on top.
@@ -170,7 +174,13 @@ pub(crate) struct Toys {
 impl Toys {
     pub(crate) fn new() -> Arc<Self> {
         let (free, slowness) = (watch::Sender::new(false), watch::Sender::new(Duration::ZERO));
-        Arc::new(Self { calls: AtomicUsize::new(0), attempts: Mutex::default(), free, slowness })
+        Arc::new(Self {
+            calls: AtomicUsize::new(0),
+            attempts: Mutex::default(),
+            alone: Mutex::default(),
+            free,
+            slowness,
+        })
     }
 
     /// Hears all kinds of toys, as `group`.
@@ -229,10 +239,21 @@ impl Toys {
         if !slowness.is_zero() {
             tokio::time::sleep(slowness).await;
         }
+        let alone = if let [event] = events { self.count_alone(event.id) } else { 0 };
         for (event, attempt) in events.iter().zip(attempts) {
+            if event.data.mood == Mood::BreaksTwice && alone <= 2 {
+                return Err(Transient::new("platform-unavailable", "the toy platform is away").into());
+            }
             self.end(tx, event, attempt).await?;
         }
         Ok(())
+    }
+
+    fn count_alone(&self, id: EventId) -> u32 {
+        let mut alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
+        let times = alone.entry(id).or_default();
+        *times += 1;
+        *times
     }
 
     async fn end(&self, tx: &Tx<'_>, event: &Event<Toy>, attempt: u32) -> Handled {
@@ -254,7 +275,6 @@ impl Toys {
                 return Err(broken().into());
             }
             Mood::BreaksOnce if attempt == 1 => return Err(broken().into()),
-            Mood::BreaksTwice if attempt <= 2 => return Err(broken().into()),
             Mood::PanicsOnce if attempt == 1 => panic!("a toy broke"),
             Mood::Fine | Mood::BreaksOnce | Mood::BreaksTwice | Mood::PanicsOnce => {}
             Mood::Panics => panic!("a toy broke"),

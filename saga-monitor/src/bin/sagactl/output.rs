@@ -26,9 +26,22 @@ pub(crate) fn table<const N: usize>(header: &[&str; N], rows: impl Iterator<Item
 pub(crate) fn field(value: &Value, name: &str) -> String {
     match value.get(name) {
         None | Some(Value::Null) => "-".to_owned(),
-        Some(Value::String(text)) => text.clone(),
+        Some(Value::String(text)) => printable(text),
         Some(other) => other.to_string(),
     }
+}
+
+/// A text of strangers as a terminal may have it: what would move its cursor or change its title is spelled out.
+pub(crate) fn printable(text: &str) -> String {
+    let spelled_out = |c: char| c.is_control() && c != '\n' && c != '\t';
+    text.chars().fold(String::with_capacity(text.len()), |mut shown, c| {
+        if spelled_out(c) {
+            shown.extend(c.escape_unicode());
+        } else {
+            shown.push(c);
+        }
+        shown
+    })
 }
 
 /// The beginning of a text on one line, so that tables stay tables.
@@ -37,5 +50,16 @@ pub(crate) fn short(text: &str, chars: usize) -> String {
     match line.char_indices().nth(chars) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_strangers_text_does_not_command_the_terminal() {
+        let hostile = serde_json::json!({ "key": "\u{1b}[2J녹차\u{7}\n\tok\u{9b}31m" });
+        assert_eq!(field(&hostile, "key"), "\\u{1b}[2J녹차\\u{7}\n\tok\\u{9b}31m");
     }
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{Answers, DEAD_LETTERS, Filter, Whose, act, items};
 use crate::{
     client::{Question, Services},
-    output::{Output, field, short, table},
+    output::{Output, field, printable, short, table},
 };
 
 /// What a page of the services' lists holds at most.
@@ -164,9 +164,9 @@ fn show(service: Service, letter: &Value) {
     for (name, value) in letter.as_object().into_iter().flatten() {
         match value {
             Value::Null => {}
-            Value::String(text) if name == "payload" => println!("{name}\n{}", pretty(text)),
-            Value::String(text) => println!("{name:<18} {text}"),
-            Value::Array(_) | Value::Object(_) => println!("{name}\n{value:#}"),
+            Value::String(text) if name == "payload" => println!("{name}\n{}", printable(&pretty(text))),
+            Value::String(text) => println!("{name:<18} {}", printable(text)),
+            Value::Array(_) | Value::Object(_) => println!("{name}\n{}", printable(&format!("{value:#}"))),
             Value::Bool(_) | Value::Number(_) => println!("{name:<18} {value}"),
         }
     }

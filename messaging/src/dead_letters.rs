@@ -3,20 +3,18 @@
 //!
 //! Each service owns its own. The record on `G.dlt` is the notice of it to others.
 
-use chrono::{DateTime, Datelike, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use common_events::{EventId, envelope};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::{
+    inbox::Arrival,
     ladder::headers::{self, Trouble},
-    record::{Record, without_nul},
+    record::{Record, storable, without_nul},
     tx::Tx,
 };
-
-/// The first year that PostgreSQL's timestamps reach back to; chrono's go further.
-const FIRST_YEAR: i32 = -4712;
 
 /// How a dead letter stands (CONTRACT §5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -139,7 +137,7 @@ async fn write(tx: &Tx<'_>, sql: &'static str, letter: &Letter<'_>) -> Result<u6
             &topic,
             &partition,
             &offset,
-            &storable(record.origin_timestamp()),
+            &record.origin_timestamp(),
             &record.key,
             &record.value,
             &names,
@@ -162,22 +160,59 @@ async fn write(tx: &Tx<'_>, sql: &'static str, letter: &Letter<'_>) -> Result<u6
     .await
 }
 
-/// Parked events that were handled after all were never dead.
-pub(crate) async fn delete_parked(tx: &Tx<'_>, events: &[(NaiveDate, EventId)]) -> Result<u64, tokio_postgres::Error> {
+/// Parked events that were handled after all were never dead, but for those that a replay brought back: these
+/// are its success.
+pub(crate) async fn delete_parked(tx: &Tx<'_>, events: &[(NaiveDate, EventId)]) -> Result<(), tokio_postgres::Error> {
     let (days, ids): (Vec<NaiveDate>, Vec<Uuid>) = events.iter().map(|(day, id)| (*day, id.uuid())).unzip();
     tx.execute(
         "DELETE FROM dead_letters USING unnest($1::date[], $2::uuid[]) AS applied (day, id)
+         WHERE event_id = applied.id AND dead_letters.day = applied.day AND state = 'PARKED' AND replay_id IS NULL",
+        &[&days, &ids],
+    )
+    .await?;
+    tx.execute(
+        "UPDATE dead_letters SET state = 'REPLAYED', due_at = NULL
+         FROM unnest($1::date[], $2::uuid[]) AS applied (day, id)
          WHERE event_id = applied.id AND dead_letters.day = applied.day AND state = 'PARKED'",
         &[&days, &ids],
     )
-    .await
+    .await?;
+    Ok(())
+}
+
+/// What could not be read when it died, and was brought back by a replay, can be read now: its letter is that of
+/// its event from here on. If the event has another letter, this one is done with.
+pub(crate) async fn adopt(tx: &Tx<'_>, arrivals: &[Arrival<'_>]) -> Result<(), tokio_postgres::Error> {
+    let days: Vec<NaiveDate> = arrivals.iter().map(|arrival| arrival.day).collect();
+    let ids: Vec<Uuid> = arrivals.iter().map(|arrival| arrival.id.uuid()).collect();
+    let origins = || arrivals.iter().map(|arrival| arrival.record.origin());
+    let topics: Vec<&str> = origins().map(|(topic, _, _)| topic).collect();
+    let (partitions, offsets): (Vec<i32>, Vec<i64>) =
+        origins().map(|(_, partition, offset)| (partition, offset)).unzip();
+    tx.execute(
+        r#"UPDATE dead_letters letter
+           SET event_id = now.event_id,
+               day = CASE WHEN other.id IS NULL THEN now.day END,
+               closed_at = CASE WHEN other.id IS NOT NULL THEN clock_timestamp() END
+           FROM unnest($1::date[], $2::uuid[], $3::text[], $4::int[], $5::bigint[])
+               AS now (day, event_id, topic, "partition", "offset")
+           LEFT JOIN dead_letters other ON other.event_id = now.event_id AND other.day = now.day
+           WHERE letter.origin_topic = now.topic AND letter.origin_partition = now."partition"
+             AND letter.origin_offset = now."offset"
+             AND letter.day IS NULL AND letter.state = 'REPLAYED' AND letter.closed_at IS NULL"#,
+        &[&days, &ids, &topics, &partitions, &offsets],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Whether the event has a letter, in whatever state.
+pub(crate) async fn is_known(tx: &Tx<'_>, day: NaiveDate, id: EventId) -> Result<bool, tokio_postgres::Error> {
+    let sql = "SELECT EXISTS (SELECT FROM dead_letters WHERE event_id = $1 AND day = $2)";
+    Ok(tx.query_one(sql, &[&id.uuid(), &day]).await?.get(0))
 }
 
 /// Forgets the event's row; for one that turned out to stand elsewhere.
 pub(crate) async fn delete_event(tx: &Tx<'_>, day: NaiveDate, id: EventId) -> Result<u64, tokio_postgres::Error> {
     tx.execute("DELETE FROM dead_letters WHERE event_id = $1 AND day = $2", &[&id.uuid(), &day]).await
-}
-
-fn storable(time: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
-    time.filter(|time| time.year() >= FIRST_YEAR)
 }

@@ -8,16 +8,17 @@
 mod admission;
 mod attempt;
 mod clock;
+mod due;
 mod notices;
 mod passes;
 mod rehearsal;
 mod remote;
 
-use std::{collections::BTreeSet, error::Error, time::Duration};
+use std::{collections::BTreeSet, error::Error};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use common_events::EventId;
-use metrics::histogram;
+pub use due::Due;
 pub(crate) use rehearsal::{Effects, Rehearsed};
 use service_runtime::{chain, database::Pool};
 use tokio::sync::Notify;
@@ -32,8 +33,9 @@ use crate::{
     subscriptions::{Decoded, Hearing, Order, Subscriptions},
 };
 
-/// A retry topic's record is never due later than this: the longest delay that can be set.
-const LONGEST_DELAY: Duration = Duration::from_hours(24);
+/// The longest key, in bytes, that an order is kept by: ours are shorter, and an index of the database takes
+/// little more.
+const MAX_ORDER_KEY_BYTES: usize = 1_024;
 
 /// A consumer group and what it needs to apply events: its subscriptions and its own database.
 pub struct Group {
@@ -78,15 +80,6 @@ impl std::ops::AddAssign for Delivered {
         self.dead += more.dead;
         self.resumed += more.resumed;
     }
-}
-
-/// Which of a partition's records may be delivered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Due {
-    /// So many, from the first on.
-    pub now: usize,
-    /// The one after them in this time, if there is one.
-    pub next_in: Duration,
 }
 
 /// The service's own database, or something else it stands on, is away: not the message's fault, so the
@@ -175,30 +168,8 @@ impl Group {
         Ok(delivered)
     }
 
-    /// How many of these records of one partition, from the first on, may be delivered now. On a retry topic
-    /// records lie until they are due; elsewhere all may.
-    ///
-    /// # Errors
-    /// [`Stalled`] when the database, whose clock counts, doesn't answer.
-    pub async fn due(&self, records: &[Record]) -> Result<Due, Stalled> {
-        let tier = records.first().and_then(|record| self.own_topic(record));
-        let Some(OwnTopic::Retry(_)) = tier else { return Ok(Due { now: records.len(), next_in: Duration::ZERO }) };
-        let now = self.clock.now(&self.pool).await?;
-        let wait = |record: &Record| {
-            let wait = (record.due_at()? - now).to_std().ok().filter(|wait| !wait.is_zero())?;
-            // No hop of ours is due that late.
-            (wait <= LONGEST_DELAY).then_some(wait)
-        };
-        let first_early = records.iter().enumerate().find_map(|(place, record)| Some((place, wait(record)?)));
-        let (due, next_in) = first_early.unwrap_or((records.len(), Duration::ZERO));
-        for lateness in records[..due].iter().filter_map(|record| (now - record.due_at()?).to_std().ok()) {
-            histogram!("retry_lateness_seconds").record(lateness.as_secs_f64());
-        }
-        Ok(Due { now: due, next_in })
-    }
-
-    /// How much of this group is set aside, by the names of the gauges that tell it.
-    pub(crate) async fn count_set_aside(&self) -> Result<[(&'static str, i64); 4], Stalled> {
+    /// How much of this group is set aside: keys that are waited for, events that wait, parked events, dead letters.
+    pub(crate) async fn count_set_aside(&self) -> Result<[i64; 4], Stalled> {
         let client = self.pool.get().await?;
         let statement = client
             .prepare_cached(
@@ -208,8 +179,7 @@ impl Group {
             )
             .await?;
         let row = client.query_one(&statement, &[]).await?;
-        let names = ["keys_waiting", "events_waiting", "events_parked", "dead_letters"];
-        Ok([0, 1, 2, 3].map(|column| (names[column], row.get(column))))
+        Ok([0, 1, 2, 3].map(|column| row.get(column)))
     }
 
     /// Drops what is remembered of events past the maximum age. Returns how many day partitions went.
@@ -313,7 +283,8 @@ impl<'r> Heard<'r> {
     pub(crate) fn order_key(&self) -> Option<(&'r str, &'r [u8])> {
         match &self.reading {
             Reading::Event { hearing, .. } if hearing.order() == Order::PerKey => {
-                Some((self.record.event_topic(), self.record.key.as_deref()?))
+                let key = self.record.key.as_deref().filter(|key| key.len() <= MAX_ORDER_KEY_BYTES)?;
+                Some((self.record.event_topic(), key))
             }
             Reading::Event { .. } | Reading::Refused { .. } => None,
         }

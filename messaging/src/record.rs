@@ -1,11 +1,14 @@
 //! A record as it lay on a topic, byte for byte, and owned: it outlives the client that read it.
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use common_events::{EventId, Topic, catalogue::Retention, envelope};
 use tokio_postgres::Row;
 
 use crate::inbox;
 use crate::ladder::headers::{X_ORIGIN_OFFSET, X_ORIGIN_PARTITION, X_ORIGIN_TOPIC, X_RESUME};
+
+/// The first year that PostgreSQL's timestamps reach back to; chrono's go further.
+const FIRST_YEAR: i32 = -4712;
 
 /// One record. `topic` is the catalogue's name, without the suite's prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +70,7 @@ impl Record {
         let topic = self.event_topic().parse::<Topic>().ok()?;
         let peeked = envelope::peek(self.value.as_deref()?);
         let day = match topic.spec().retention {
-            Retention::Days(_) => peeked.time?.date_naive(),
+            Retention::Days(_) => storable(peeked.time)?.date_naive(),
             Retention::ForEver | Retention::Compacted => inbox::STANDING,
         };
         Some((day, peeked.id?))
@@ -124,6 +127,11 @@ impl<'h> HeaderColumns<'h> {
         }
         columns
     }
+}
+
+/// A time that PostgreSQL can hold; a hostile record's may be another.
+pub(crate) fn storable(time: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
+    time.filter(|time| time.year() >= FIRST_YEAR)
 }
 
 /// PostgreSQL's text can't hold NUL; a hostile record can.

@@ -211,10 +211,20 @@ pub(crate) async fn delete_drained(tx: &Tx<'_>, keys: &HashSet<OrderKey<'_>>) ->
         &[&topics, &keys],
     )
     .await?;
+    offer(tx, &topics, &keys).await
+}
+
+/// Whoever drains these keys may go on at once; those without followers are free then.
+pub(crate) async fn offer_to_drain(tx: &Tx<'_>, keys: &[OrderKey<'_>]) -> Result<(), tokio_postgres::Error> {
+    let (topics, keys) = columns(keys);
+    offer(tx, &topics, &keys).await
+}
+
+async fn offer(tx: &Tx<'_>, topics: &[&str], keys: &[&[u8]]) -> Result<(), tokio_postgres::Error> {
     tx.execute(
         "UPDATE waiting_keys SET drain_after = clock_timestamp()
-         FROM unnest($1::text[], $2::bytea[]) AS drained (topic, key)
-         WHERE waiting_keys.topic = drained.topic AND waiting_keys.key = drained.key AND head_id IS NULL",
+         FROM unnest($1::text[], $2::bytea[]) AS offered (topic, key)
+         WHERE waiting_keys.topic = offered.topic AND waiting_keys.key = offered.key AND head_id IS NULL",
         &[&topics, &keys],
     )
     .await?;

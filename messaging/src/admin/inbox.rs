@@ -5,6 +5,7 @@ use actix_web::{
     web::{Data, Path},
 };
 use chrono::{DateTime, Utc};
+use common_events::EventId;
 use serde::Serialize;
 use service_runtime::{Operator, Problem, http::Json};
 use utoipa::ToSchema;
@@ -65,13 +66,13 @@ const FIND: &str = "
 pub(super) async fn find_in_inbox(
     _: Operator,
     office: Data<Office>,
-    event_id: Path<Uuid>,
+    event_id: Path<EventId>,
 ) -> Result<Json<EventPlace>, Problem> {
     let client = office.pool().get().await?;
-    let row = client.query_one(&client.prepare_cached(FIND).await?, &[&*event_id]).await?;
+    let row = client.query_one(&client.prepare_cached(FIND).await?, &[&event_id.uuid()]).await?;
     Ok(Json(EventPlace {
         group: office.group().subscriptions().group().name(),
-        event_id: *event_id,
+        event_id: event_id.uuid(),
         state: row.get(0),
         tier: row.get(1),
         due_at: row.get(2),

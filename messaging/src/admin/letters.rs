@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::{
     Office,
-    selection::{Filter, Text},
+    selection::{Filter, Id, Text},
     shown::{Encoding, shown},
 };
 use crate::dead_letters::State;
@@ -201,13 +201,13 @@ pub(super) async fn list_dead_letters(
 pub(super) async fn find_dead_letter(
     _: Operator,
     office: Data<Office>,
-    id: Path<Uuid>,
+    id: Path<Id>,
 ) -> Result<Json<WholeLetter>, Problem> {
     let client = office.pool().get().await?;
     let sql = format!(
         "SELECT {COLUMNS}, payload, header_names, header_values, origin_timestamp FROM dead_letters WHERE id = $1"
     );
-    let row = client.query_opt(&client.prepare_cached(&sql).await?, &[&*id]).await?;
+    let row = client.query_opt(&client.prepare_cached(&sql).await?, &[&id.0]).await?;
     let row = row.ok_or_else(|| Problem::not_found("dead letter"))?;
     let letter = DeadLetter::read(&row);
     let payload: Option<Vec<u8>> = row.get(COLUMNS_READ);

@@ -23,13 +23,15 @@ use uuid::Uuid;
 use super::{
     Office,
     audit::{Act, Action, Asked},
-    selection::{self, Filter, Selection},
+    selection::{self, Filter, Id, Selection},
 };
 use crate::{partitions::MAX_AGE_DAYS, tx::Tx};
 
 /// Records per second when nothing is said: slow enough to be watched.
 const DEFAULT_RATE: i32 = 100;
 const MAX_RATE: i32 = 10_000;
+/// An event that every inbox forgets within so many days is not republished: it may be slow to come.
+const ORIGIN_MARGIN_DAYS: u64 = 2;
 /// One replay has at most so many records.
 const MAX_SELECTED: i64 = 100_000;
 
@@ -215,26 +217,45 @@ impl WantedReplay {
         self.selection.check_ids(&tx).await?;
         let selected = check(&tx, &self.selection, self.to).await?;
         let id = Uuid::now_v7();
-        let replay = self.insert(&tx, id, selected, act).await?;
-        insert_items(&tx, id, &self.selection).await?;
-        act.done(&tx, json!({ "replayId": id, "records": selected })).await?;
+        self.insert(&tx, id, selected, act).await?;
+        let replay = self.insert_items(&tx, id).await?;
+        act.done(&tx, json!({ "replayId": id, "records": replay.total })).await?;
         tx.commit().await?;
         Ok(replay)
     }
 
-    async fn insert(&self, tx: &Tx<'_>, id: Uuid, selected: i32, act: &Act) -> Result<Replay, Problem> {
-        let sql = format!(
-            "INSERT INTO replays (id, destination, selection, rate_per_second, reason, asked_by, selected)
-             VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING {COLUMNS}"
-        );
+    async fn insert(&self, tx: &Tx<'_>, id: Uuid, selected: i32, act: &Act) -> Result<(), Problem> {
         let selection = match &self.selection {
             Selection::Ids(ids) => json!({ "ids": ids }),
             Selection::Filter(filter) => json!({ "filter": filter }),
         };
-        let row = tx
-            .query_one(&sql, &[&id, &self.to.name(), &selection, &self.rate, &self.reason, &act.who, &selected])
-            .await?;
-        Ok(Replay::read(&row))
+        tx.execute(
+            "INSERT INTO replays (id, destination, selection, rate_per_second, reason, asked_by, selected)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            &[&id, &self.to.name(), &selection, &self.rate, &self.reason, &act.who, &selected],
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// In the order in which they lay on their topics, so that those of one key keep theirs. Some may have come
+    /// or gone since they were checked: what is written here counts.
+    async fn insert_items(&self, tx: &Tx<'_>, id: Uuid) -> Result<Replay, Problem> {
+        let mut condition = self.selection.condition();
+        let replay = condition.param(id);
+        let most = condition.param(MAX_SELECTED);
+        let sql = format!(
+            "INSERT INTO replay_items (replay_id, position, dead_letter_id)
+             SELECT {replay}::uuid, row_number() OVER (ORDER BY origin_topic, origin_partition, origin_offset), id
+             FROM dead_letters WHERE {} ORDER BY origin_topic, origin_partition, origin_offset LIMIT {most}",
+            condition.sql()
+        );
+        let inserted = i32::try_from(tx.execute(&sql, &condition.params()).await?).expect("at most MAX_SELECTED");
+        if inserted == 0 {
+            return Err(selection::nothing_matches());
+        }
+        let sql = format!("UPDATE replays SET selected = $2 WHERE id = $1 RETURNING {COLUMNS}");
+        Ok(Replay::read(&tx.query_one(&sql, &[&id, &inserted]).await?))
     }
 }
 
@@ -313,7 +334,7 @@ impl Obstacle {
                 "Who reads that topic (compacted, or kept for ever) keeps no ids of it; replay it to the group."
             }
             Self::Unreadable => "No reader would know it again by its id; replay it to the group.",
-            Self::TooOld => "It is older than the inboxes remember; replay it to the group.",
+            Self::TooOld => "It is older than the inboxes remember, or soon will be.",
             Self::Parked => "It is parked, and others wait for it; replay it to the group.",
         }
     }
@@ -337,7 +358,7 @@ pub(super) fn obstacle(to: Destination, mut param: impl FnMut(Param) -> String) 
         Destination::Group => format!("CASE {always} END"),
         Destination::Origin => {
             let topics = param(Param::Topics(selection::remembered_topics()));
-            let since = param(Param::Since(Utc::now().date_naive() - Days::new(MAX_AGE_DAYS)));
+            let since = param(Param::Since(Utc::now().date_naive() - Days::new(MAX_AGE_DAYS - ORIGIN_MARGIN_DAYS)));
             format!(
                 "CASE {always}
                       WHEN origin_topic <> ALL({topics}::text[]) THEN 'topic-not-remembered'
@@ -347,20 +368,6 @@ pub(super) fn obstacle(to: Destination, mut param: impl FnMut(Param) -> String) 
             )
         }
     }
-}
-
-/// In the order in which they lay on their topics, so that those of one key keep theirs.
-async fn insert_items(tx: &Tx<'_>, replay: Uuid, selection: &Selection) -> Result<(), Problem> {
-    let mut condition = selection.condition();
-    let replay = condition.param(replay);
-    let sql = format!(
-        "INSERT INTO replay_items (replay_id, position, dead_letter_id)
-         SELECT {replay}::uuid, row_number() OVER (ORDER BY origin_topic, origin_partition, origin_offset), id
-         FROM dead_letters WHERE {}",
-        condition.sql()
-    );
-    tx.execute(&sql, &condition.params()).await?;
-    Ok(())
 }
 
 /// The replays of this service, the latest first.
@@ -396,10 +403,10 @@ pub(super) async fn list_replays(
     )
 )]
 #[get("/admin/replays/{id}")]
-pub(super) async fn find_replay(_: Operator, office: Data<Office>, id: Path<Uuid>) -> Result<Json<Replay>, Problem> {
+pub(super) async fn find_replay(_: Operator, office: Data<Office>, id: Path<Id>) -> Result<Json<Replay>, Problem> {
     let client = office.pool().get().await?;
     let sql = format!("SELECT {COLUMNS} FROM replays WHERE id = $1");
-    let row = client.query_opt(&client.prepare_cached(&sql).await?, &[&*id]).await?;
+    let row = client.query_opt(&client.prepare_cached(&sql).await?, &[&id.0]).await?;
     row.map(|row| Json(Replay::read(&row))).ok_or_else(|| Problem::not_found("replay"))
 }
 
@@ -440,14 +447,14 @@ pub(super) async fn halt_replay(
     caller: Caller,
     trace: RequestTrace,
     office: Data<Office>,
-    id: Path<Uuid>,
+    id: Path<Id>,
     asked: Result<Json<AskedHalt>, Problem>,
 ) -> Result<Json<Replay>, Problem> {
     let does = async |act: &Act, asked: AskedHalt| {
         let reason = selection::reason(asked.reason.as_deref())?;
         let mut client = office.pool().get().await?;
         let tx = Tx::begin(&mut client).await?;
-        let state = tx.query_opt("SELECT state FROM replays WHERE id = $1 FOR UPDATE", &[&*id]).await?;
+        let state = tx.query_opt("SELECT state FROM replays WHERE id = $1 FOR UPDATE", &[&id.0]).await?;
         match state.as_ref().map(|row| row.get(0)) {
             None => return Err(Problem::not_found("replay")),
             Some("RUNNING") => {}
@@ -457,8 +464,8 @@ pub(super) async fn halt_replay(
             }
         }
         let sql = format!("UPDATE replays SET state = 'HALTED', note = $2 WHERE id = $1 RETURNING {COLUMNS}");
-        let replay = Replay::read(&tx.query_one(&sql, &[&*id, &reason]).await?);
-        act.done(&tx, json!({ "replayId": *id, "waiting": replay.waiting })).await?;
+        let replay = Replay::read(&tx.query_one(&sql, &[&id.0, &reason]).await?);
+        act.done(&tx, json!({ "replayId": id.0, "waiting": replay.waiting })).await?;
         tx.commit().await?;
         office.wake_runner();
         Ok(Json(replay))

@@ -24,6 +24,19 @@ pub(super) const MAX_IDS: usize = 1_000;
 #[serde(try_from = "String", into = "String")]
 pub(super) struct Text(String);
 
+/// An id in a path, spelled as we spell it: what could be found at several addresses would be several things.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Id(pub(super) Uuid);
+
+impl TryFrom<String> for Id {
+    type Error = uuid::Error;
+
+    fn try_from(text: String) -> Result<Self, uuid::Error> {
+        Ok(Self(text.parse::<uuid::fmt::Hyphenated>()?.into_uuid()))
+    }
+}
+
 /// A text that nothing can have.
 #[derive(Debug, thiserror::Error)]
 #[error("a text of 1 to {MAX_TEXT_CHARS} characters without NUL is expected")]

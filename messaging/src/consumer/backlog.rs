@@ -20,8 +20,9 @@ pub(super) struct Limits {
 impl Limits {
     /// Of a topic that is worked on.
     pub(super) const FLOWING: Self = Self { records: 4_000, bytes: 3 * 1024 * 1024 };
-    /// Of a retry topic, where the first records lie until they are due.
-    pub(super) const LYING: Self = Self { records: 2_000, bytes: 1536 * 1024 };
+    /// Of a retry topic, where the first records lie until they are due. All of them together leave half of
+    /// [`ALL_BYTES`] to what flows.
+    pub(super) const LYING: Self = Self { records: 2_000, bytes: 512 * 1024 };
 }
 
 /// The bytes that wait in all partitions of a member.
@@ -108,6 +109,23 @@ mod tests {
         assert!(partitions[7].is_low(), "one with nothing to do goes on whatever the others have");
         drop(partitions);
         assert_eq!(total.0.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn what_lies_on_the_rungs_of_a_long_outage_does_not_hold_up_what_flows() {
+        let total = Arc::<Total>::default();
+        let rungs = || (0..9).map(|_| Backlog::new(Arc::clone(&total), Limits::LYING));
+        let (one, lying): (_, Vec<Backlog>) = (record(1_000), rungs().collect());
+        for partition in &lying {
+            while !partition.is_high() {
+                partition.add(&one);
+            }
+        }
+        let flowing = Backlog::new(Arc::clone(&total), Limits::FLOWING);
+        for _ in 0..100 {
+            flowing.add(&one);
+        }
+        assert!(!flowing.is_high() && flowing.is_low());
     }
 
     #[test]

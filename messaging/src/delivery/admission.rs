@@ -74,6 +74,11 @@ async fn admit_first(
         heard.iter().partition(|heard| heard.event().is_some_and(|event| event.day.is_some()));
     let arrivals: Vec<Arrival<'_>> = remembered.iter().filter_map(|heard| heard.arrival()).collect();
     let inbox::Inserted { mut new, some_key_waits } = inbox::insert_new(tx, &arrivals).await?;
+    let asked: Vec<Arrival<'_>> =
+        heard.iter().filter(|heard| heard.came == Came::Asked).filter_map(|heard| heard.arrival()).collect();
+    if !asked.is_empty() {
+        dead_letters::adopt(tx, &asked).await?;
+    }
     let known: Vec<&Heard<'_>> = remembered.into_iter().filter(|heard| !is_in(&new, heard)).collect();
     if !known.is_empty() {
         new.extend(admit_known(tx, &known, delivered).await?);

@@ -4,12 +4,16 @@
 //! patience than one. Behind a failed record, those of its key are held back until it is through, or has
 //! moved on and blocks its key; others go ahead.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use chrono::{DateTime, Utc};
 use common_events::EventId;
 use metrics::counter;
 use service_runtime::chain;
+use tracing::warn;
 
 use super::{Delivered, Group, Heard, Reading, Stalled};
 use crate::{
@@ -89,6 +93,24 @@ impl Group {
             }
         }
         Ok(delivered)
+    }
+
+    /// The same with what this member has claimed for some time. While what the group stands on is away, it is
+    /// waited for for so long: given up, it would lie until the claim has run out, though all is well again.
+    pub(crate) async fn work_on_claimed(&self, heard: &[Heard<'_>], claimed: Duration) -> Result<Delivered, Stalled> {
+        let (claimed_at, mut pause) = (Instant::now(), FIRST_PAUSE);
+        loop {
+            match self.work(heard).await {
+                Err(stalled) if claimed_at.elapsed() + pause < claimed => {
+                    if pause == FIRST_PAUSE {
+                        warn!(error = chain(&stalled), "what was claimed waits");
+                    }
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     /// One attempt at each, first at what failed before: it isn't to take down what is behind it.

@@ -4,7 +4,7 @@
 use chrono::{DateTime, SecondsFormat, Utc};
 use common_events::Service;
 
-use crate::record::Record;
+use crate::record::{Record, storable, without_nul};
 
 /// Set by whoever wants the kept answers of an event published again (DESIGN §2).
 pub const X_RESUME: &str = "x-resume";
@@ -48,6 +48,10 @@ const OF_THE_LADDER: [&str; 11] = [
 
 /// The longest error message that is kept, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 2_000;
+/// The longest error class; ours are shorter, a stranger's need not be.
+const MAX_CLASS_BYTES: usize = 100;
+/// No record of ours says that it was tried more often.
+const MAX_ATTEMPTS: u32 = 1_000_000;
 
 /// How a record's handling failed, the last time and over all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,9 +73,12 @@ pub(crate) struct Hop {
 impl Trouble {
     /// Bounded, and without what neither a header nor PostgreSQL's text can hold.
     pub(crate) fn new(class: &str, message: &str, attempts: u32, first_failed_at: DateTime<Utc>) -> Self {
-        let message = message.replace('\0', "\u{fffd}");
-        let message = message[..message.floor_char_boundary(MAX_MESSAGE_BYTES)].to_owned();
-        Self { class: class.to_owned(), message, attempts, first_failed_at }
+        let bounded = |text: &str, most: usize| {
+            let text = without_nul(text);
+            text[..text.floor_char_boundary(most)].to_owned()
+        };
+        let (class, message) = (bounded(class, MAX_CLASS_BYTES), bounded(message, MAX_MESSAGE_BYTES));
+        Self { class, message, attempts, first_failed_at }
     }
 }
 
@@ -118,7 +125,7 @@ impl Record {
 
     /// Attempts made before it came here; 0 when it doesn't say.
     pub(crate) fn attempts(&self) -> u32 {
-        self.header(X_ATTEMPT).and_then(|text| text.parse().ok()).unwrap_or_default()
+        self.header(X_ATTEMPT).and_then(|text| text.parse::<u32>().ok()).unwrap_or_default().min(MAX_ATTEMPTS)
     }
 
     /// When handling it failed for the first time.
@@ -128,11 +135,11 @@ impl Record {
 
     /// When it was written where it lay first.
     pub(crate) fn origin_timestamp(&self) -> Option<DateTime<Utc>> {
-        if self.has_origin() { self.time(X_ORIGIN_TIMESTAMP) } else { self.timestamp }
+        if self.has_origin() { self.time(X_ORIGIN_TIMESTAMP) } else { storable(self.timestamp) }
     }
 
     fn time(&self, name: &str) -> Option<DateTime<Utc>> {
-        self.header(name)?.parse().ok()
+        storable(self.header(name)?.parse().ok())
     }
 }
 

@@ -78,6 +78,7 @@ impl Group {
     /// Whoever enters the ladder blocks its key, whoever leaves it frees it.
     async fn move_keys(&self, tx: &Tx<'_>, moved: &[Moving<'_>]) -> Result<(), Stalled> {
         let (mut entering, mut following, mut taken, mut leaving) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut drained = Vec::new();
         for Moving { failed: Failed { heard, .. }, to, .. } in moved {
             let Some((day, id)) = heard.identity() else { continue };
             let head = heard.order_key().map(|key| Head { key, day, id });
@@ -87,7 +88,11 @@ impl Group {
                     taken.push((day, id));
                     following.extend(head);
                 }
-                (Came::Waiting, Place::Dead) => taken.push((day, id)),
+                (Came::Waiting, Place::Dead) => {
+                    taken.push((day, id));
+                    // Also of what can't be read any more.
+                    drained.extend(heard.record.key.as_deref().map(|key| (heard.record.event_topic(), key)));
+                }
                 (Came::Hop { .. } | Came::Parked { .. }, Place::Dead) => leaving.push((day, id)),
                 (Came::First | Came::Asked, Place::Dead)
                 | (Came::Asked | Came::Hop { .. } | Came::Parked { .. }, Place::Rung(_) | Place::Parked { .. }) => {}
@@ -100,6 +105,7 @@ impl Group {
         if !taken.is_empty() {
             waiting::take(tx, &taken).await?;
             blocked += waiting::block_again(tx, &following).await?;
+            waiting::offer_to_drain(tx, &drained).await?;
         }
         if !leaving.is_empty() {
             waiting::release(tx, &leaving).await?;
@@ -129,6 +135,11 @@ impl Group {
                 (Place::Dead, Came::Parked { batches, .. }) => (dead_letters::State::Dead, batches + 1),
                 (Place::Dead, _) => (dead_letters::State::Dead, 0),
             };
+            if heard.came == Came::Asked
+                && let Some(arrival) = heard.arrival()
+            {
+                dead_letters::adopt(tx, &[arrival]).await?;
+            }
             let alarm_due_at = (moving.to == Place::Dead && self.alarm.is_heard()).then_some(now);
             let letter = Letter {
                 record: heard.record,

@@ -3,6 +3,8 @@
 //! A member claims due rows for a while and tries them. What it doesn't get to, because it dies, is due again
 //! for whoever comes next: the batches go on from where they stopped.
 
+use std::time::Duration;
+
 use chrono::{DateTime, NaiveDate, Utc};
 use common_events::EventId;
 use service_runtime::database::Pool;
@@ -17,9 +19,10 @@ use crate::{
 
 /// Rows of one batch.
 const MAX_BATCH: i64 = 500;
-/// How long a member has claimed rows for itself, in seconds: more than a batch takes. Then others may try
-/// them: nothing happens twice, but remote calls may be made twice.
-const CLAIM_SECONDS: f64 = 60.0;
+/// How long a member has claimed rows for itself: more than a batch takes. Then others may try them: nothing
+/// happens twice, but remote calls may be made twice.
+const LONGEST_CLAIM: Duration = Duration::from_mins(1);
+const SHORTEST_CLAIM: Duration = Duration::from_secs(15);
 
 /// A parked row, as the record it came in.
 struct Parked {
@@ -36,19 +39,21 @@ impl Group {
     pub async fn try_parked(&self) -> Result<Delivered, Stalled> {
         let mut delivered = Delivered::default();
         loop {
-            let parked = claim(&self.pool).await?;
+            // Whoever dies in the middle of a batch costs its rows no more than the time to the next.
+            let claimed = self.ladder.parked_interval.clamp(SHORTEST_CLAIM, LONGEST_CLAIM);
+            let parked = claim(&self.pool, claimed).await?;
             if parked.is_empty() {
                 return Ok(delivered);
             }
             let today = self.clock.now(&self.pool).await?.date_naive();
             let heard: Vec<Heard<'_>> =
                 parked.iter().map(|parked| self.hear_as(&parked.record, today, parked.came, parked.history)).collect();
-            delivered += self.work(&heard).await?;
+            delivered += self.work_on_claimed(&heard, claimed).await?;
         }
     }
 }
 
-async fn claim(pool: &Pool) -> Result<Vec<Parked>, Stalled> {
+async fn claim(pool: &Pool, claimed: Duration) -> Result<Vec<Parked>, Stalled> {
     let client = pool.get().await?;
     let statement = client
         .prepare_cached(
@@ -68,7 +73,7 @@ async fn claim(pool: &Pool) -> Result<Vec<Parked>, Stalled> {
              ORDER BY claimed.id",
         )
         .await?;
-    let rows = client.query(&statement, &[&MAX_BATCH, &CLAIM_SECONDS]).await?;
+    let rows = client.query(&statement, &[&MAX_BATCH, &claimed.as_secs_f64()]).await?;
     Ok(rows.iter().map(read).collect())
 }
 

@@ -1,7 +1,7 @@
 //! Draining: the followers of a key whose head is through are handled in their order, by whichever member
 //! comes first. A member that dies in the middle leaves the rest to the next sweep.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use chrono::NaiveDate;
 use common_events::EventId;
@@ -17,11 +17,11 @@ use crate::{
 
 /// Keys that one round takes up.
 const MAX_KEYS: i64 = 100;
-/// Followers that one round handles.
+/// Followers that one round handles: of each of its keys as many.
 const MAX_FOLLOWERS: i64 = 500;
-/// How long a round has its keys for itself, in seconds. Then others may take them up: nothing happens
-/// twice, but remote calls may be made twice.
-const CLAIM_SECONDS: f64 = 30.0;
+/// How long a round has its keys for itself: so long they wait when it dies. Then others may take them up:
+/// nothing happens twice, but remote calls may be made twice.
+const CLAIM: Duration = Duration::from_secs(15);
 
 impl Group {
     /// Takes up keys whose heads are through, and handles followers until none is left that may be drained. A
@@ -45,7 +45,7 @@ impl Group {
                     self.hear_as(record, today, Came::Waiting, history)
                 })
                 .collect();
-            delivered += self.work(&heard).await?;
+            delivered += self.work_on_claimed(&heard, CLAIM).await?;
         }
     }
 }
@@ -64,7 +64,7 @@ async fn claim(pool: &Pool) -> Result<Vec<OwnedKey>, Stalled> {
              RETURNING topic, key,
                  EXISTS (SELECT FROM waiting_events AS follower
                          WHERE follower.topic = waiting_keys.topic AND follower.key = waiting_keys.key)",
-            &[&MAX_KEYS, &CLAIM_SECONDS],
+            &[&MAX_KEYS, &CLAIM.as_secs_f64()],
         )
         .await?;
     let (with_followers, without): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.get(2));
@@ -81,15 +81,18 @@ async fn claim(pool: &Pool) -> Result<Vec<OwnedKey>, Stalled> {
 /// The first followers of these keys, as the records they came in.
 async fn list_followers(pool: &Pool, keys: &[OwnedKey]) -> Result<Vec<(Record, (NaiveDate, EventId))>, Stalled> {
     let (topics, keys): (Vec<&str>, Vec<&[u8]>) = keys.iter().map(|(topic, key)| (&**topic, &**key)).unzip();
+    let of_each = MAX_FOLLOWERS / i64::try_from(keys.len()).expect("at most MAX_KEYS");
     let client = pool.get().await?;
     let statement = client
         .prepare_cached(
             "SELECT topic, origin_partition, origin_offset, origin_timestamp, key, payload, header_names, header_values,
                     day, event_id
-             FROM waiting_events JOIN unnest($1::text[], $2::bytea[]) AS turn (topic, key) USING (topic, key)
-             ORDER BY position LIMIT $3",
+             FROM unnest($1::text[], $2::bytea[]) AS turn (of_topic, of_key)
+             CROSS JOIN LATERAL (SELECT * FROM waiting_events WHERE topic = of_topic AND key = of_key
+                                 ORDER BY position LIMIT $3) AS follower
+             ORDER BY position",
         )
         .await?;
-    let rows = client.query(&statement, &[&topics, &keys, &MAX_FOLLOWERS]).await?;
+    let rows = client.query(&statement, &[&topics, &keys, &of_each]).await?;
     Ok(rows.iter().map(|row| (Record::read(row), (row.get(8), EventId::new(row.get(9))))).collect())
 }

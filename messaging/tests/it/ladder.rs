@@ -1,6 +1,6 @@
 //! The retry ladder: where an event goes when handling it fails, in which order, and when.
 //!
-//! - `hops`, `waiting`, `calls`, `alarm`: through the seam, without a broker; a crash is a step that isn't made;
+//! - `hops`, `waiting`, `calls`, `alarm`, `notices`, `strangers`: through the seam, without a broker; a crash is a step that isn't made;
 //! - `climbing`: members, relay and broker, at delays of fractions of a second.
 
 mod alarm;
@@ -8,6 +8,7 @@ mod calls;
 mod climbing;
 mod hops;
 mod notices;
+mod strangers;
 mod waiting;
 
 use std::time::Duration;

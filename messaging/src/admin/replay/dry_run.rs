@@ -148,7 +148,7 @@ impl Ending {
             Skip::UnderWay => Verdict::UnderWay,
             Skip::Discarded => Verdict::Discarded,
             Skip::Purged => Verdict::PayloadPurged,
-            Skip::Unreadable => Verdict::CannotGoToOrigin,
+            Skip::Unreadable | Skip::StillParked => Verdict::CannotGoToOrigin,
             Skip::TooOld => Verdict::TooOld,
             Skip::TooLarge => Verdict::TooLarge,
         };

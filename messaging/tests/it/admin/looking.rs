@@ -130,6 +130,14 @@ async fn a_dead_letter_that_is_not_there_answers_404_as_does_a_malformed_id() {
     for id in [&*Uuid::now_v7().to_string(), "42", "%00", "replay"] {
         assert_eq!(desk.get(&format!("/admin/dead-letters/{id}")).await.status, 404, "{id}");
     }
+    let (_, letters) = desk.bury_toys([answering(1)]).await;
+    let id: Uuid = letters[0].parse().expect("an id");
+    assert_eq!(desk.get(&format!("/admin/dead-letters/{id}")).await.status, 200);
+    for spelling in [id.simple().to_string(), id.urn().to_string(), format!("%7B{id}%7D")] {
+        for path in ["dead-letters", "replays", "inbox"] {
+            assert_eq!(desk.get(&format!("/admin/{path}/{spelling}")).await.status, 404, "{path} {spelling}");
+        }
+    }
     assert_eq!(desk.get("/admin/replays/42").await.status, 404);
     assert_eq!(desk.get("/admin/inbox/42").await.status, 404);
 }

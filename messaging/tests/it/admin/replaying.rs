@@ -1,12 +1,13 @@
 //! Replays: what is sent, to whom, how often, and what is refused.
 
 use chrono::{Days, Utc};
-use messaging::{Delivered, Record, X_HOP, X_ORIGIN_TOPIC};
+use common_events::Service;
+use messaging::{Delivered, Record, Subscriptions, X_HOP, X_ORIGIN_TOPIC, delivery::Group};
 use serde_json::{Value, json};
 use test_support::eventually;
 use uuid::Uuid;
 
-use super::{Desk, OWN, answering};
+use super::{Desk, LADDER, OWN, answering};
 use crate::toys::{Coin, Label, Mood, Toy, event};
 
 const ORIGIN: &str = "order-created";
@@ -244,11 +245,13 @@ async fn an_event_older_than_the_inboxes_remember_does_not_go_to_its_origin() {
     let desk = Desk::open().await;
     let (_, letters) = desk.bury_toys([answering(1)]).await;
     let client = desk.pool().get().await.expect("a connection");
-    let day = Utc::now().date_naive() - Days::new(46);
-    client.execute("UPDATE dead_letters SET day = $1", &[&day]).await.expect("time passes");
-    drop(client);
-    let refused = desk.replay(json!({"ids": letters, "to": "origin", "reason": "why not"})).await;
-    assert_eq!(refused.refusal(), (409, "too-old", ""));
+    // Tomorrow is too late as well: it would come to inboxes that have forgotten it by then.
+    for days in [46, 45] {
+        let day = Utc::now().date_naive() - Days::new(days);
+        client.execute("UPDATE dead_letters SET day = $1", &[&day]).await.expect("time passes");
+        let refused = desk.replay(json!({"ids": letters, "to": "origin", "reason": "why not"})).await;
+        assert_eq!(refused.refusal(), (409, "too-old", ""), "{days} days");
+    }
 }
 
 #[actix_web::test]
@@ -265,6 +268,95 @@ async fn rubbish_can_be_replayed_to_the_group_and_is_dead_again() {
     let one = desk.get(&format!("/admin/dead-letters/{letter}")).await.body;
     assert_eq!((&one["state"], &one["payload"]), (&json!("DEAD"), &json!("/wAB")));
     assert_eq!(desk.count("SELECT count(*) FROM dead_letters").await, 1);
+}
+
+/// Before the release that reads them.
+async fn bury_unread(desk: &Desk, record: &Record) -> String {
+    let before = Group::new(desk.pool().clone(), Subscriptions::of(Service::Order), LADDER);
+    let delivered = before.deliver(std::slice::from_ref(record)).await.expect("the database answers");
+    assert_eq!(delivered, Delivered { dead: 1, ..Delivered::default() });
+    desk.letter_at(record).await
+}
+
+#[actix_web::test]
+async fn what_could_not_be_read_before_is_applied_when_it_can_be_now() {
+    let desk = Desk::open().await;
+    let toy = desk.record(&event(answering(1)));
+    let coin = desk.record(&event(Coin { key: "kim".to_owned(), n: 1 }));
+    let label = desk.record(&event(Label { key: "tea".to_owned(), n: 1 }));
+    let published_again = desk.record(&event(answering(2)));
+    let mut letters = Vec::new();
+    for record in [&toy, &coin, &label, &published_again] {
+        letters.push(bury_unread(&desk, record).await);
+    }
+    desk.deliver(&[Record { offset: 99, ..published_again }]).await;
+    let asked = desk.replay(json!({"ids": letters, "reason": "this release reads it"})).await;
+    let ended = desk.finish(&asked, OWN).await;
+    assert_eq!((&ended["applied"], &ended["state"]), (&json!(4), &json!("DONE")), "{ended}");
+    assert_eq!(desk.count("SELECT count(*) FROM journal").await, 4, "each once");
+    for letter in &letters {
+        let one = desk.get(&format!("/admin/dead-letters/{letter}")).await.body;
+        assert!(one["state"] == "REPLAYED" && one["closedAt"].is_string(), "{one}");
+    }
+}
+
+#[actix_web::test]
+async fn what_can_be_read_now_and_fails_is_dead_again_in_the_same_letter() {
+    let desk = Desk::open().await;
+    let letter = bury_unread(&desk, &desk.record(&event(Toy::new("bear", 1, Mood::AnswersAndIsNonsense)))).await;
+    let asked = desk.replay(json!({"ids": [letter], "reason": "this release reads it"})).await;
+    let ended = desk.finish(&asked, OWN).await;
+    assert_eq!((&ended["deadAgain"], &ended["applied"]), (&json!(1), &json!(0)), "{ended}");
+    assert_eq!(desk.state_of_letter(&letter).await, "DEAD");
+    assert_eq!(desk.count("SELECT count(*) FROM dead_letters").await, 1, "one event, one dead letter");
+}
+
+#[actix_web::test]
+async fn one_that_climbs_again_at_its_origin_and_is_applied_from_the_parked_is_a_success() {
+    let desk = Desk::open().await;
+    let (events, letters) = desk.bury_toys([Toy::new("bear", 1, Mood::BreaksUntilFree)]).await;
+    let asked = desk.replay(json!({"ids": letters, "to": "origin", "reason": "all want it"})).await;
+    let runner = desk.runner();
+    eventually("it is sent", || async {
+        (desk.count("SELECT count(*) FROM outbox WHERE topic = 'order-created'").await == 1).then_some(())
+    })
+    .await;
+    runner.abort();
+    for topic in [ORIGIN, "order-service.retry-1", "order-service.retry-2", "order-service.retry-3"] {
+        desk.carry(topic).await;
+    }
+    assert_eq!(desk.state_of_letter(&letters[0]).await, "PARKED");
+    let client = desk.pool().get().await.expect("a connection");
+    client.batch_execute("UPDATE dead_letters SET due_at = now()").await.expect("time passes");
+    drop(client);
+    desk.toys.let_go();
+    assert_eq!(desk.group.try_parked().await.expect("the database answers").applied, 1);
+    let ended = desk.finish(&asked, OWN).await;
+    assert_eq!((&ended["applied"], &ended["deadAgain"]), (&json!(1), &json!(0)), "{ended}");
+    let one = desk.get(&format!("/admin/dead-letters/{}", letters[0])).await.body;
+    assert!(one["state"] == "REPLAYED" && one["closedAt"].is_string(), "the fact stays: {one}");
+    assert_eq!(desk.get(&format!("/admin/inbox/{}", events[0])).await.body["state"], "applied");
+}
+
+#[actix_web::test]
+async fn what_comes_or_goes_while_a_replay_is_asked_for_does_not_keep_it_from_ending() {
+    let desk = Desk::open().await;
+    let (_, letters) = desk.bury_toys((0..3).map(answering)).await;
+    let client = desk.pool().get().await.expect("a connection");
+    client.batch_execute("BEGIN; LOCK TABLE replay_items IN ACCESS EXCLUSIVE MODE").await.expect("a lock");
+    let asking = desk.replay(json!({"filter": {"state": "DEAD"}, "reason": "mended"}));
+    let going = async {
+        let waits = "SELECT count(*) FROM pg_stat_activity
+                     WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        eventually("they are counted", || async { (desk.count(waits).await == 1).then_some(()) }).await;
+        let gone = "UPDATE dead_letters SET state = 'DISCARDED', closed_at = now() WHERE id::text = $1";
+        client.execute(gone, &[&letters[0]]).await.expect("one goes");
+        client.batch_execute("COMMIT").await.expect("the lock is free");
+    };
+    let (asked, ()) = tokio::join!(asking, going);
+    assert_eq!(asked.body["total"], 2, "{}", asked.body);
+    let ended = desk.finish(&asked, OWN).await;
+    assert_eq!((&ended["applied"], &ended["waiting"]), (&json!(2), &json!(0)), "{ended}");
 }
 
 #[actix_web::test]

@@ -258,7 +258,7 @@ async fn a_batch_dies_and_the_next_goes_on_where_it_stopped() {
         _ = shop.group.try_parked() => panic!("it takes an hour"),
         () = eventually("its handler runs", || async { (shop.toys.calls() > calls).then_some(()) }) => {}
     }
-    let claimed = "SELECT count(*) FROM dead_letters WHERE state = 'PARKED' AND due_at > now() + interval '30 s'";
+    let claimed = "SELECT count(*) FROM dead_letters WHERE state = 'PARKED' AND due_at > now() + interval '10 s'";
     assert_eq!(shop.count(claimed).await, 20, "they are its own for a while");
     let client = shop.pool().get().await.expect("a connection");
     client.batch_execute("UPDATE dead_letters SET due_at = now() WHERE state = 'PARKED'").await.unwrap();

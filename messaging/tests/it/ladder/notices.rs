@@ -31,6 +31,19 @@ async fn a_notice_of_an_event_that_was_replayed_since_brings_nothing_back() {
     assert_eq!(shop.state(toy.id).await.as_deref(), Some("applied"));
 }
 
+/// As when all of the topic is read once more, long after.
+#[tokio::test]
+async fn a_notice_that_cannot_be_read_any_more_brings_nothing_back() {
+    let shop = ToyShop::open_with(SHORT).await;
+    let toy = event(Toy::new("bear", 1, Mood::AnswersAndIsNonsense));
+    shop.deliver(&[record(&toy, 0)]).await;
+    let mut notice = shop.relay().await.remove(0);
+    let text = String::from_utf8(notice.value.take().unwrap()).unwrap();
+    notice.value = Some(text.replace("order-created:1", "order-created:9").into_bytes());
+    assert_eq!(shop.deliver(&[notice]).await, Delivered { duplicates: 1, ..NONE });
+    assert_eq!(shop.dead_letters().await.len(), 1, "one event, one dead letter");
+}
+
 #[tokio::test]
 async fn what_somebody_put_there_by_hand_becomes_a_dead_letter_once() {
     let shop = ToyShop::open_with(SHORT).await;

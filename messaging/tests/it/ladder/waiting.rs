@@ -1,14 +1,15 @@
 //! Order of a key while one of its events is on the ladder: later ones wait, others flow.
 
-use std::{slice::from_ref, sync::Arc};
+use std::{slice::from_ref, sync::Arc, time::Duration};
 
 use common_events::Service;
 use futures::FutureExt;
 use messaging::{Delivered, Event, Handled, Record, Subscriptions, Transient, Tx, delivery::Group};
 use test_support::eventually;
+use tokio::sync::watch;
 
 use super::{NONE, SHORT, next_hop};
-use crate::toys::{self, Mood, Toy, ToyShop, event, record, records};
+use crate::toys::{self, Mood, Toy, ToyShop, Toys, event, record, records};
 
 fn fine(key: &str, n: i64) -> Record {
     record(&event(Toy::fine(key, n)), n)
@@ -160,6 +161,91 @@ async fn two_members_drain_a_key_and_each_follower_is_applied_once_in_order() {
     })
     .await;
     assert_eq!(toys::journal_by_key(shop.pool()).await["bear"], (1..=1_200).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_drain_takes_from_each_of_its_keys_however_many_wait_behind_the_first() {
+    let shop = ToyShop::open_with(SHORT).await;
+    shop.deliver(&records(["bear", "duck"].map(|key| Toy::new(key, 1, Mood::BreaksUntilFree)))).await;
+    let bears: Vec<Record> = (2..=700).map(|n| fine("bear", n)).collect();
+    assert_eq!(shop.deliver(&bears).await.waiting, 699);
+    assert_eq!(shop.deliver(&[fine("duck", 2)]).await.waiting, 1);
+    shop.toys.let_go();
+    next_hop(&shop).await;
+    assert_eq!(drain(&shop).await.applied, 700);
+    assert_eq!((keys_waiting(&shop).await, events_waiting(&shop).await), (0, 0));
+}
+
+#[tokio::test]
+async fn a_key_whose_last_follower_is_dead_is_free_after_the_drain() {
+    let shop = ToyShop::open_with(SHORT).await;
+    shop.deliver(&records([Toy::new("bear", 1, Mood::BreaksUntilFree)])).await;
+    shop.deliver(&[record(&event(Toy::new("bear", 2, Mood::AnswersAndIsNonsense)), 2)]).await;
+    shop.toys.let_go();
+    next_hop(&shop).await;
+    assert_eq!(drain(&shop).await, Delivered { dead: 1, ..NONE });
+    assert_eq!(shop.deliver(&[fine("bear", 3)]).await, Delivered { applied: 1, ..NONE }, "behind nobody");
+}
+
+/// How soon all goes on when what was away is back.
+const SOON: Duration = Duration::from_secs(10);
+
+/// A shop that stands on something which can be taken away.
+async fn shop_on_ice() -> (ToyShop, watch::Sender<bool>) {
+    let (database, toys, ice) = (toys::database().await, Toys::new(), watch::Sender::new(true));
+    let is_there = ice.subscribe();
+    let answers = move || {
+        let there = *is_there.borrow();
+        std::future::ready(there)
+    };
+    let subscriptions = toys.subscriptions(Service::Order).stand_on("ice", answers);
+    let group = Arc::new(Group::new(database.pool.clone(), subscriptions, SHORT));
+    (ToyShop { group, toys, database }, ice)
+}
+
+/// What was away is back after it was missed.
+async fn is_missed_and_comes_back(shop: &ToyShop, ice: &watch::Sender<bool>) {
+    let calls = shop.toys.calls();
+    eventually("it is missed", || async { (shop.toys.calls() > calls).then_some(()) }).await;
+    shop.toys.let_go();
+    ice.send_replace(true);
+}
+
+#[tokio::test]
+async fn followers_whose_drain_stood_still_go_on_when_all_is_there_again() {
+    let (shop, ice) = shop_on_ice().await;
+    shop.deliver(&records([Toy::new("bear", 1, Mood::BreaksUntilFree)])).await;
+    shop.deliver(&[record(&event(Toy::new("bear", 2, Mood::BreaksUntilFree)), 1)]).await;
+    shop.toys.let_go();
+    next_hop(&shop).await;
+    shop.toys.hold();
+    ice.send_replace(false);
+    let draining = eventually("it is drained", || async {
+        let _ = shop.group.drain().await;
+        (events_waiting(&shop).await == 0).then_some(())
+    });
+    let drained = async { tokio::join!(draining, is_missed_and_comes_back(&shop, &ice)) };
+    tokio::time::timeout(SOON, drained).await.expect("within seconds");
+    assert_eq!(toys::journal_by_key(shop.pool()).await["bear"], [1, 2]);
+}
+
+#[tokio::test]
+async fn parked_events_whose_batch_stood_still_go_on_when_all_is_there_again() {
+    let (shop, ice) = shop_on_ice().await;
+    shop.deliver(&records([Toy::new("bear", 1, Mood::BreaksUntilFree)])).await;
+    for _ in 0..3 {
+        next_hop(&shop).await;
+    }
+    let parked = "SELECT count(*) FROM dead_letters WHERE state = 'PARKED'";
+    assert_eq!(shop.count(parked).await, 1);
+    ice.send_replace(false);
+    let trying = eventually("it is tried", || async {
+        let _ = shop.group.try_parked().await;
+        (shop.count(parked).await == 0).then_some(())
+    });
+    let tried = async { tokio::join!(trying, is_missed_and_comes_back(&shop, &ice)) };
+    tokio::time::timeout(SOON, tried).await.expect("within seconds");
+    assert_eq!(shop.journal().await, [("bear".to_owned(), 1)], "it used up no attempt");
 }
 
 /// An old owner of the partition blocks the key while the new one has the next events in its hands.

@@ -68,7 +68,7 @@ words! {
 }
 
 impl CauseClass {
-    /// Whether what is owed may still come without anybody doing anything about the event itself.
+    /// Whether what is owed may still come without anybody doing anything about the event itself; as far as is known.
     pub const fn is_on_its_way(self) -> bool {
         match self {
             Self::ConsumerDead
@@ -76,12 +76,12 @@ impl CauseClass {
             | Self::Retrying
             | Self::Parked
             | Self::WaitingBehind
-            | Self::RelayDead => true,
+            | Self::RelayDead
+            | Self::Unknown => true,
             Self::Dead
             | Self::Discarded
             | Self::EventLost
             | Self::AnswerLost
-            | Self::Unknown
             | Self::Mismatch
             | Self::DeadLetters
             | Self::GrowingLag => false,

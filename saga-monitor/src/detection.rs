@@ -10,7 +10,7 @@ mod cause;
 mod lag;
 mod watermark;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use common_events::Service;
@@ -39,6 +39,8 @@ pub use watermark::watermark;
 
 /// What is known is believed this long after: records of one moment are written within it.
 pub const GRACE: TimeDelta = TimeDelta::seconds(2);
+/// How many sagas one round marks as stuck, so that whoever hears doesn't wait long for it; the next round goes on.
+const MAX_MARKED: i64 = 5_000;
 /// How many stuck sagas one round judges; those that were judged longest ago come first.
 const MAX_JUDGED: i64 = 500;
 /// How many mismatched sagas have an alarm of their own.
@@ -127,12 +129,12 @@ impl Detection {
     ) -> anyhow::Result<Round> {
         let mut round = Round { known_until, ..Round::default() };
         if let Some(known_until) = known_until {
-            (round.stuck, round.mismatched) = self.mark(known_until - GRACE).await?;
-            let mut inquiry = Inquiry::new(&self.pool, &self.services, cluster);
+            let known_until = known_until - GRACE;
+            (round.stuck, round.mismatched) = self.mark(known_until).await?;
+            let mut inquiry = Inquiry::new(&self.pool, &self.services, cluster, known_until - self.stuck_after);
             let judged = judge(&self.pool, &mut inquiry).await?;
-            let causes = inquiry.raised;
             round.judged = judged.len() as u64;
-            self.alarm_of_sagas(&judged, causes).await?;
+            self.alarm_of_sagas(&judged, inquiry).await?;
         }
         let dead = self.ask_for_dead_letters().await;
         let lags = self.lags.look(cluster);
@@ -145,18 +147,19 @@ impl Detection {
         let mut client = self.pool.get().await?;
         let tx = Tx::begin(&mut client).await?;
         store::lock_projection(&tx).await?;
-        let stuck = sagas::mark_stuck(&tx, known_until - self.stuck_after).await?;
+        let stuck = sagas::mark_stuck(&tx, known_until - self.stuck_after, MAX_MARKED).await?;
         let mismatched = sagas::mark_mismatched(&tx, known_until).await?;
         tx.commit().await?;
         Ok((stuck, mismatched))
     }
 
-    async fn alarm_of_sagas(&self, judged: &[Judged], causes: BTreeMap<String, Raised>) -> anyhow::Result<()> {
+    async fn alarm_of_sagas(&self, judged: &[Judged], found: Inquiry<'_>) -> anyhow::Result<()> {
         let mut client = self.pool.get().await?;
         let tx = Tx::begin(&mut client).await?;
         store::lock_detection(&tx).await?;
         store::lock_projection(&tx).await?;
         sagas::update_judged(&tx, judged).await?;
+        sagas::update_hop_times(&tx, &found.moved).await?;
         let suffering = sagas::list_suffering(&tx, KEYS_NAMED).await?;
         let named = |cause: Raised| {
             let sagas = suffering.get(&cause.cause)?;
@@ -164,9 +167,11 @@ impl Detection {
             detail["sagas"] = json!(sagas.keys);
             Some(Raised { count: sagas.count, detail, ..cause })
         };
-        let stuck: Vec<Raised> = causes.into_values().filter_map(named).collect();
-        // What wasn't judged in this round is still there while a saga suffers from it.
-        update_alarms(&tx, AlarmKind::Stuck, &stuck, |cause| suffering.contains_key(cause), self.notices).await?;
+        let stuck: Vec<Raised> = found.raised.into_values().filter_map(named).collect();
+        // What wasn't judged in this round is still there while a saga suffers from it, or one may that nobody judged.
+        let are_causes_missing = sagas::is_any_unjudged(&tx).await?;
+        let keep = |cause: &str| are_causes_missing || suffering.contains_key(cause);
+        update_alarms(&tx, AlarmKind::Stuck, &stuck, keep, self.notices).await?;
         let mismatched = sagas::list_mismatched(&tx, MAX_MISMATCHED).await?;
         // When there are more than are listed, one that isn't may still be there.
         let are_all_listed = mismatched.len() < usize::try_from(MAX_MISMATCHED).unwrap_or(usize::MAX);

@@ -33,6 +33,9 @@ pub struct Fact {
     pub id: EventId,
     /// Where it lies first, of the places that are known.
     pub place: Place,
+    /// When it got there, if that was much later than it happened: it waited in an outbox.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late: Option<DateTime<Utc>>,
     /// The trace it belongs to, when it says so properly.
     pub trace: Option<TraceId>,
     /// What else it says.

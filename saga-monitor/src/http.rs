@@ -12,6 +12,7 @@ mod where_is;
 use std::sync::Arc;
 
 use actix_web::{http::StatusCode, web::Data};
+use chrono::{DateTime, Datelike, Utc};
 use service_runtime::{Pool, Problem, settings::Url};
 use utoipa_actix_web::service_config::ServiceConfig;
 
@@ -70,6 +71,11 @@ pub fn routes(desk: Desk) -> impl Fn(&mut ServiceConfig<'_>) + Clone + Send + 's
             .service(where_is::where_is)
             .service(consumers::list_consumers);
     }
+}
+
+/// PostgreSQL's times don't reach as far back as ours.
+fn is_storable(time: &DateTime<Utc>) -> bool {
+    (1..=9_999).contains(&time.year())
 }
 
 /// 503: Kafka can't say where groups stand.

@@ -14,6 +14,12 @@ pub fn is_retryable(error: &Error) -> bool {
     matches!(error.code(), Some(&(SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED)))
 }
 
+/// Whether a value that came from outside is none of the database's: a NUL in a text, a time before its calendar.
+pub fn is_beyond_values(error: &Error) -> bool {
+    let beyond = [&SqlState::CHARACTER_NOT_IN_REPERTOIRE, &SqlState::DATETIME_FIELD_OVERFLOW];
+    error.code().is_some_and(|code| beyond.contains(&code))
+}
+
 /// Whether the database is away or overloaded, rather than the statement wrong: closed, class 08, shutting
 /// down (57P01 to 57P03), too many connections, the socket failed, or a time limit of ours ran out (57014
 /// and 55P03: somebody holds a lock for too long; 25P03: we did).

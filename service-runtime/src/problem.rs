@@ -184,6 +184,8 @@ impl From<tokio_postgres::Error> for Problem {
         // A conflict is gone at the next try, which is the caller's here.
         if database::is_connection_lost(&error) || database::is_retryable(&error) {
             database_unavailable(&error)
+        } else if database::is_beyond_values(&error) {
+            Self::bad_request("invalid-value", "A text or a time in it is beyond what can be looked for.")
         } else {
             Self::internal(error)
         }

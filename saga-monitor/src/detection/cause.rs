@@ -1,10 +1,11 @@
 //! Why a saga doesn't move: for each thing that is owed, where the event lies for which it is owed.
 
+mod reason;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
-use common_events::{EventId, Service, Topic};
-use serde_json::{Value, json};
+use common_events::{EventId, Service};
 use service_runtime::Pool;
 
 use crate::{
@@ -14,11 +15,12 @@ use crate::{
     flows::Role,
     services::{Question, Services},
     store::{
-        hops,
+        hops, log,
         sagas::{Judged, Suspect},
     },
     whereabouts::{self, Event, GroupState, Whereabouts},
 };
+use reason::{Reason, class_of, consumer_dead, detail, due, unknown, unreadable};
 
 /// After so many questions to the services a round begins with no other saga; the next round does.
 const MAX_QUESTIONS: usize = 300;
@@ -32,6 +34,12 @@ pub(super) struct Inquiry<'i> {
     away: BTreeSet<Service>,
     relay: Option<RelayState>,
     questions: usize,
+    /// Whoever hasn't moved since then is stuck.
+    unmoved_since: DateTime<Utc>,
+    /// When the events that others wait behind were tried last.
+    tried: BTreeMap<(Service, EventId), Option<DateTime<Utc>>>,
+    /// The sagas that wait behind an event which is tried again and again: they move with it.
+    pub(super) moved: BTreeMap<String, DateTime<Utc>>,
     /// The causes that were found, by what tells them apart.
     pub(super) raised: BTreeMap<String, Raised>,
 }
@@ -42,19 +50,15 @@ enum RelayState {
     Away,
 }
 
-/// Why one thing that is owed doesn't come.
-struct Reason {
-    /// What tells it from others: sagas that suffer from the same have one alarm.
-    cause: String,
-    class: CauseClass,
-    title: String,
-    detail: Value,
-}
-
 impl<'i> Inquiry<'i> {
-    pub(super) fn new(pool: &'i Pool, services: &'i Services, cluster: &'i Standing) -> Self {
-        let (known, away, raised) = <_>::default();
-        Self { pool, services, cluster, known, away, relay: None, questions: 0, raised }
+    pub(super) fn new(
+        pool: &'i Pool,
+        services: &'i Services,
+        cluster: &'i Standing,
+        unmoved_since: DateTime<Utc>,
+    ) -> Self {
+        let (known, away, tried, moved, raised) = <_>::default();
+        Self { pool, services, cluster, known, away, relay: None, questions: 0, unmoved_since, tried, moved, raised }
     }
 
     /// Whether the round should begin with no other saga.
@@ -62,9 +66,11 @@ impl<'i> Inquiry<'i> {
         self.questions >= MAX_QUESTIONS
     }
 
-    /// Judges a stuck saga; `None` when nothing is owed in it any more.
+    /// Judges a stuck saga; `None` when nothing is owed in it any more, or it moves with the event that it waits behind.
     pub(super) async fn judge(&mut self, suspect: &Suspect) -> anyhow::Result<Option<Judged>> {
-        let saga = Saga::from_json(suspect.flow, &suspect.facts)?;
+        let Ok(saga) = Saga::from_json(suspect.flow, &suspect.facts) else {
+            return Ok(Some(self.judged(suspect, unreadable(suspect), Vec::new())));
+        };
         let Some(standing) = saga.standing() else { return Ok(None) };
         let mut first: Option<Reason> = None;
         let mut lost = Vec::new();
@@ -78,20 +84,28 @@ impl<'i> Inquiry<'i> {
             first.get_or_insert(reason);
         }
         let Some(reason) = first else { return Ok(None) };
+        if let Some(tried_at) = reason.tried_at.filter(|tried_at| *tried_at > self.unmoved_since) {
+            self.moved.insert(suspect.saga.clone(), tried_at);
+            return Ok(None);
+        }
+        Ok(Some(self.judged(suspect, reason, lost)))
+    }
+
+    fn judged(&mut self, suspect: &Suspect, reason: Reason, not_undone: Vec<String>) -> Judged {
         let judged = Judged {
             saga: suspect.saga.clone(),
             progress_at: suspect.progress_at,
             cause: reason.cause.clone(),
             class: reason.class,
-            not_undone: lost,
+            not_undone,
         };
         self.raise(reason);
-        Ok(Some(judged))
+        judged
     }
 
     /// Who waits behind an event says less of it than whoever the event belongs to.
     fn raise(&mut self, reason: Reason) {
-        let Reason { cause, class, title, detail } = reason;
+        let Reason { cause, class, title, detail, tried_at: _ } = reason;
         let raised = Raised { kind: AlarmKind::Stuck, cause: cause.clone(), class, title, detail, count: 0 };
         let known = self.raised.entry(cause).or_insert_with(|| raised.clone());
         if known.class == CauseClass::WaitingBehind {
@@ -159,9 +173,9 @@ impl<'i> Inquiry<'i> {
             (GroupState::Waiting, Some(head)) => (CauseClass::WaitingBehind, head),
             (state, _) => (class_of(state), cause.id),
         };
-        let head = match found.behind {
-            Some(head) => self.find_event(group, head, None).await?,
-            None => None,
+        let (head, tried_at) = match found.behind {
+            Some(head) => (self.find_event(group, head, None).await?, self.last_tried(group, head).await?),
+            None => (None, None),
         };
         let is_backlog = class == CauseClass::Unread;
         let told = match &head {
@@ -174,7 +188,23 @@ impl<'i> Inquiry<'i> {
             class,
             title: format!("{told}: {} is owed", owed.event),
             detail: detail(owed, Some(cause), Some(&found)),
+            tried_at,
         })
+    }
+
+    /// When the group tried that event last, as far as its retry topics tell.
+    async fn last_tried(&mut self, group: Service, event: EventId) -> anyhow::Result<Option<DateTime<Utc>>> {
+        if let Some(known) = self.tried.get(&(group, event)) {
+            return Ok(*known);
+        }
+        let client = self.pool.get().await?;
+        let mut tried_at = None;
+        for lying in log::list_lying(&client, &[event]).await? {
+            let heard = hops::list_hops(&client, &lying.topic, lying.place).await?;
+            tried_at = heard.iter().filter(|(_, hop)| hop.group == group).map(|(at, _)| *at).chain(tried_at).max();
+        }
+        self.tried.insert((group, event), tried_at);
+        Ok(tried_at)
     }
 
     /// Of a saga of its own, unless nothing moves at all.
@@ -185,6 +215,7 @@ impl<'i> Inquiry<'i> {
                 class: CauseClass::RelayDead,
                 title: format!("outbox-relay doesn't answer: {} of {} may wait in an outbox", owed.event, owed.from),
                 detail: detail(owed, None, None),
+                tried_at: None,
             };
         }
         let told = match (class, owed.causes.first()) {
@@ -198,6 +229,7 @@ impl<'i> Inquiry<'i> {
             class,
             title: format!("{told} ({} {})", suspect.flow, suspect.key),
             detail: detail(owed, owed.causes.first(), None),
+            tried_at: None,
         }
     }
 
@@ -217,53 +249,4 @@ impl<'i> Inquiry<'i> {
         self.relay = Some(state);
         state
     }
-}
-
-fn class_of(state: GroupState) -> CauseClass {
-    match state {
-        GroupState::Unread => CauseClass::Unread,
-        GroupState::Waiting => CauseClass::WaitingBehind,
-        GroupState::Retrying => CauseClass::Retrying,
-        GroupState::Parked => CauseClass::Parked,
-        GroupState::Dead => CauseClass::Dead,
-        GroupState::Discarded => CauseClass::Discarded,
-        GroupState::Applied => CauseClass::AnswerLost,
-        GroupState::Unknown => CauseClass::Unknown,
-    }
-}
-
-fn due(found: &Whereabouts) -> String {
-    let tier = found.tier.as_deref().map(|tier| format!(" in {tier}")).unwrap_or_default();
-    let due = |due: DateTime<Utc>| format!(", due {}", due.format("%H:%M:%S"));
-    format!("{tier}{}", found.due_at.map(due).unwrap_or_default())
-}
-
-fn consumer_dead(group: Service, owed: &Owed) -> Reason {
-    Reason {
-        cause: format!("consumer/{group}"),
-        class: CauseClass::ConsumerDead,
-        title: format!("no consumer of {group} is running: {} is owed", owed.event),
-        detail: detail(owed, owed.causes.first(), None),
-    }
-}
-
-fn unknown(group: Service, owed: &Owed) -> Reason {
-    Reason {
-        cause: format!("unknown/{group}"),
-        class: CauseClass::Unknown,
-        title: format!("{group} doesn't answer, so it isn't known why {} doesn't come", owed.event),
-        detail: detail(owed, owed.causes.first(), None),
-    }
-}
-
-fn detail(owed: &Owed, cause: Option<&Cause>, found: Option<&Whereabouts>) -> Value {
-    let place = |cause: &Cause| {
-        let Cause { event, id, place } = cause;
-        json!({"eventId": id, "topic": Topic::name(*event), "partition": place.partition, "offset": place.offset})
-    };
-    json!({
-        "waitingFor": {"event": owed.event.name(), "from": owed.from.name(), "line": owed.line},
-        "because": cause.map(place),
-        "where": found,
-    })
 }

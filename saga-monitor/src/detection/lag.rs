@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use common_events::Service;
+use messaging::OwnTopic;
 use serde_json::json;
 
 use crate::{
@@ -24,11 +25,12 @@ pub(super) struct Lags {
 }
 
 impl Lags {
-    /// Takes a look, and says which lags are too large: those that grew with every one of the last looks, until
+    /// Takes a look, and says which lags are too large: those that grew over the last looks and never shrank, until
     /// they are small again.
     pub(super) fn look(&mut self, cluster: &Standing) -> Vec<Raised> {
         for group in readers() {
-            for topic in topics_read_by(group) {
+            // On its own retry topics records lie until they are due.
+            for topic in topics_read_by(group).filter(|topic| !is_own_retry(group, topic)) {
                 let from = (topic.clone(), 0);
                 let partitions = cluster.ends.range(from..).map(|(at, _)| at).take_while(|(of, _)| *of == topic);
                 let lag = partitions.filter_map(|at| cluster.lag(group, at)).sum();
@@ -44,14 +46,18 @@ impl Lags {
         if looks.len() > LOOKS {
             looks.pop_front();
         }
-        let grows =
-            looks.len() == LOOKS && looks.iter().zip(looks.iter().skip(1)).all(|(before, after)| before < after);
+        let never_shrank = looks.iter().zip(looks.iter().skip(1)).all(|(before, after)| before <= after);
+        let grows = looks.len() == LOOKS && never_shrank && looks.front() < looks.back();
         if lag < MIN_LAG {
             self.alarming.remove(&of);
         } else if grows || self.alarming.contains_key(&of) {
             self.alarming.insert(of, lag);
         }
     }
+}
+
+fn is_own_retry(group: Service, topic: &str) -> bool {
+    matches!(OwnTopic::of(group, topic), Some(OwnTopic::Retry(_)))
 }
 
 fn raised(group: Service, topic: &str, lag: i64) -> Raised {
@@ -91,6 +97,27 @@ mod tests {
     fn a_lag_that_grows_alarms_until_it_is_small_again() {
         let alarms = looks(&[100, 400, 900, 1_600, 2_500, 2_000, 600, 499, 600]);
         assert_eq!(alarms, [None, None, None, None, Some(2_500), Some(2_000), Some(600), None, None]);
+    }
+
+    #[test]
+    fn a_lag_that_grows_now_and_then_and_never_shrinks_alarms_too() {
+        assert_eq!(looks(&[600, 600, 601, 601, 601, 602]), [None, None, None, None, Some(601), Some(602)]);
+        assert_eq!(looks(&[600; 6]), [None; 6], "it doesn't grow");
+    }
+
+    #[test]
+    fn what_lies_on_a_retry_topic_until_it_is_due_is_no_lag() {
+        let mut lags = Lags::default();
+        for lag in [0, 900, 900, 1_800, 1_800, 2_700] {
+            let at = ("coupon-service.retry-2".to_owned(), 0);
+            let cluster = Standing {
+                ends: [(at.clone(), lag)].into(),
+                committed: [(Service::Coupon, [(at.clone(), 0)].into()), (Service::SagaMonitor, [(at, lag)].into())]
+                    .into(),
+                ..Standing::default()
+            };
+            assert_eq!(lags.look(&cluster), []);
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub struct Standing {
     pub doubts: BTreeSet<Mismatch>,
     /// When it began: its first event, or the earliest that is known.
     pub started_at: DateTime<Utc>,
-    /// When something of it happened last.
+    /// When something of it happened last, or reached its topic late.
     pub last_progress_at: DateTime<Utc>,
     /// The trace of the request that began it.
     pub trace: Option<TraceId>,
@@ -57,7 +57,8 @@ impl Saga {
         let times = || self.facts().map(|(_, fact)| fact.at);
         let strange = self.strange;
         let earliest = times().chain(strange.map(|(first, _)| first)).min()?;
-        let last_progress_at = times().chain(strange.map(|(_, last)| last)).max()?;
+        let moved = self.facts().map(|(_, fact)| fact.late.unwrap_or(fact.at));
+        let last_progress_at = moved.chain(strange.map(|(_, last)| last)).max()?;
         let (state, owed) = self.state();
         let trace = self.trace();
         let mut marks = self.marks.clone();
@@ -94,8 +95,10 @@ impl Saga {
         let begins = declaration.begins;
         let mut owed = self.owed();
         if self.once(begins).is_none() {
-            let begin = Owed { event: begins, from: begins.spec().writer, line: None, causes: Vec::new() };
-            owed.insert(0, begin);
+            owed.insert(0, owed_for_nothing(begins));
+        } else if owed.is_empty() {
+            // No service of ours tells such a saga; whoever does, it has to come to an end.
+            owed.extend(declaration.with_role(Role::Success).map(owed_for_nothing));
         }
         (State::InProgress, owed)
     }
@@ -165,6 +168,10 @@ impl Saga {
         let asked = self.asked().into_iter().flat_map(|asked| asked.lines.iter().map(String::as_str));
         asked.chain(self.facts.keys().filter_map(|step| step.line.as_deref())).collect()
     }
+}
+
+fn owed_for_nothing(event: Topic) -> Owed {
+    Owed { event, from: event.spec().writer, line: None, causes: Vec::new() }
 }
 
 fn owed(debt: &Debt, line: Option<String>, after: Vec<(Topic, &Fact)>) -> Owed {

@@ -40,6 +40,7 @@ fn fact(n: usize, says: Says) -> Fact {
         at: DateTime::<Utc>::UNIX_EPOCH + TimeDelta::seconds(n),
         id: EventId::new(Uuid::from_u128(1_000 + u128::from(n.unsigned_abs()))),
         place: Place { partition: 0, offset: n },
+        late: None,
         trace: TraceId::new([7; 16]),
         says,
     }

@@ -23,6 +23,8 @@ use crate::{
 
 /// How far a clock may be ahead of ours before its time isn't believed.
 const AHEAD: TimeDelta = TimeDelta::minutes(5);
+/// What reached its topic so long after it happened is late: it waited for somebody.
+const LATE: TimeDelta = TimeDelta::seconds(2);
 /// The longest type or error that is kept, in characters.
 const MAX_TEXT_CHARS: usize = 500;
 
@@ -49,8 +51,10 @@ pub struct Entry {
     pub trace: Option<TraceId>,
     /// When it happened.
     pub occurred_at: DateTime<Utc>,
-    /// When it was written to its topic.
+    /// When it was written to its topic; when it was read, if its record doesn't say so.
     pub written_at: DateTime<Utc>,
+    /// The same, only if its record says so.
+    pub timestamp: Option<DateTime<Utc>>,
     /// What is odd about it.
     pub marks: Vec<Mark>,
     /// Byte for byte; nothing of a failure, as its origin has it.
@@ -126,11 +130,12 @@ impl Entry {
 
 /// Reads a record. `now` bounds the times it says.
 pub fn read(record: &Record, now: DateTime<Utc>) -> Entry {
-    let written_at = record.timestamp.filter(|time| is_plausible(*time, now)).unwrap_or(now);
+    let timestamp = record.timestamp.filter(|time| is_plausible(*time, now));
+    let written_at = timestamp.unwrap_or(now);
     let own = watched_groups().find_map(|group| Some((group, OwnTopic::of(group, &record.topic)?)));
     match own.filter(|(_, own)| OF_FAILURES.contains(own)) {
-        Some((group, own)) => read_hop(record, group, own, written_at),
-        None => read_event(record, written_at, now),
+        Some((group, own)) => Entry { timestamp, ..read_hop(record, group, own, written_at) },
+        None => Entry { timestamp, ..read_event(record, written_at, now) },
     }
 }
 
@@ -168,6 +173,7 @@ fn read_hop(record: &Record, group: Service, own: OwnTopic, written_at: DateTime
         trace: trace.map(|trace| trace.trace_id),
         occurred_at: written_at,
         written_at,
+        timestamp: None,
         marks,
         payload: None,
         meaning: Meaning::Hop(Hop {
@@ -227,7 +233,8 @@ fn read_event(record: &Record, written_at: DateTime<Utc>, now: DateTime<Utc>) ->
     let told = read_told(topic, &label, event_id, &mut marks);
     let meaning = match (told, topic.and_then(Flow::of)) {
         (Some((id, Told { saga, step, says })), _) => {
-            Meaning::Step { saga, step, fact: Fact { at: occurred_at, id, place, trace, says } }
+            let late = Some(written_at).filter(|written_at| *written_at - occurred_at > LATE);
+            Meaning::Step { saga, step, fact: Fact { at: occurred_at, id, place, late, trace, says } }
         }
         (None, Some(flow)) => Meaning::Strange { saga: saga_of_strange(record, flow, topic) },
         (None, None) => Meaning::NoSaga,
@@ -249,6 +256,7 @@ fn read_event(record: &Record, written_at: DateTime<Utc>, now: DateTime<Utc>) ->
         trace,
         occurred_at,
         written_at,
+        timestamp: None,
         marks,
         payload: record.value.clone(),
         meaning,

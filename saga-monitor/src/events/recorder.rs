@@ -201,7 +201,9 @@ async fn apply<'e>(
 fn positions(entries: &[Entry]) -> Positions {
     let mut positions = Positions::new();
     for entry in entries {
-        let here = Position { next_offset: entry.place.offset + 1, last_at: entry.written_at };
+        // Without a time that can be believed nothing is known of how far the partition is read.
+        let last_at = entry.timestamp.unwrap_or(DateTime::UNIX_EPOCH);
+        let here = Position { next_offset: entry.place.offset + 1, last_at };
         let known = positions.entry((entry.topic.clone(), entry.place.partition)).or_insert(here);
         known.next_offset = known.next_offset.max(here.next_offset);
         known.last_at = known.last_at.max(here.last_at);

@@ -30,6 +30,9 @@ use crate::{
 /// The most steps that are shown: an order of a hundred lines has some four hundred.
 const MAX_STEPS: i64 = 1_000;
 
+/// How many sagas of a trace are named in words.
+const KEYS_NAMED: usize = 4;
+
 /// A step and what takes it back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -139,7 +142,9 @@ pub(super) async fn find_one(desk: &Desk, key: &str) -> Result<Found, Problem> {
 }
 
 fn several(candidates: &[SagaView]) -> HttpResponse {
-    let problem = Problem::conflict("several-sagas", "Several sagas belong to this trace: ask for one by its key.");
+    let keys: Vec<&str> = candidates.iter().take(KEYS_NAMED).map(|saga| &*saga.key).collect();
+    let detail = format!("Several sagas belong to this trace: ask for one by its key, such as {}.", keys.join(", "));
+    let problem = Problem::conflict("several-sagas", detail);
     let mut body = serde_json::to_value(problem.body()).unwrap_or(Value::Null);
     body["candidates"] = json!(candidates);
     HttpResponse::build(StatusCode::CONFLICT).content_type(CONTENT_TYPE).body(body.to_string())
@@ -155,22 +160,24 @@ fn owed_view(owed: &Owed) -> OwedView {
 }
 
 /// Parked events lie on no topic: of those that were retried and are still unanswered, the group is asked. One
-/// that doesn't answer leaves the step as it was heard of last.
+/// that doesn't answer leaves its steps as they were heard of last.
 async fn ask_for_parked(desk: &Desk, owed: &[Owed], logged: &[Logged]) -> Result<Vec<(Service, Place)>, Problem> {
-    let mut parked = Vec::new();
+    let (mut parked, mut silent) = (Vec::new(), Vec::new());
     for owed in owed {
         for cause in &owed.causes {
             let was_retried = logged.iter().any(|row| {
                 let is_of_it = row.hop.as_ref().is_some_and(|(origin, _)| *origin == cause.place);
                 is_of_it && row.event_type.as_deref() == Some(cause.event.name()) && row.service == owed.from.name()
             });
-            if !was_retried {
+            if !was_retried || silent.contains(&owed.from) {
                 continue;
             }
             let event = Event { id: cause.id, lies: None };
             let found = whereabouts::find(&desk.services, None, owed.from, event, &[]).await;
-            if found.is_ok_and(|found| found.state == GroupState::Parked) {
-                parked.push((owed.from, cause.place));
+            match found {
+                Ok(found) if found.state == GroupState::Parked => parked.push((owed.from, cause.place)),
+                Ok(_) => {}
+                Err(_) => silent.push(owed.from),
             }
         }
     }

@@ -10,7 +10,7 @@ use service_runtime::{
 };
 use utoipa::IntoParams;
 
-use super::{Desk, view::StepView};
+use super::{Desk, is_storable, view::StepView};
 use crate::store::log::{self, LogFilter, LogPosition};
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -56,6 +56,11 @@ pub(super) async fn list_events(
     for (name, text) in [("key", &wanted.key), ("type", &wanted.event_type)] {
         if text.as_ref().is_some_and(|text| text.contains('\0')) {
             return Err(Problem::bad_request("invalid-query", "A text without NUL characters.").of_field(name));
+        }
+    }
+    for (name, time) in [("from", &wanted.from), ("to", &wanted.to)] {
+        if time.as_ref().is_some_and(|time| !is_storable(time)) {
+            return Err(Problem::bad_request("invalid-query", "A time of this era.").of_field(name));
         }
     }
     if wanted.from.zip(wanted.to).is_some_and(|(from, to)| from > to) {

@@ -10,7 +10,7 @@ use service_runtime::{
 };
 use utoipa::IntoParams;
 
-use super::{Desk, view::SagaView};
+use super::{Desk, is_storable, view::SagaView};
 use crate::{
     domain::State,
     flows::Flow,
@@ -64,7 +64,7 @@ impl TryFrom<String> for OlderThan {
     fn try_from(text: String) -> Result<Self, NoAge> {
         let ago = std::time::Duration::parse(&text).and_then(|ago| TimeDelta::from_std(ago).ok());
         let ago = ago.filter(|ago| *ago <= MAX_AGO).map(Self::Ago);
-        ago.or_else(|| text.parse().ok().map(Self::Moment)).ok_or(NoAge)
+        ago.or_else(|| text.parse().ok().filter(is_storable).map(Self::Moment)).ok_or(NoAge)
     }
 }
 

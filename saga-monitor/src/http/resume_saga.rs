@@ -112,7 +112,8 @@ async fn ask(
     let tx = Tx::begin(&mut client).await?;
     let mut asked = Vec::with_capacity(questions.len());
     for (group, cause) in &questions {
-        let Some(lying) = lying.iter().find(|lying| lying.id == cause.id) else { continue };
+        let lies_there = |lying: &&Lying| lying.topic == cause.event.name() && lying.place == cause.place;
+        let Some(lying) = lying.iter().find(lies_there) else { continue };
         ask_for_answers(&tx, *group, &record(lying)).await?;
         let answer = owed.iter().find(|owed| owed.from == *group && owed.causes.contains(cause));
         asked.push(Asked {

@@ -126,6 +126,9 @@ pub struct StepView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub payload: Option<Box<RawValue>>,
+    /// How large the event is, when that is too much to be shown: above 64 KiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload_bytes: Option<i32>,
     /// What is odd about it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub marks: Vec<String>,
@@ -173,6 +176,7 @@ impl From<Logged> for StepView {
             key: logged.key,
             trace_id: logged.trace,
             payload: logged.payload.map(shown),
+            payload_bytes: logged.payload_bytes,
             marks: logged.marks,
             copies: None,
             saga_id: logged.saga,

@@ -188,7 +188,7 @@ fn past(row: &Row) -> Past {
     }
 }
 
-/// An event as it was first heard of.
+/// An event at one of its places.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lying {
     /// Its topic, without the suite's prefix.
@@ -205,13 +205,13 @@ pub struct Lying {
     pub saga: Option<String>,
 }
 
-/// Where these events lie, each at the first place that was heard of.
+/// Where these events lie: each at every place, in the order in which those were heard of.
 pub async fn list_lying(client: &Client, ids: &[EventId]) -> Result<Vec<Lying>, Error> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
     let statement = client
         .prepare_cached(
-            r#"SELECT DISTINCT ON (event_id) event_id, topic, "partition", "offset", key, payload, saga
-               FROM saga_state_log WHERE event_id = ANY($1) ORDER BY event_id, id"#,
+            r#"SELECT event_id, topic, "partition", "offset", key, payload, saga
+               FROM saga_state_log WHERE event_id = ANY($1) ORDER BY id"#,
         )
         .await?;
     let rows = client.query(&statement, &[&ids]).await?;

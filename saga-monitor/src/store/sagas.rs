@@ -11,8 +11,8 @@ use tokio_postgres::Error;
 use uuid::Uuid;
 
 pub use judged::{
-    Judged, Mismatched, Suffering, Suspect, list_mismatched, list_suffering, list_suspects, mark_mismatched,
-    mark_stuck, update_judged,
+    Judged, Mismatched, Suffering, Suspect, is_any_unjudged, list_mismatched, list_suffering, list_suspects,
+    mark_mismatched, mark_stuck, update_judged,
 };
 pub(crate) use listing::Conditions;
 pub use listing::{Listed, SagaFilter, SagaPosition, Whole, find_sagas, list_sagas};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use chrono::TimeDelta;
 use reqwest::Method;
 use rstest::rstest;
@@ -119,12 +120,15 @@ async fn an_alarm_is_acknowledged_once_and_by_whom() {
 #[case("/api/sagas?type=parcel", "type")]
 #[case("/api/sagas?stuck=perhaps", "stuck")]
 #[case("/api/sagas?olderThan=yesterday", "olderThan")]
+#[case("/api/sagas?olderThan=-200000-01-01T00:00:00Z", "olderThan")]
 #[case("/api/sagas?limit=0", "limit")]
 #[case("/api/sagas?cursor=AAAA", "cursor")]
 #[case("/api/sagas?colour=red", "colour")]
 #[case("/api/alarms?state=LOUD", "state")]
 #[case("/api/alarms?cursor=x", "cursor")]
 #[case("/api/events?from=then", "from")]
+#[case("/api/events?from=-200000-01-01T00:00:00Z", "from")]
+#[case("/api/events?to=-200000-01-01T00:00:00Z", "to")]
 #[case("/api/events?traceId=xyz", "traceId")]
 #[case("/api/events?key=%00", "key")]
 #[case("/api/events?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z", "to")]
@@ -134,6 +138,23 @@ async fn a_bad_question_is_400_and_names_the_parameter(#[case] path: &str, #[cas
     let watch = Watch::begin().await;
     let (status, problem) = read(watch.ask(Method::GET, path)).await;
     assert_eq!((status, problem["field"].as_str()), (400, Some(field)), "{problem}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_of_ones_own_making_is_400_whatever_it_holds() {
+    let watch = Watch::begin().await;
+    for (list, position) in [
+        ("sagas", json!(["-200000-01-01T00:00:00Z", "x"])),
+        ("sagas", json!(["2026-01-01T00:00:00Z", "a\u{0}b"])),
+        ("sagas", json!([7, {}])),
+        ("alarms", json!(["-200000-01-01T00:00:00Z", Uuid::now_v7()])),
+        ("events", json!(["-200000-01-01T00:00:00Z", 1])),
+        ("events", json!(["2026-01-01T00:00:00Z", 1e30])),
+    ] {
+        let cursor = BASE64_URL_SAFE_NO_PAD.encode(position.to_string());
+        let (status, problem) = read(watch.ask(Method::GET, &format!("/api/{list}?cursor={cursor}"))).await;
+        assert_eq!(status, 400, "{list} {position}: {problem}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 use chrono::Utc;
 use common_events::Service;
 use messaging::OwnTopic;
+use saga_monitor::store::positions::list_positions;
 use serde_json::{Value, json};
 
 use crate::{
@@ -105,4 +106,58 @@ async fn an_event_of_another_trace_stays_with_its_order_and_is_marked() {
     let saga = watch.saga(story.order).await;
     assert_eq!((&saga["marks"], &saga["traceId"]), (&json!(["other-trace"]), &json!(story.trace.trace_id)));
     assert_eq!(watch.saga(stray.trace.trace_id).await["key"], json!(story.order), "it is found by either");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_that_nobody_can_have_seen_says_nothing_of_how_far_a_partition_is_read() {
+    let watch = Watch::begin().await;
+    let story = Story::of(&["tea"]).created();
+    watch.hear_all(&story).await;
+    let mut far = watch.record_of(&story.told[0]);
+    far.timestamp = chrono::DateTime::from_timestamp_millis(8_000_000_000_000_000);
+    watch.hear(&[far]).await;
+    let client = watch.database.pool.get().await.expect("a connection");
+    let positions = list_positions(&client).await.expect("PostgreSQL answers");
+    let read = positions[&("order-created".to_owned(), 0)];
+    assert_eq!((read.next_offset, read.last_at), (2, story.last_at()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_any_length_is_kept_and_holds_nothing_up() {
+    let watch = Watch::begin().await;
+    let story = Story::of(&["tea"]).created();
+    let mut record = watch.record_of(&story.told[0]);
+    // Nothing that could be compressed.
+    let key: Vec<u8> = (0..1_000).flat_map(|_| *uuid::Uuid::now_v7().as_bytes()).collect();
+    record.key = Some(key.clone());
+    watch.hear(&[record]).await;
+    watch.hear_all(&story).await;
+    let client = watch.database.pool.get().await.expect("a connection");
+    let kept = client.query_one("SELECT key FROM saga_state_log ORDER BY id LIMIT 1", &[]).await;
+    assert_eq!(kept.expect("a row").get::<_, Vec<u8>>(0), key);
+    let found = watch.get(&format!("/api/events?key={}", story.order)).await;
+    assert_eq!(found["items"].as_array().map(Vec::len), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payload_of_a_mebibyte_is_kept_whole_and_shown_by_its_size() {
+    const MEBIBYTE: usize = 1024 * 1024;
+    let watch = Watch::begin().await;
+    let story = Story::of(&["tea"]).created();
+    watch.hear_all(&story).await;
+    for _ in 0..5 {
+        let large = watch.record("order-confirmed", &story.order.to_string(), &[b'x'; MEBIBYTE], story.next_at);
+        watch.hear(&[large]).await;
+    }
+    let client = watch.database.pool.get().await.expect("a connection");
+    let kept = client.query_one("SELECT sum(octet_length(payload)) FROM saga_state_log", &[]).await.expect("a sum");
+    assert!(kept.get::<_, i64>(0) > i64::try_from(5 * MEBIBYTE).expect("fits"));
+    for path in [format!("/api/sagas/{}", story.order), "/api/events".to_owned()] {
+        let shown = watch.get(&path).await;
+        let steps = shown["steps"].as_array().or(shown["items"].as_array()).expect("steps");
+        assert_eq!(steps.len(), 6);
+        assert!(steps[5]["payload"].is_null(), "{path} shows all of it");
+        assert_eq!(steps[5]["payloadBytes"], json!(MEBIBYTE));
+        assert_eq!((&steps[0]["payload"]["id"], &steps[0]["payloadBytes"]), (&json!(story.told[0].id), &Value::Null));
+    }
 }

@@ -158,6 +158,7 @@ async fn two_sagas_of_one_trace_are_told_apart_by_their_keys() {
     assert_eq!((status, &problem["code"]), (409, &json!("several-sagas")));
     let mut candidates: Vec<String> =
         problem["candidates"].as_array().expect("candidates").iter().map(|saga| text(&saga["key"])).collect();
+    assert!(candidates.iter().all(|key| text(&problem["detail"]).contains(key)), "{problem}");
     candidates.sort();
     let mut expected = [one.order.to_string(), other.order.to_string()];
     expected.sort();
@@ -192,4 +193,19 @@ async fn a_retry_is_a_step_and_progress_whichever_is_heard_first() {
         );
         assert_eq!(step["eventId"], json!(story.told[1].id), "of the event it is about");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_does_not_answer_keeps_nobody_waiting_for_each_of_its_events() {
+    use common_events::Service;
+    use messaging::{OwnTopic, Rung};
+    let watch = Watch::begin().await;
+    let story = Story::of(&["tea", "cup", "pot"]).created().placed();
+    let records = watch.hear_all(&story).await;
+    for record in &records[1..] {
+        watch.hear(&[watch.hop(Service::Product, OwnTopic::Retry(Rung::Third), record, 6, story.next_at)]).await;
+    }
+    let saga = watch.saga(story.order).await;
+    assert_eq!(saga["steps"][4]["status"], "RETRYING", "as it was heard of last");
+    assert_eq!(watch.others.received_requests().await.map(|asked| asked.len()), Some(1));
 }

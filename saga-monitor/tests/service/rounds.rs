@@ -123,6 +123,10 @@ async fn each_kind_of_mismatch_is_found() {
             vec!["not-undone: cancelled without payment-refunded"],
         ),
         (
+            Story::of_a_compensated_order().without("point-refunded"),
+            vec!["not-undone: cancelled without point-refunded"],
+        ),
+        (
             Story::of_a_compensated_order().without("coupon-used").without("coupon-restored").coupon_restored(),
             vec!["undone-never-done: coupon-restored"],
         ),

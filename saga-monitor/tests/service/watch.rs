@@ -44,15 +44,22 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
+    /// Without Kafka: these tests hand over what the cluster says.
     pub(crate) async fn begin() -> Self {
+        Self::begin_beside("127.0.0.1:1").await
+    }
+
+    /// Beside this broker, which has no topic of ours.
+    pub(crate) async fn begin_beside(brokers: &str) -> Self {
+        let prefix = format!("nobody-{}-", uuid::Uuid::now_v7().simple());
         let database = Database::new(&[messaging::MIGRATIONS, store::MIGRATIONS]).await;
         let others = MockServer::start().await;
         let urls: Vec<String> = Service::ALL.iter().map(|service| format!("{service}={}", others.uri())).collect();
         let env = Env::of([
             ("AUTH_MODE", "header"),
             ("OTEL_TRACES_EXPORTER", "none"),
-            // Nothing listens there: these tests hand over what the cluster says.
-            ("KAFKA_BROKERS", "127.0.0.1:1"),
+            ("KAFKA_BROKERS", brokers),
+            ("TOPIC_PREFIX", &prefix),
             ("SERVICE_URLS", &urls.join(",")),
         ]);
         let identity = Identity::read(&env, "saga-monitor").expect("a name");

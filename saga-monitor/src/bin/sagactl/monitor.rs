@@ -1,9 +1,17 @@
 //! What saga-monitor knows (CONTRACT §7): sagas, where an event is, lag, alarms, events.
 
 use anyhow::Context;
+use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{Args, Subcommand};
-use common_events::Service;
+use common_events::{EventId, Service, TraceId};
+use saga_monitor::{
+    alarm::{AlarmKind, AlarmState},
+    domain::State,
+    flows::Flow,
+};
 use serde_json::{Value, json};
+use service_runtime::http::Limit;
+use uuid::Uuid;
 
 use crate::{
     client::{Question, Services},
@@ -17,7 +25,7 @@ const SHOWN_CHARS: usize = 100;
 #[derive(Args)]
 struct Paged {
     /// At most so many: 1 to 200.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=i64::from(Limit::MAX)))]
     limit: Option<u16>,
     /// The `nextCursor` of the page before.
     #[arg(long)]
@@ -35,10 +43,10 @@ impl Paged {
 pub(crate) struct Sagas {
     /// `IN_PROGRESS`, `COMPLETED`, `COMPENSATING`, `COMPENSATED` or `FAILED`.
     #[arg(long)]
-    state: Option<String>,
+    state: Option<State>,
     /// order or coupon-issue.
     #[arg(long = "type")]
-    flow: Option<String>,
+    flow: Option<Flow>,
     /// Only those that don't move.
     #[arg(long)]
     stuck: bool,
@@ -72,7 +80,7 @@ pub(crate) enum Saga {
 #[derive(Args)]
 pub(crate) struct Where {
     /// The event's id.
-    event: String,
+    event: EventId,
 }
 
 #[derive(Args)]
@@ -86,13 +94,13 @@ pub(crate) struct Lag {
 pub(crate) struct Alarms {
     /// OPEN, ACKNOWLEDGED or CLOSED.
     #[arg(long)]
-    state: Option<String>,
+    state: Option<AlarmState>,
     /// stuck, mismatched, dead-letter or lag.
     #[arg(long)]
-    kind: Option<String>,
+    kind: Option<AlarmKind>,
     /// Take this one on instead.
     #[arg(long, value_name = "ALARM", conflicts_with_all = ["state", "kind"])]
-    ack: Option<String>,
+    ack: Option<Uuid>,
     #[command(flatten)]
     paged: Paged,
 }
@@ -101,13 +109,13 @@ pub(crate) struct Alarms {
 pub(crate) struct Events {
     /// Not before this, such as 2026-11-21T06:00:00Z.
     #[arg(long)]
-    from: Option<String>,
+    from: Option<DateTime<Utc>>,
     /// Before this.
     #[arg(long)]
-    to: Option<String>,
+    to: Option<DateTime<Utc>>,
     /// Only of this trace.
     #[arg(long, value_name = "TRACE")]
-    trace_id: Option<String>,
+    trace_id: Option<TraceId>,
     /// Only with this key.
     #[arg(long)]
     key: Option<String>,
@@ -120,8 +128,8 @@ pub(crate) struct Events {
 
 impl Sagas {
     pub(crate) async fn run(&self, services: &Services, output: Output) -> anyhow::Result<()> {
-        let question = with(Question::get("/api/sagas"), "state", self.state.as_ref());
-        let question = with(question, "type", self.flow.as_ref());
+        let question = with(Question::get("/api/sagas"), "state", self.state);
+        let question = with(question, "type", self.flow);
         let question = with(question, "stuck", self.stuck.then_some(true));
         let question = with(question, "mismatched", self.mismatched.then_some(true));
         let question = with(question, "olderThan", self.older_than.as_ref());
@@ -240,8 +248,8 @@ impl Alarms {
             }
             return Ok(());
         }
-        let question = with(Question::get("/api/alarms"), "state", self.state.as_ref());
-        let question = with(question, "kind", self.kind.as_ref());
+        let question = with(Question::get("/api/alarms"), "state", self.state);
+        let question = with(question, "kind", self.kind);
         let page = ask(services, &self.paged.on(question)).await?;
         show_page(output, &page, &["id", "kind", "state", "cause", "count", "since", "what"], |alarm| {
             [
@@ -260,16 +268,12 @@ impl Alarms {
 
 impl Events {
     pub(crate) async fn run(&self, services: &Services, output: Output) -> anyhow::Result<()> {
-        let said = [
-            ("from", &self.from),
-            ("to", &self.to),
-            ("traceId", &self.trace_id),
-            ("key", &self.key),
-            ("type", &self.event_type),
-        ];
-        let question = said
-            .into_iter()
-            .fold(Question::get("/api/events"), |question, (name, value)| with(question, name, value.as_ref()));
+        let time = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+        let question = with(Question::get("/api/events"), "from", self.from.map(time));
+        let question = with(question, "to", self.to.map(time));
+        let question = with(question, "traceId", self.trace_id);
+        let question = with(question, "key", self.key.as_ref());
+        let question = with(question, "type", self.event_type.as_ref());
         let page = ask(services, &self.paged.on(question)).await?;
         show_page(output, &page, &STEPS, step);
         Ok(())

@@ -10,14 +10,21 @@ use tokio_postgres::{Error, Row};
 use super::SEPARATOR;
 use crate::{alarm::CauseClass, domain::State, flows::Flow};
 
-/// Marks every open saga that hasn't moved since then, whatever the reason. Returns how many are new.
-pub async fn mark_stuck(tx: &Tx<'_>, unmoved_since: DateTime<Utc>) -> Result<u64, Error> {
+/// Marks open sagas that haven't moved since then, whatever the reason; at most so many, those that have stood still
+/// for longest first. Returns how many are new.
+pub async fn mark_stuck(tx: &Tx<'_>, unmoved_since: DateTime<Utc>, at_most: i64) -> Result<u64, Error> {
     tx.execute(
-        "UPDATE sagas SET stuck = true, judged_at = NULL
-         WHERE state IN ('IN_PROGRESS', 'COMPENSATING') AND progress_at <= $1 AND NOT stuck",
-        &[&unmoved_since],
+        "UPDATE sagas SET stuck = true, judged_at = NULL WHERE saga IN (
+             SELECT saga FROM sagas WHERE state IN ('IN_PROGRESS', 'COMPENSATING') AND NOT stuck AND progress_at <= $1
+             ORDER BY progress_at LIMIT $2)",
+        &[&unmoved_since, &at_most],
     )
     .await
+}
+
+/// Whether some stuck saga was not judged yet: then not every cause is known.
+pub async fn is_any_unjudged(tx: &Tx<'_>) -> Result<bool, Error> {
+    Ok(tx.query_one("SELECT EXISTS (SELECT FROM sagas WHERE stuck AND judged_at IS NULL)", &[]).await?.get(0))
 }
 
 /// Believes the doubts about sagas of which everything up to then is known. Returns how many are new.

@@ -1,6 +1,9 @@
 //! What saga-monitor knows of a running suite, and how it sets sagas going again.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, ensure};
 use common_events::{OrderId, Service, Topic};
@@ -104,10 +107,14 @@ fn is_heard(topic: &str) -> bool {
     topic.parse::<Topic>().is_ok_and(|topic| topic.spec().readers.contains(&Service::SagaMonitor))
 }
 
+/// How long a saga of these suites may stand still.
+const STUCK_AFTER: Duration = Duration::from_secs(3);
+
 /// A suite whose sagas are stuck soon.
 async fn hasty(retry_delays: &str, parked_interval: &str) -> anyhow::Result<Suite> {
+    let stuck_after = format!("{}s", STUCK_AFTER.as_secs());
     let variables = [
-        ("STUCK_AFTER", "3s"),
+        ("STUCK_AFTER", &*stuck_after),
         ("FAULT_INJECTION", "true"),
         ("RETRY_IMMEDIATE", "1"),
         ("RETRY_DELAYS", retry_delays),
@@ -128,9 +135,9 @@ struct Stage<'s> {
 
 impl<'s> Stage<'s> {
     async fn set(suite: &'s Suite) -> anyhow::Result<Self> {
-        let tea = suite.shop.admin().create_product("Tea", 1_000, 100).await?;
+        let tea = suite.shop.admin().create_product("Tea", 1_000, 5_000).await?;
         let kim = suite.shop.new_customer("kim");
-        kim.charge(100_000).await?;
+        kim.charge(5_000_000).await?;
         let stage = Self { suite, olga: Operator::of(suite)?, kim, tea };
         // Catalogue and groups are warm.
         let order = stage.order().await?;
@@ -179,11 +186,32 @@ pub(crate) async fn each_stall_has_one_alarm_with_its_cause_and_a_resume_ends_wh
 {
     let suite = hasty("12s,12s,12s", "12s").await?;
     let stage = Stage::set(&suite).await?;
+    a_monitor_that_was_away(&stage).await.context("the monitor itself")?;
     a_dead_consumer(&stage).await.context("consumer dead")?;
     a_lost_answer(&stage).await.context("answer lost")?;
     a_lost_event(&stage).await.context("event lost")?;
     an_event_that_is_tried_again_and_one_behind_it(&stage).await.context("in a retry tier")?;
     a_dead_event(&stage).await.context("dead-lettered")
+}
+
+/// Sagas began and ended while it was away, for thrice as long as one may stand still: ten minutes, scaled.
+async fn a_monitor_that_was_away(stage: &Stage<'_>) -> anyhow::Result<()> {
+    let alarms = stage.olga.look("/api/alarms").await?["items"].as_array().map(Vec::len);
+    let mut orders = vec![stage.order().await?];
+    stage.suite.kill(Service::SagaMonitor)?;
+    let since = Instant::now();
+    while since.elapsed() < STUCK_AFTER * 3 {
+        let order = stage.order().await?;
+        ensure!(stage.kim.wait_for(order).await?.status == OrderStatus::Confirmed);
+        orders.push(order);
+    }
+    stage.suite.run(Service::SagaMonitor).await?;
+    for order in orders {
+        stage.olga.saga(order, "COMPLETED", PATIENCE).await?;
+    }
+    let now = stage.olga.look("/api/alarms").await?["items"].as_array().map(Vec::len);
+    ensure!(now == alarms, "{alarms:?} alarms before it was away, {now:?} since");
+    Ok(())
 }
 
 async fn a_dead_consumer(stage: &Stage<'_>) -> anyhow::Result<()> {

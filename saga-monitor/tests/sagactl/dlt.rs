@@ -1,16 +1,14 @@
-//! `sagactl dlt` as a program, against services that answer as the contract says (CONTRACT §5).
-
-use std::process::Output;
+//! `sagactl dlt` (CONTRACT §5).
 
 use serde_json::{Value, json};
-use tokio::process::Command;
 use wiremock::{
     Mock, MockServer, Request, ResponseTemplate,
     matchers::{body_partial_json, header, method, path, query_param},
 };
 
+use crate::{NOBODY, at, err, out, sagactl, sagactl_as};
+
 const LETTER: &str = "0190d3a8-5a4e-7000-8000-000000000001";
-const NOBODY: &str = "http://127.0.0.1:1";
 
 fn letter() -> Value {
     json!({
@@ -48,28 +46,6 @@ async fn with_a_letter() -> MockServer {
         Mock::given(method("GET")).and(path(at)).respond_with(answer).mount(&service).await;
     }
     service
-}
-
-fn at(services: &[(&str, &str)]) -> String {
-    services.iter().map(|(name, url)| format!("{name}={url}")).collect::<Vec<_>>().join(",")
-}
-
-async fn sagactl(urls: &str, arguments: &[&str]) -> Output {
-    sagactl_as(&[("LOCAL_OPERATOR", "olga")], urls, arguments).await
-}
-
-async fn sagactl_as(who: &[(&str, &str)], urls: &str, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sagactl"));
-    command.env_clear().envs(who.iter().copied()).env("SERVICE_URLS", urls).args(arguments);
-    command.output().await.expect("the program was built")
-}
-
-fn out(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn err(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 async fn posted(service: &MockServer) -> Vec<Value> {

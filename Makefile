@@ -30,6 +30,7 @@ logs: ## follow all logs, or one: make logs NAME=order-service
 	@$(SUITE) logs $(NAME)
 
 test: ## format, lints and all tests on the real parts (which are started if they are not up)
+	@$(SUITE) install-for-tests
 	@$(SUITE) with-parts $(MAKE) --no-print-directory check
 
 load: ## the load tool against the running suite: make load ARGS='…'

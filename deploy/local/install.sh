@@ -8,16 +8,20 @@ readonly APT_LOCK_LIMIT_S=300
 readonly DOWNLOAD_LIMIT_S=900
 
 install_everything() {
-  install_packages
+  install_packages missing_packages
   install_jars kafka
   install_jars zipkin
 }
 
 # --- packages ---------------------------------------------------------------------------------
 
+# What only tests need: `make demo` does without.
+install_for_tests() { install_packages missing_test_packages; }
+
+# Those that the function named here prints.
 install_packages() {
   local missing=()
-  mapfile -t missing < <(missing_packages)
+  mapfile -t missing < <("$1")
   ((${#missing[@]} > 0)) || return 0
   command -v apt-get >/dev/null || die "missing: ${missing[*]}; without apt-get they have to be installed by hand"
   echo "installing ${missing[*]}"
@@ -49,6 +53,12 @@ missing_packages() {
   if ! jars_present kafka || ! jars_present zipkin; then
     command -v mvn >/dev/null || echo maven
   fi
+}
+
+# The browser that drives the operators' page, and its driver.
+missing_test_packages() {
+  command -v chromium >/dev/null || echo chromium
+  command -v chromedriver >/dev/null || echo chromium-driver
 }
 
 run_as_root() {

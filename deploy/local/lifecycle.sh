@@ -145,6 +145,7 @@ print_links() {
   local service
   echo
   echo "The suite is up; its state is in $SUITE_HOME. Traces: http://127.0.0.1:$(port_of zipkin)/zipkin/"
+  echo "The operators' page: http://127.0.0.1:$(port_of saga-monitor)/"
   for service in "${SERVICES[@]}"; do
     printf '  %-16s http://127.0.0.1:%s/docs\n' "$service" "$(port_of "$service")"
   done

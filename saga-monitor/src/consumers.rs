@@ -1,11 +1,12 @@
 //! How the groups and their processes do: lag from Kafka, rates and latencies from the services' `/metrics`.
 //! Looked at every few seconds, so that who asks doesn't wait, and rates have two ends.
 
+mod history;
 mod metrics;
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -21,6 +22,7 @@ use crate::{
     cluster::{Cluster, Standing},
     services::Services,
 };
+pub use history::{BEATS_KEPT, Beat, Moment};
 pub use metrics::Sample;
 
 /// How often everything is looked at.
@@ -39,14 +41,24 @@ pub struct Look {
     pub samples: BTreeMap<Service, Sample>,
 }
 
-/// The last looks. Cheap to clone; all clones are one.
+/// The last looks, and what followed from those before. Cheap to clone; all clones are one.
 #[derive(Debug, Clone, Default)]
-pub struct Observed(Arc<Mutex<VecDeque<Arc<Look>>>>);
+pub struct Observed(Arc<Mutex<Kept>>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    looks: VecDeque<Arc<Look>>,
+    history: history::History,
+}
 
 impl Observed {
     /// Takes a look, and forgets the oldest.
     pub fn take(&self, look: Look) {
-        let mut looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept();
+        let Kept { looks, history } = &mut *kept;
+        if let Some(before) = looks.back() {
+            history.take(before, &look);
+        }
         looks.push_back(Arc::new(look));
         if looks.len() > LOOKS_KEPT {
             looks.pop_front();
@@ -55,8 +67,17 @@ impl Observed {
 
     /// The oldest and the latest look that are kept.
     pub fn ends(&self) -> Option<(Arc<Look>, Arc<Look>)> {
-        let looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Some((Arc::clone(looks.front()?), Arc::clone(looks.back()?)))
+        let kept = self.kept();
+        Some((Arc::clone(kept.looks.front()?), Arc::clone(kept.looks.back()?)))
+    }
+
+    /// How groups did over the last hour, the oldest first.
+    pub fn history(&self) -> Vec<Moment> {
+        self.kept().history.moments()
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -122,26 +143,28 @@ pub struct Doing {
 impl Look {
     /// What `group` did with `topic` between `before` and this look.
     pub fn doing(&self, before: &Self, group: Service, topic: &str) -> Doing {
-        let seconds = (self.at - before.at).to_std().unwrap_or_default().as_secs_f64();
         let of = |service| Some((before.samples.get(&service), self.samples.get(&service)?));
-        let rate = |service: Service, name: &str| {
-            let Some((then, now)) = of(service) else { return 0.0 };
-            let grown =
-                now.sum(name, &[("topic", topic)]) - then.map_or(0.0, |then| then.sum(name, &[("topic", topic)]));
-            // A process that began anew counts from nothing.
-            if seconds > 0.0 { grown.max(0.0) / seconds } else { 0.0 }
-        };
         let total =
             |name: &str, labels: &[(&str, &str)]| of(group).map_or(0, |(_, now)| metrics::whole(now.sum(name, labels)));
         let writer = topic.parse::<common_events::Topic>().map_or(group, |topic| topic.spec().writer);
         Doing {
-            publish_rate: rate(writer, "events_written_total"),
-            handle_rate: rate(group, "events_handled_total"),
+            publish_rate: self.rate(before, writer, "events_written_total", topic),
+            handle_rate: self.rate(before, group, "events_handled_total", topic),
             latency: of(group).and_then(|(then, now)| now.latency(then, "event_age_seconds", topic)),
             errors: total("events_dead_total", &[("topic", topic)]),
             retries: total("event_retries_total", &[("topic", topic)]),
             duplicates: total("event_duplicates_total", &[]),
         }
+    }
+
+    /// By how much per second a service's counter of a topic grew between `before` and this look.
+    fn rate(&self, before: &Self, service: Service, name: &str, topic: &str) -> f64 {
+        let seconds = (self.at - before.at).to_std().unwrap_or_default().as_secs_f64();
+        let Some(now) = self.samples.get(&service) else { return 0.0 };
+        let of_topic = |sample: &Sample| sample.sum(name, &[("topic", topic)]);
+        let grown = of_topic(now) - before.samples.get(&service).map_or(0.0, of_topic);
+        // A process that began anew counts from nothing.
+        if seconds > 0.0 { grown.max(0.0) / seconds } else { 0.0 }
     }
 
     /// How much of a processor a service used between `before` and this look: 1 is one core.

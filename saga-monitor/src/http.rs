@@ -1,13 +1,13 @@
 //! The operators' API (CONTRACT §7). Everything here asks for an operator.
 
 mod alarms;
-mod consumers;
-mod get_saga;
+pub(crate) mod consumers;
+pub(crate) mod get_saga;
 mod list_events;
-mod list_sagas;
-mod resume_saga;
-mod view;
-mod where_is;
+pub(crate) mod list_sagas;
+pub(crate) mod resume_saga;
+pub(crate) mod view;
+pub(crate) mod where_is;
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ pub struct Desk {
 
 impl Desk {
     /// Where a trace is shown.
-    fn zipkin_url(&self, trace: common_events::TraceId) -> String {
+    pub(crate) fn zipkin_url(&self, trace: common_events::TraceId) -> String {
         let mut url = self.zipkin.clone();
         url.set_path(&format!("/zipkin/traces/{trace}"));
         url.set_query(None);
@@ -50,7 +50,7 @@ impl Desk {
     }
 
     /// How the cluster stands now; `None`, with a line in the log, when it doesn't answer.
-    async fn look(&self) -> Option<Standing> {
+    pub(crate) async fn look(&self) -> Option<Standing> {
         let looked = self.cluster.look().await;
         looked.inspect_err(|error| tracing::warn!(error = format!("{error:#}"), "Kafka doesn't answer")).ok()
     }

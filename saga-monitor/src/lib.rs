@@ -24,6 +24,7 @@ pub mod domain;
 pub mod events;
 pub mod flows;
 pub mod http;
+pub mod page;
 pub mod resume;
 pub mod services;
 pub mod store;

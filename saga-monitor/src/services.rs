@@ -119,17 +119,25 @@ pub struct Question {
     path: String,
     query: Vec<(&'static str, String)>,
     body: Option<Value>,
+    at_most: Option<Duration>,
 }
 
 impl Question {
     /// Something to look at.
     pub fn get(path: impl Into<String>) -> Self {
-        Self { method: Method::GET, path: path.into(), query: Vec::new(), body: None }
+        Self { method: Method::GET, path: path.into(), query: Vec::new(), body: None, at_most: None }
     }
 
     /// Something to do.
     pub fn post(path: impl Into<String>, body: Value) -> Self {
-        Self { method: Method::POST, path: path.into(), query: Vec::new(), body: Some(body) }
+        Self { method: Method::POST, path: path.into(), query: Vec::new(), body: Some(body), at_most: None }
+    }
+
+    /// Something that may take this long, instead of as long as all others.
+    #[must_use]
+    pub fn within(mut self, at_most: Duration) -> Self {
+        self.at_most = Some(at_most);
+        self
     }
 
     /// With this parameter.
@@ -160,6 +168,12 @@ impl Services {
         let strictest = strictest.context("SERVICE_URLS names no service")?;
         let http = service_runtime::http::client(strictest, at_most)?;
         Ok(Self { http, urls, identity })
+    }
+
+    /// The same services, asked by somebody else.
+    #[must_use]
+    pub fn asked_by(&self, identity: Identity) -> Self {
+        Self { identity, ..self.clone() }
     }
 
     /// Only these of them; all, when none is named.
@@ -239,6 +253,9 @@ impl Services {
         let mut request = self.http.request(question.method.clone(), url);
         if let Some(body) = &question.body {
             request = request.json(body);
+        }
+        if let Some(at_most) = question.at_most {
+            request = request.timeout(at_most);
         }
         let response = self.identity.on(request).send().await.map_err(away)?;
         let status = response.status();

@@ -97,6 +97,11 @@ pub(super) async fn list_consumers(
         Some(Err(_)) => return Err(Problem::bad_request("invalid-query", "There is no such group.").of_field("group")),
         None => None,
     };
+    Ok(Json(look_at(&desk, only).await?))
+}
+
+/// How groups and processes do; only this one, when it is named.
+pub(crate) async fn look_at(desk: &Desk, only: Option<Service>) -> Result<Consumers, Problem> {
     if desk.observed.ends().is_none() {
         // Asked within moments of the start: the first look is taken now.
         desk.observed.take(look(&desk.cluster, &desk.services).await);
@@ -107,7 +112,7 @@ pub(super) async fn list_consumers(
     let items = groups.flat_map(|group| of_group(cluster, &before, &now, group)).collect();
     let shown = desk.services.names().filter(|service| only.is_none_or(|only| only == *service));
     let services = shown.map(|service| of_service(cluster, &before, &now, service)).collect();
-    Ok(Json(Consumers { at: now.at, items, services }))
+    Ok(Consumers { at: now.at, items, services })
 }
 
 fn of_group(cluster: &Standing, before: &Look, now: &Look, group: Service) -> Vec<ConsumerView> {

@@ -100,33 +100,37 @@ pub struct SagaDetail {
 )]
 #[get("/api/sagas/{key}")]
 pub(super) async fn get_saga(_: Operator, key: Path<String>, desk: Data<Desk>) -> Result<HttpResponse, Problem> {
-    let whole = match find_one(&desk, &key).await? {
-        Found::One(whole) => *whole,
-        Found::Several(answer) => return Ok(answer),
-    };
+    match find_one(&desk, &key).await? {
+        Found::One(whole) => Ok(HttpResponse::Ok().json(look_at(&desk, *whole).await?)),
+        Found::Several(candidates) => Ok(several(&candidates)),
+    }
+}
+
+/// Everything that is known of one saga.
+pub(crate) async fn look_at(desk: &Desk, whole: Whole) -> Result<SagaDetail, Problem> {
     let saga = Saga::from_json(whole.listed.flow, &whole.facts).map_err(Problem::internal)?;
     let logged = log::list_steps(&desk.pool.get().await?, &whole.listed.saga, MAX_STEPS).await?;
     let standing = saga.standing();
     let owed = standing.as_ref().map(|standing: &Standing| standing.owed.clone()).unwrap_or_default();
-    let parked = ask_for_parked(&desk, &owed, &logged).await?;
-    Ok(HttpResponse::Ok().json(SagaDetail {
+    let parked = ask_for_parked(desk, &owed, &logged).await?;
+    Ok(SagaDetail {
         mismatches: whole.listed.mismatches.clone(),
         zipkin_url: whole.listed.trace.map(|trace| desk.zipkin_url(trace)),
         owed: owed.iter().map(owed_view).collect(),
         steps: steps(whole.listed.flow, logged, &parked),
         pairs: pairs(&saga),
         saga: whole.listed.into(),
-    }))
+    })
 }
 
 /// A saga that was asked for, or which it may be.
-pub(super) enum Found {
+pub(crate) enum Found {
     One(Box<Whole>),
-    Several(HttpResponse),
+    Several(Vec<SagaView>),
 }
 
 /// The saga that is known by this; 404 when there is none.
-pub(super) async fn find_one(desk: &Desk, key: &str) -> Result<Found, Problem> {
+pub(crate) async fn find_one(desk: &Desk, key: &str) -> Result<Found, Problem> {
     let client = desk.pool.get().await?;
     // NUL is no text, and nothing is known by it.
     let known_by = if key.contains('\0') { "" } else { key };
@@ -136,12 +140,13 @@ pub(super) async fn find_one(desk: &Desk, key: &str) -> Result<Found, Problem> {
         (Some(one), true) => Ok(Found::One(Box::new(one))),
         (Some(last), false) => {
             let candidates = found.into_iter().chain([last]).map(|whole| SagaView::from(whole.listed));
-            Ok(Found::Several(several(&candidates.collect::<Vec<_>>())))
+            Ok(Found::Several(candidates.collect()))
         }
     }
 }
 
-fn several(candidates: &[SagaView]) -> HttpResponse {
+/// 409: which of them is meant?
+pub(super) fn several(candidates: &[SagaView]) -> HttpResponse {
     let keys: Vec<&str> = candidates.iter().take(KEYS_NAMED).map(|saga| &*saga.key).collect();
     let detail = format!("Several sagas belong to this trace: ask for one by its key, such as {}.", keys.join(", "));
     let problem = Problem::conflict("several-sagas", detail);

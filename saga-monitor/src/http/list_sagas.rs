@@ -46,14 +46,14 @@ struct Wanted {
 /// A moment, or how long ago it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-enum OlderThan {
+pub(crate) enum OlderThan {
     Ago(TimeDelta),
     Moment(DateTime<Utc>),
 }
 
 #[derive(Debug, thiserror::Error)]
 #[error("a duration such as 10m, or a time such as 2026-11-21T06:00:00Z")]
-struct NoAge;
+pub(crate) struct NoAge;
 
 /// Longer ago than anything here.
 const MAX_AGO: TimeDelta = TimeDelta::days(3_650);
@@ -69,7 +69,8 @@ impl TryFrom<String> for OlderThan {
 }
 
 impl OlderThan {
-    fn moment(self, now: DateTime<Utc>) -> DateTime<Utc> {
+    /// The moment that is meant.
+    pub(crate) fn moment(self, now: DateTime<Utc>) -> DateTime<Utc> {
         match self {
             Self::Ago(ago) => now - ago,
             Self::Moment(moment) => moment,

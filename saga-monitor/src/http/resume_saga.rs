@@ -4,7 +4,7 @@ use actix_web::{
     HttpResponse, post,
     web::{Data, Path},
 };
-use common_events::{EventId, Service};
+use common_events::{EventId, Service, TraceId};
 use messaging::{Record, Tx, resume::ask_for_answers};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 
 use super::{
     Desk,
-    get_saga::{Found, find_one},
+    get_saga::{Found, find_one, several},
     kafka_unavailable,
 };
 use crate::{
@@ -25,6 +25,7 @@ use crate::{
     store::{
         audit::{Act, Outcome, insert_act},
         log::{self, Lying},
+        sagas::Whole,
     },
 };
 
@@ -43,7 +44,7 @@ struct Resume {
 /// What was asked again, of whom.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Resumed {
+pub(crate) struct Resumed {
     saga_id: String,
     asked: Vec<Asked>,
 }
@@ -69,28 +70,41 @@ pub(super) async fn resume_saga(
     desk: Data<Desk>,
 ) -> Result<HttpResponse, Problem> {
     let reason = checked(&reason)?;
-    let whole = match find_one(&desk, &key).await? {
-        Found::One(whole) => *whole,
-        Found::Several(answer) => return Ok(answer),
-    };
+    match find_one(&desk, &key).await? {
+        Found::One(whole) => {
+            let (who, trace) = (caller.user_id.as_str(), trace.0.trace_id);
+            Ok(HttpResponse::Accepted().json(resume_one(&desk, *whole, (who, trace), &reason).await?))
+        }
+        Found::Several(candidates) => Ok(several(&candidates)),
+    }
+}
+
+/// Has a saga resumed, by this caller, in this trace and for a reason that is [`checked`]; a refusal is written
+/// down, too.
+pub(crate) async fn resume_one(
+    desk: &Desk,
+    whole: Whole,
+    (who, trace): (&str, TraceId),
+    reason: &str,
+) -> Result<Resumed, Problem> {
     let saga = Saga::from_json(whole.listed.flow, &whole.facts).map_err(Problem::internal)?;
     let owed = saga.standing().map(|standing| standing.owed).unwrap_or_default();
     let cluster = desk.look().await.ok_or_else(kafka_unavailable)?;
-    let act =
-        Act { who: caller.user_id.as_str(), saga: &whole.listed.saga, reason: &reason, trace: Some(trace.0.trace_id) };
+    let act = Act { who, saga: &whole.listed.saga, reason, trace: Some(trace) };
     match resume::plan(&desk.services, &cluster, &owed).await {
         Ok(questions) => {
-            let asked = ask(&desk, &act, &owed, questions).await?;
-            Ok(HttpResponse::Accepted().json(Resumed { saga_id: whole.listed.saga, asked }))
+            let asked = ask(desk, &act, &owed, questions).await?;
+            Ok(Resumed { saga_id: whole.listed.saga, asked })
         }
         Err(refusal) => {
-            note_refusal(&desk, &act, &refusal).await?;
+            note_refusal(desk, &act, &refusal).await?;
             Err(problem(refusal))
         }
     }
 }
 
-fn checked(reason: &str) -> Result<String, Problem> {
+/// Why, in the operator's words: said, and not too long.
+pub(crate) fn checked(reason: &str) -> Result<String, Problem> {
     let reason = reason.trim();
     if reason.is_empty() || reason.chars().count() > MAX_REASON_CHARS || reason.contains('\0') {
         let expected = format!("1 to {MAX_REASON_CHARS} characters that say why.");

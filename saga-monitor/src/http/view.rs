@@ -82,7 +82,7 @@ impl From<Listed> for SagaView {
 }
 
 impl SagaView {
-    pub(super) fn position(&self) -> SagaPosition {
+    pub(crate) fn position(&self) -> SagaPosition {
         SagaPosition(self.started_at, self.saga_id.clone())
     }
 }

@@ -24,22 +24,22 @@ use crate::{
 /// Where an event is.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct WhereView {
+pub(crate) struct WhereView {
     #[schema(value_type = String)]
-    event_id: EventId,
+    pub(crate) event_id: EventId,
     /// `found`, or `nowhere`: on no topic, and unknown to every group that answered.
-    state: &'static str,
+    pub(crate) state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    topic: Option<String>,
+    pub(crate) topic: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    partition: Option<i32>,
+    pub(crate) partition: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    offset: Option<i64>,
+    pub(crate) offset: Option<i64>,
     /// The saga it belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
-    saga_id: Option<String>,
+    pub(crate) saga_id: Option<String>,
     /// Per group that reads its topic; per group that knows it, when it is on no topic that is heard.
-    groups: Vec<Whereabouts>,
+    pub(crate) groups: Vec<Whereabouts>,
 }
 
 /// Where an event is, for each group that reads it.
@@ -57,7 +57,11 @@ pub(super) async fn where_is(
     event_id: Path<EventId>,
     desk: Data<Desk>,
 ) -> Result<Json<WhereView>, Problem> {
-    let id = *event_id;
+    Ok(Json(look_for(&desk, *event_id).await?))
+}
+
+/// Where an event is, for each group that reads it.
+pub(crate) async fn look_for(desk: &Desk, id: EventId) -> Result<WhereView, Problem> {
     let (lying, heard) = {
         let client = desk.pool.get().await?;
         let lying = log::list_lying(&client, &[id]).await?.into_iter().next();
@@ -74,13 +78,12 @@ pub(super) async fn where_is(
     };
     let lies = lying.as_ref().map(|lying| (&*lying.topic, lying.place));
     let asked = groups.into_iter().filter(|group| *group != Service::SagaMonitor || lying.is_some());
-    let desk = &desk;
     let asked = asked.map(|group| of_group(desk, cluster.as_ref(), group, Event { id, lies }, &heard));
     let mut groups: Vec<Whereabouts> = join_all(asked).await;
     if lying.is_none() {
         groups.retain(|found| !matches!(found.state, GroupState::Unread | GroupState::Unknown));
     }
-    Ok(Json(view(id, lying, groups)))
+    Ok(view(id, lying, groups))
 }
 
 async fn of_group(

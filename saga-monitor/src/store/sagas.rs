@@ -1,5 +1,6 @@
 //! `sagas`: where each saga stands.
 
+mod counting;
 mod judged;
 mod listing;
 
@@ -10,6 +11,7 @@ use messaging::Tx;
 use tokio_postgres::Error;
 use uuid::Uuid;
 
+pub use counting::{Counts, Slice, count_sagas};
 pub use judged::{
     Judged, Mismatched, Suffering, Suspect, is_any_unjudged, list_mismatched, list_suffering, list_suspects,
     mark_mismatched, mark_stuck, update_judged,

@@ -4,6 +4,7 @@ mod api;
 mod bad_input;
 mod causes;
 mod log;
+mod page;
 mod quiet;
 mod reading;
 mod resuming;

@@ -6,19 +6,21 @@ use actix_web::{HttpServer, dev::ServerHandle};
 use chrono::{DateTime, TimeDelta, Utc};
 use common_events::{EventId, Service};
 use messaging::{OwnTopic, Record};
-use reqwest::{Method, RequestBuilder};
+use reqwest::{Method, RequestBuilder, redirect::Policy};
 use saga_monitor::{
     cluster::{Cluster, Standing, topics_read_by},
     consumers::Observed,
     detection::{Detection, Round},
     events::{recorder::Recorder, watched_groups},
     http::{self, Desk},
+    page,
     services::{Identity, Services},
     store::{self, alarms::Notices},
 };
 use serde_json::{Value, json};
 use service_runtime::{CommonSettings, Env, Runtime};
 use test_support::Database;
+use utoipa_actix_web::service_config::ServiceConfig;
 use wiremock::{
     Mock, MockServer, ResponseTemplate,
     matchers::{method, path},
@@ -46,22 +48,28 @@ pub(crate) struct Watch {
 impl Watch {
     /// Without Kafka: these tests hand over what the cluster says.
     pub(crate) async fn begin() -> Self {
-        Self::begin_beside("127.0.0.1:1").await
+        Self::begin_with(&[("AUTH_MODE", "header")]).await
     }
 
     /// Beside this broker, which has no topic of ours.
     pub(crate) async fn begin_beside(brokers: &str) -> Self {
+        Self::begin_with(&[("AUTH_MODE", "header"), ("KAFKA_BROKERS", brokers)]).await
+    }
+
+    /// With these variables beside those that every test has.
+    pub(crate) async fn begin_with(variables: &[(&str, &str)]) -> Self {
         let prefix = format!("nobody-{}-", uuid::Uuid::now_v7().simple());
         let database = Database::new(&[messaging::MIGRATIONS, store::MIGRATIONS]).await;
         let others = MockServer::start().await;
         let urls: Vec<String> = Service::ALL.iter().map(|service| format!("{service}={}", others.uri())).collect();
-        let env = Env::of([
-            ("AUTH_MODE", "header"),
+        let service_urls = urls.join(",");
+        let usual = [
             ("OTEL_TRACES_EXPORTER", "none"),
-            ("KAFKA_BROKERS", brokers),
+            ("KAFKA_BROKERS", "127.0.0.1:1"),
             ("TOPIC_PREFIX", &prefix),
-            ("SERVICE_URLS", &urls.join(",")),
-        ]);
+            ("SERVICE_URLS", &service_urls),
+        ];
+        let env = Env::of(usual.iter().chain(variables).copied());
         let identity = Identity::read(&env, "saga-monitor").expect("a name");
         let services = Services::read(&env, identity, std::time::Duration::from_secs(5)).expect("good URLs");
         let settings = CommonSettings::read(Service::SagaMonitor, &env).expect("good settings");
@@ -80,7 +88,8 @@ impl Watch {
             detection: detection.into(),
             next: Mutex::default(),
             url,
-            http: reqwest::Client::new(),
+            // A page that sends on is looked at as it is.
+            http: reqwest::Client::builder().redirect(Policy::none()).build().expect("a client"),
             server,
         }
     }
@@ -185,7 +194,12 @@ impl Watch {
     }
 
     pub(crate) fn ask_as_nobody(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.url))
+        self.http.request(method, self.url(path))
+    }
+
+    /// Where a path is.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
     }
 
     /// What a call answers that goes well.
@@ -220,7 +234,11 @@ impl Drop for Watch {
 }
 
 fn serve(runtime: Runtime, desk: Desk) -> (String, ServerHandle) {
-    let routes = http::routes(desk);
+    let (api, pages) = (http::routes(desk.clone()), page::routes(&runtime, desk).expect("good settings"));
+    let routes = move |config: &mut ServiceConfig<'_>| {
+        api(config);
+        pages(config);
+    };
     let server = HttpServer::new(move || {
         service_runtime::http::app(&runtime, routes.clone()).expect("an app of these settings")
     })

@@ -188,6 +188,11 @@ impl Suite {
         format!("http://127.0.0.1:{}", self.ports[&(service, instance)])
     }
 
+    /// Where a program of it is.
+    pub fn program(&self, service: Service) -> PathBuf {
+        self.settings.bin_dir.join(service.name())
+    }
+
     /// Where the processes' logs are.
     pub fn logs(&self) -> &Path {
         &self.logs

@@ -18,9 +18,19 @@ pub struct Process {
 impl Process {
     /// Starts a program with exactly these variables (and `PATH` and `HOME`); what it prints is appended to `log`.
     pub fn spawn(bin_dir: &Path, name: &str, variables: &[(String, String)], log: &Path) -> anyhow::Result<Self> {
-        let program = bin_dir.join(name);
+        Self::spawn_with(&bin_dir.join(name), &[], variables, log)
+    }
+
+    /// The same with arguments, for a program anywhere.
+    pub fn spawn_with(
+        program: &Path,
+        arguments: &[String],
+        variables: &[(String, String)],
+        log: &Path,
+    ) -> anyhow::Result<Self> {
         let log = File::options().create(true).append(true).open(log).context("the log")?;
-        let child = Command::new(&program)
+        let child = Command::new(program)
+            .args(arguments)
             .env_clear()
             .envs(["PATH", "HOME"].into_iter().filter_map(|name| Some((name, env::var(name).ok()?))))
             .envs(variables.iter().map(|(name, value)| (name, value)))

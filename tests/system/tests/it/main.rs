@@ -5,10 +5,12 @@
 //! suite with it, so that the next begins with a new one.
 
 mod at_once;
+mod browser;
 mod crashes;
 mod ladder;
 mod monitor;
 mod outages;
+mod page;
 mod purchases;
 mod replay;
 mod sales;
@@ -96,6 +98,7 @@ fn main() -> anyhow::Result<()> {
         purchases::a_payment_that_completes_after_the_timeout_is_refunded,
         monitor::each_stall_has_one_alarm_with_its_cause_and_a_resume_ends_what_can_be_resumed,
         monitor::a_parked_event_has_one_alarm_that_says_so,
+        page::an_operator_finds_what_is_wrong_and_mends_it_by_clicks,
         stopping::a_wrong_setting_stops_the_start_with_one_line_that_names_it,
         outages::without_kafka_orders_are_still_taken_and_end_once_it_is_back,
         outages::a_restart_of_postgresql_loses_no_acknowledged_order,

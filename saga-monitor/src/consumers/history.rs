@@ -1,0 +1,115 @@
+//! How groups did over the last hour: one beat per look, in memory only. What is older, or was before a restart, is
+//! Prometheus' to know.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use chrono::{DateTime, Utc};
+use common_events::{Service, Topic};
+
+use super::Look;
+use crate::{cluster::topics_read_by, services::readers};
+
+/// An hour of looks every five seconds.
+pub const BEATS_KEPT: usize = 720;
+
+/// How a group did between two looks.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Beat {
+    /// Records before it, over all its topics; none while Kafka didn't answer.
+    pub lag: Option<i64>,
+    /// Events it handled per second.
+    pub handled: f64,
+}
+
+/// How all groups did at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Moment {
+    /// When it was looked.
+    pub at: DateTime<Utc>,
+    /// Events that all services together published per second.
+    pub published: f64,
+    /// By group.
+    pub groups: BTreeMap<Service, Beat>,
+}
+
+/// The beats of the last hour.
+#[derive(Debug, Default)]
+pub(super) struct History(VecDeque<Moment>);
+
+impl History {
+    pub(super) fn take(&mut self, before: &Look, now: &Look) {
+        self.0.push_back(moment(before, now));
+        if self.0.len() > BEATS_KEPT {
+            self.0.pop_front();
+        }
+    }
+
+    pub(super) fn moments(&self) -> Vec<Moment> {
+        self.0.iter().cloned().collect()
+    }
+}
+
+fn moment(before: &Look, now: &Look) -> Moment {
+    let published =
+        Topic::ALL.iter().map(|topic| grown(before, now, topic.spec().writer, "events_written_total", topic.name()));
+    Moment {
+        at: now.at,
+        published: published.sum(),
+        groups: readers().map(|group| (group, beat(before, now, group))).collect(),
+    }
+}
+
+fn beat(before: &Look, now: &Look, group: Service) -> Beat {
+    let topics: Vec<String> = topics_read_by(group).collect();
+    let lag = now.cluster.as_ref().map(|cluster| {
+        let partitions = cluster.ends.keys().filter(|(topic, _)| topics.contains(topic));
+        partitions.filter_map(|at| cluster.lag(group, at)).sum()
+    });
+    let handled = topics.iter().map(|topic| grown(before, now, group, "events_handled_total", topic)).sum();
+    Beat { lag, handled }
+}
+
+/// Per second. Of a process that didn't answer the look before, nothing: its total would be a peak that never was.
+fn grown(before: &Look, now: &Look, service: Service, name: &str, topic: &str) -> f64 {
+    if before.samples.contains_key(&service) { now.rate(before, service, name, topic) } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+    use crate::{cluster::Standing, consumers::Sample};
+
+    fn look(seconds: i64, handled: u32, end: i64) -> Look {
+        let text = format!("events_handled_total{{topic=\"order-created\"}} {handled}\n");
+        let at = ("order-created".to_owned(), 0);
+        let cluster = Standing { ends: [(at, end)].into(), ..Standing::default() };
+        Look {
+            at: DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds),
+            cluster: Some(cluster),
+            samples: [(Service::Coupon, Sample::read(&text))].into(),
+        }
+    }
+
+    #[test]
+    fn a_beat_is_what_happened_between_two_looks_and_an_hour_of_them_is_kept() {
+        let mut history = History::default();
+        for step in 0..=BEATS_KEPT {
+            let seconds = i64::try_from(step).expect("few") * 5;
+            let handled = u32::try_from(step).expect("few") * 50;
+            history.take(&look(seconds, handled, 7), &look(seconds + 5, handled + 50, 7));
+        }
+        let moments = history.moments();
+        assert_eq!(moments.len(), BEATS_KEPT);
+        let beat = moments.last().expect("some").groups[&Service::Coupon];
+        assert_eq!(beat.lag, Some(7));
+        assert!((beat.handled - 10.0).abs() < 1e-9, "{beat:?}");
+    }
+
+    #[test]
+    fn while_kafka_does_not_answer_no_lag_is_known() {
+        let away = Look { cluster: None, ..look(5, 0, 0) };
+        assert_eq!(moment(&look(0, 0, 0), &away).groups[&Service::Coupon].lag, None);
+    }
+}

@@ -1,0 +1,144 @@
+//! Alarms as cards: what is wrong, why, whom it concerns, and the button that leads to what helps.
+
+use actix_web::{
+    HttpResponse,
+    web::{Path, Query},
+};
+use askama::Template;
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use service_runtime::{
+    Problem,
+    http::{Cursor, Limit, Page},
+};
+use uuid::Uuid;
+
+use super::{
+    Frame, MENU, Visitor, ok, see,
+    show::{self, Count, query, saga_path, shorten},
+};
+use crate::{
+    alarm::{Alarm, AlarmKind, AlarmState},
+    http::Desk,
+    store::alarms,
+};
+
+/// The overview shows so many of each state.
+const SHOWN: i64 = 50;
+
+/// An alarm, ready to be shown.
+pub(super) struct Card {
+    pub(super) alarm: Alarm,
+    /// Where the one button leads, and what it says.
+    pub(super) leads_to: String,
+    pub(super) button: &'static str,
+}
+
+impl Card {
+    fn of(alarm: Alarm) -> Self {
+        let (leads_to, button) = leads_to(&alarm);
+        Self { alarm, leads_to, button }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.alarm.state == AlarmState::Open
+    }
+
+    pub(super) fn class(&self) -> &'static str {
+        match (self.alarm.state, self.alarm.kind) {
+            (AlarmState::Acknowledged, _) => "quiet",
+            (AlarmState::Closed, _) => "over",
+            (AlarmState::Open, AlarmKind::Stuck | AlarmKind::Mismatched | AlarmKind::DeadLetter) => "bad",
+            (AlarmState::Open, AlarmKind::Lag) => "warn",
+        }
+    }
+
+    /// What it counts.
+    pub(super) fn how_many(&self) -> String {
+        format!("{} {}", Count(self.alarm.count), self.alarm.kind.counts(self.alarm.count))
+    }
+
+    /// The first sagas it names, with their links.
+    pub(super) fn sagas(&self) -> Vec<(String, String)> {
+        self.alarm.sagas().into_iter().take(SAGAS_NAMED).map(|key| (saga_path(key), shorten(key))).collect()
+    }
+}
+
+/// A card names so many sagas.
+const SAGAS_NAMED: usize = 3;
+
+fn leads_to(alarm: &Alarm) -> (String, &'static str) {
+    let says = |field| alarm.says(field).unwrap_or_default();
+    match alarm.kind {
+        AlarmKind::Stuck | AlarmKind::Mismatched if alarm.count == 1 && !alarm.sagas().is_empty() => {
+            (saga_path(alarm.sagas()[0]), "Open the saga")
+        }
+        AlarmKind::Stuck => ("/sagas?stuck=true".to_owned(), "Show the sagas"),
+        AlarmKind::Mismatched => ("/sagas?mismatched=true".to_owned(), "Show the sagas"),
+        AlarmKind::DeadLetter => {
+            let fields = [
+                ("service", says("group")),
+                ("state", "DEAD"),
+                ("errorClass", says("errorClass")),
+                ("topic", says("topic")),
+            ];
+            (format!("/dead-letters{}", query(fields)), "Look at them")
+        }
+        AlarmKind::Lag => (format!("/consumers{}", query([("group", says("group"))])), "Look at the group"),
+    }
+}
+
+/// What is wrong now: what nobody looks after first, the worst first.
+pub(super) async fn open_alarms(desk: &Desk) -> Result<Vec<Card>, Problem> {
+    let client = desk.pool.get().await?;
+    let mut found = alarms::list_alarms(&client, Some(AlarmState::Open), None, None, SHOWN).await?;
+    found.extend(alarms::list_alarms(&client, Some(AlarmState::Acknowledged), None, None, SHOWN).await?);
+    found.sort_by_key(|alarm| (alarm.state != AlarmState::Open, alarm.kind.weight(), alarm.opened_at));
+    Ok(found.into_iter().map(Card::of).collect())
+}
+
+#[derive(Deserialize)]
+pub(super) struct Wanted {
+    #[serde(default, deserialize_with = "super::said")]
+    state: Option<AlarmState>,
+    #[serde(default, deserialize_with = "super::said")]
+    kind: Option<AlarmKind>,
+    #[serde(default, deserialize_with = "super::said")]
+    cursor: Option<Cursor>,
+}
+
+#[derive(Template)]
+#[template(path = "alarms.html")]
+struct Alarms {
+    frame: Frame,
+    state: &'static str,
+    kind: &'static str,
+    cards: Vec<Card>,
+    next: Option<String>,
+}
+
+/// All alarms, also those that are over.
+pub(super) async fn list(visitor: Visitor, wanted: Query<Wanted>) -> Result<HttpResponse, Problem> {
+    let Wanted { state, kind, cursor } = wanted.into_inner();
+    let behind: Option<(DateTime<Utc>, Uuid)> = cursor.map(|cursor| cursor.position()).transpose()?;
+    let limit = Limit::default();
+    let client = visitor.desk.pool.get().await?;
+    let found = alarms::list_alarms(&client, state, kind, behind, limit.and_one()).await?;
+    let page = Page::of(found, limit, |last| (last.opened_at, last.id));
+    let (state, kind) = (state.map_or("", AlarmState::as_str), kind.map_or("", AlarmKind::as_str));
+    let next = page.next_cursor.as_ref().map(super::cursor_text);
+    ok(&Alarms {
+        frame: Frame::of(&visitor, "overview"),
+        state,
+        kind,
+        cards: page.items.into_iter().map(Card::of).collect(),
+        next: next.map(|cursor| format!("/alarms{}", query([("state", state), ("kind", kind), ("cursor", &cursor)]))),
+    })
+}
+
+/// Somebody looks after it.
+pub(super) async fn acknowledge(visitor: Visitor, id: Path<Uuid>) -> Result<HttpResponse, Problem> {
+    let client = visitor.desk.pool.get().await?;
+    let alarm = alarms::update_acknowledged(&client, *id, visitor.name()).await?;
+    alarm.map(|_| see("/")).ok_or_else(|| Problem::not_found("alarm"))
+}

@@ -5,29 +5,47 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use crate::record::Record;
+use crate::{ladder::OwnTopic, record::Record};
 
-/// All partitions of a member together may have so many bytes waiting; then those that have any are paused.
+/// All partitions of a member that count together may have so many bytes waiting; then those that have any are
+/// paused.
 const ALL_BYTES: usize = 12 * 1024 * 1024;
 
 /// What a partition may have waiting before it is paused.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+struct Limits {
     records: usize,
     bytes: usize,
 }
 
-impl Limits {
-    /// Of a topic that is worked on.
-    pub(super) const FLOWING: Self = Self { records: 4_000, bytes: 3 * 1024 * 1024 };
-    /// Of a retry topic, where the first records lie until they are due. All of them together leave half of
-    /// [`ALL_BYTES`] to what flows.
-    pub(super) const LYING: Self = Self { records: 2_000, bytes: 512 * 1024 };
+/// What waits in all partitions of a member. What lies on retry topics until it is due is counted for itself:
+/// however much of it a long outage leaves there, it holds up nothing else.
+#[derive(Default)]
+pub(super) struct Totals {
+    flowing: Arc<Total>,
+    lying: Arc<Total>,
 }
 
-/// The bytes that wait in all partitions of a member.
+impl Totals {
+    /// Of one more partition; `own` says which of the group's own topics it is of, if it is.
+    pub(super) fn backlog(&self, own: Option<OwnTopic>) -> Backlog {
+        match own {
+            Some(OwnTopic::Retry(_)) => Backlog::new(Arc::clone(&self.lying), Limits::LYING),
+            Some(OwnTopic::Replay | OwnTopic::Dlt) | None => Backlog::new(Arc::clone(&self.flowing), Limits::FLOWING),
+        }
+    }
+}
+
+impl Limits {
+    /// Of a topic that is worked on.
+    const FLOWING: Self = Self { records: 4_000, bytes: 3 * 1024 * 1024 };
+    /// Of a retry topic, where the first records lie until they are due.
+    const LYING: Self = Self { records: 2_000, bytes: 1536 * 1024 };
+}
+
+/// The bytes that wait in partitions that count together.
 #[derive(Default)]
-pub(super) struct Total(AtomicUsize);
+struct Total(AtomicUsize);
 
 /// What was pushed to a partition's worker and isn't applied yet.
 pub(super) struct Backlog {
@@ -38,7 +56,7 @@ pub(super) struct Backlog {
 }
 
 impl Backlog {
-    pub(super) fn new(total: Arc<Total>, limits: Limits) -> Self {
+    fn new(total: Arc<Total>, limits: Limits) -> Self {
         Self { records: AtomicUsize::new(0), bytes: AtomicUsize::new(0), total, limits }
     }
 
@@ -84,6 +102,7 @@ impl Drop for Backlog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ladder::Rung;
 
     fn record(bytes: usize) -> Record {
         Record {
@@ -113,15 +132,15 @@ mod tests {
 
     #[test]
     fn what_lies_on_the_rungs_of_a_long_outage_does_not_hold_up_what_flows() {
-        let total = Arc::<Total>::default();
-        let rungs = || (0..9).map(|_| Backlog::new(Arc::clone(&total), Limits::LYING));
-        let (one, lying): (_, Vec<Backlog>) = (record(1_000), rungs().collect());
+        let (totals, one) = (Totals::default(), record(1_000));
+        let rungs = Rung::ALL.iter().flat_map(|rung| [Some(OwnTopic::Retry(*rung)); 3]);
+        let lying: Vec<Backlog> = rungs.map(|own| totals.backlog(own)).collect();
         for partition in &lying {
             while !partition.is_high() {
                 partition.add(&one);
             }
         }
-        let flowing = Backlog::new(Arc::clone(&total), Limits::FLOWING);
+        let flowing = totals.backlog(None);
         for _ in 0..100 {
             flowing.add(&one);
         }

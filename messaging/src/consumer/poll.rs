@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::{
-    backlog::{Backlog, Limits, Total},
+    backlog::Totals,
     stats,
     worker::{Place, Worker},
 };
@@ -60,7 +60,7 @@ pub(super) struct Rebalances {
     runtime: tokio::runtime::Handle,
     health: health::Part,
     workers: Mutex<Workers>,
-    total: Arc<Total>,
+    totals: Totals,
     /// Set once the client exists; weak, as the client owns this context.
     consumer: OnceLock<Weak<BaseConsumer<Self>>>,
 }
@@ -81,9 +81,7 @@ impl Rebalances {
             };
             let key = (place.topic.clone(), place.partition);
             let own = OwnTopic::of(self.group.subscriptions().group(), self.names.bare(&place.topic));
-            let limits = if let Some(OwnTopic::Retry(_)) = own { Limits::LYING } else { Limits::FLOWING };
-            let backlog = Backlog::new(Arc::clone(&self.total), limits);
-            let worker = Worker::start(&self.runtime, Arc::clone(&self.group), place, backlog);
+            let worker = Worker::start(&self.runtime, Arc::clone(&self.group), place, self.totals.backlog(own));
             workers.insert(key, Running { worker, paused: false });
         }
     }
@@ -222,7 +220,7 @@ impl Member {
             runtime: tokio::runtime::Handle::current(),
             health,
             workers: Mutex::default(),
-            total: Arc::default(),
+            totals: Totals::default(),
             consumer: OnceLock::new(),
         };
         let consumer: Arc<BaseConsumer<Rebalances>> =

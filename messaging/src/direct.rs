@@ -12,11 +12,13 @@
 //! | `second_cluster` | holds it on another cluster, and brings it from there into the table |
 //! | `backlog` | moves it on to the outbox once Kafka answers, in order, and opens the direct road again |
 //!
-//! While a topic has a backlog, new events queue behind it: they are diverted at once.
+//! While a topic has a backlog, new events queue behind it: they are diverted at once. The last ones wait a
+//! moment, so that the direct road can be opened behind it.
 
 mod backlog;
 mod diversion;
 mod http;
+mod reports;
 mod road;
 mod second_cluster;
 mod store;
@@ -41,7 +43,8 @@ use service_runtime::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{MAX_EVENT_BYTES, topics::Names};
-use road::{Letter, Road};
+use reports::Letter;
+use road::Road;
 use second_cluster::SecondCluster;
 
 /// `PRODUCE_TIMEOUT`: how long Kafka may take for an event before it is diverted.
@@ -104,13 +107,16 @@ impl Publisher {
         if let Some(second) = &second {
             tasks.spawn(Arc::clone(second).collect(D::TOPIC, pool.clone(), stopping.clone()));
         }
+        let full_topic: Arc<str> = names.topic(D::TOPIC.name()).into();
         let backlog = backlog::Backlog {
             topic: D::TOPIC,
+            full_topic: Arc::clone(&full_topic),
             pool: pool.clone(),
             kafka: runtime.settings.kafka.clone(),
             road: Arc::clone(&road),
             second: second.clone(),
             answered: None,
+            gave_up: None,
         };
         backlog.look().await.context("looking for producer dead letters")?;
         tasks.spawn(backlog.work_off(stopping.clone()));
@@ -122,7 +128,6 @@ impl Publisher {
             at_most: DIVERSION_TIMEOUT,
         };
         tasks.spawn(diversion.run(diverted, stopping.clone()));
-        let full_topic: Arc<str> = names.topic(D::TOPIC.name()).into();
         let (warming, topic) = (Arc::clone(&road), Arc::clone(&full_topic));
         tasks.spawn_blocking(move || warming.learn(&topic));
         tasks.close();
@@ -166,7 +171,7 @@ impl Publisher {
     /// its caller was told that it wasn't.
     pub fn longest(&self) -> Duration {
         let second = self.second.as_ref().map_or(Duration::ZERO, |_| second_cluster::PRODUCE_TIMEOUT + TIMEOUT_SCAN);
-        self.timeout + TIMEOUT_SCAN + second + DIVERSION_TIMEOUT
+        road::OPENING_AT_MOST + self.timeout + TIMEOUT_SCAN + second + DIVERSION_TIMEOUT
     }
 
     /// Whether nothing of this topic waits among the producer dead letters of any process.
@@ -204,7 +209,7 @@ fn tell(
     start: std::time::SystemTime,
     outcome: &Result<Kept, NotKept>,
 ) {
-    if me.sampled {
+    if telemetry::is_recorded(me) {
         telemetry::record(Span {
             name: format!("publish {topic}").into(),
             kind: SpanKind::Producer,

@@ -9,7 +9,12 @@
 mod jwks;
 mod jwt;
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    future::{Future, Ready, ready},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use actix_web::{
     FromRequest, HttpRequest,
@@ -18,6 +23,7 @@ use actix_web::{
     web::Data,
 };
 use common_events::UserId;
+use futures::future::Either;
 
 use crate::{Problem, settings::AuthSettings};
 
@@ -106,7 +112,7 @@ enum Mode {
     /// Nobody: the process has no call that asks.
     Nobody,
     Header,
-    Jwt(Box<jwt::Verifier>),
+    Jwt(Arc<jwt::Verifier>),
 }
 
 impl Auth {
@@ -115,7 +121,7 @@ impl Auth {
         Ok(Self(Arc::new(match settings {
             None => Mode::Nobody,
             Some(AuthSettings::Header) => Mode::Header,
-            Some(AuthSettings::Jwt(settings)) => Mode::Jwt(Box::new(jwt::Verifier::new(settings)?)),
+            Some(AuthSettings::Jwt(settings)) => Mode::Jwt(Arc::new(jwt::Verifier::new(settings)?)),
         })))
     }
 
@@ -126,24 +132,18 @@ impl Auth {
             Mode::Jwt(verifier) => verifier.verify(token).await,
         }
     }
+}
 
-    async fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
-        match &*self.0 {
-            Mode::Nobody => Err(Problem::unauthorized()),
-            Mode::Header => Ok(caller_of_gateway(headers)?),
-            Mode::Jwt(verifier) => {
-                let caller = match bearer(headers) {
-                    Some(token) => verifier.verify(token).await,
-                    None => Err(NotBelieved::Unproven),
-                };
-                let challenge = HeaderValue::from_static("Bearer");
-                caller.map_err(|why| match why {
-                    NotBelieved::Unproven => Problem::from(why).with_header(header::WWW_AUTHENTICATE, challenge),
-                    NotBelieved::Undecided { .. } => why.into(),
-                })
-            }
-        }
-    }
+async fn caller_of_bearer(verifier: &jwt::Verifier, token: Option<&str>) -> Result<Caller, Problem> {
+    let caller = match token {
+        Some(token) => verifier.verify(token).await,
+        None => Err(NotBelieved::Unproven),
+    };
+    let challenge = HeaderValue::from_static("Bearer");
+    caller.map_err(|why| match why {
+        NotBelieved::Unproven => Problem::from(why).with_header(header::WWW_AUTHENTICATE, challenge),
+        NotBelieved::Undecided { .. } => why.into(),
+    })
 }
 
 fn caller_of_gateway(headers: &HeaderMap) -> Result<Caller, NotBelieved> {
@@ -170,18 +170,21 @@ fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     values.next().is_none().then_some(value)
 }
 
-type Extracted<T> = Pin<Box<dyn Future<Output = Result<T, Problem>>>>;
+/// At once where nobody else is asked: most requests are a gateway's.
+type Extracted<T> = Either<Ready<Result<T, Problem>>, Pin<Box<dyn Future<Output = Result<T, Problem>>>>>;
 
 fn extract<T: 'static>(request: &HttpRequest, check: fn(Caller) -> Option<T>) -> Extracted<T> {
-    let auth = request.app_data::<Data<Auth>>().cloned();
-    let headers = request.headers().clone();
-    Box::pin(async move {
-        let caller = match &auth {
-            Some(auth) => auth.caller(&headers).await?,
-            None => return Err(Problem::unauthorized()),
-        };
-        check(caller).ok_or_else(Problem::forbidden)
-    })
+    let checked = move |caller: Result<Caller, Problem>| check(caller?).ok_or_else(Problem::forbidden);
+    let auth = request.app_data::<Data<Auth>>();
+    let mode = auth.map_or(&Mode::Nobody, |auth| &auth.0);
+    match mode {
+        Mode::Nobody => Either::Left(ready(Err(Problem::unauthorized()))),
+        Mode::Header => Either::Left(ready(checked(caller_of_gateway(request.headers()).map_err(Problem::from)))),
+        Mode::Jwt(verifier) => {
+            let (verifier, token) = (Arc::clone(verifier), bearer(request.headers()).map(str::to_owned));
+            Either::Right(Box::pin(async move { checked(caller_of_bearer(&verifier, token.as_deref()).await) }))
+        }
+    }
 }
 
 impl FromRequest for Caller {

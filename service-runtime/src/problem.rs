@@ -12,7 +12,7 @@ use actix_web::{
         header::{self, HeaderName, HeaderValue},
     },
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{RefOr, Schema},
@@ -22,6 +22,7 @@ use crate::{database, telemetry};
 
 /// The media type of every problem.
 pub const CONTENT_TYPE: &str = "application/problem+json";
+const CONTENT_TYPE_VALUE: HeaderValue = HeaderValue::from_static(CONTENT_TYPE);
 /// The header that every answer carries.
 pub const X_TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
 /// What a caller is told to wait when the database is away, in seconds.
@@ -37,20 +38,20 @@ pub struct Problem {
 }
 
 /// What a problem looks like on the wire.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProblemBody {
     /// `urn:commerce:problem:<code>`.
     #[serde(rename = "type")]
     pub kind: String,
     /// The status in words.
-    pub title: String,
+    pub title: &'static str,
     /// The HTTP status.
     pub status: u16,
     /// What is wrong with this request.
-    pub detail: String,
+    pub detail: Cow<'static, str>,
     /// What programs tell problems apart by.
-    pub code: String,
+    pub code: &'static str,
     /// The trace of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<String>,
@@ -64,10 +65,10 @@ impl Problem {
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         let body = ProblemBody {
             kind: format!("urn:commerce:problem:{code}"),
-            title: status.canonical_reason().unwrap_or("Error").to_owned(),
+            title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
             detail: bounded(detail.into()),
-            code: code.to_owned(),
+            code,
             trace_id: telemetry::current().map(|trace| trace.trace_id.to_string()),
             field: None,
         };
@@ -146,10 +147,10 @@ impl Problem {
     }
 }
 
-fn bounded(detail: Cow<'static, str>) -> String {
+fn bounded(detail: Cow<'static, str>) -> Cow<'static, str> {
     match detail.char_indices().nth(DETAIL_CHARS) {
-        Some((end, _)) => format!("{}…", &detail[..end]),
-        None => detail.into_owned(),
+        Some((end, _)) => format!("{}…", &detail[..end]).into(),
+        None => detail,
     }
 }
 
@@ -168,7 +169,7 @@ impl ResponseError for Problem {
 
     fn error_response(&self) -> HttpResponse {
         let mut answer = HttpResponse::build(self.status_code());
-        answer.content_type(CONTENT_TYPE);
+        answer.insert_header((header::CONTENT_TYPE, CONTENT_TYPE_VALUE));
         for (name, value) in &self.headers {
             answer.append_header((name.clone(), value.clone()));
         }

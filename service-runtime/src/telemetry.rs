@@ -92,6 +92,11 @@ fn new_span_id() -> SpanId {
     SpanId::new((rand::random::<u64>() | 1).to_be_bytes()).expect("one bit is set")
 }
 
+/// Whether spans of this trace go anywhere: else nobody needs to make one.
+pub fn is_recorded(trace: TraceParent) -> bool {
+    trace.sampled && BATCHER.get().is_some()
+}
+
 /// Hands a span over to be sent. Never blocks, never fails; nothing happens when its trace isn't
 /// sampled, or before [`crate::main`] has set up where spans go.
 pub fn record(span: Span) {

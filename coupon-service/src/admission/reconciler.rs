@@ -22,7 +22,7 @@ use common_events::{CouponId, EventId, UserId};
 use messaging::progress;
 use metrics::{counter, gauge};
 use tokio::task::JoinHandle;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{Inner, rebuilder};
 use crate::{
@@ -42,7 +42,8 @@ const MAX_MENDED: usize = 1_000;
 const ASKED_AFTER: TimeDelta = TimeDelta::minutes(1);
 
 pub(super) async fn run(inner: Arc<Inner>) {
-    let mut reconciler = Reconciler { inner, after: None, cursors: BTreeMap::new(), sums: Sums::default() };
+    let mut reconciler =
+        Reconciler { inner, after: None, cursors: BTreeMap::new(), heard_all: None, sums: Sums::default() };
     let mut rebuilding: Option<JoinHandle<()>> = None;
     let mut was_failing = false;
     loop {
@@ -74,6 +75,8 @@ struct Reconciler {
     after: Option<CouponId>,
     /// Where the look through a coupon's tokens goes on.
     cursors: BTreeMap<CouponId, u64>,
+    /// What this round found about the issuer, once it asked.
+    heard_all: Option<bool>,
     sums: Sums,
 }
 
@@ -88,6 +91,7 @@ struct Sums {
 impl Reconciler {
     /// Looks at the coupons that were noticed, and at the next page. Returns those whose gate is to be rebuilt.
     async fn round(&mut self) -> anyhow::Result<Vec<Coupon>> {
+        self.heard_all = None;
         let noticed: BTreeSet<CouponId> =
             std::mem::take(&mut *self.inner.noticed.lock().unwrap_or_else(PoisonError::into_inner));
         let client = self.inner.pool.get().await?;
@@ -225,9 +229,8 @@ impl Reconciler {
     }
 
     /// Requests that were kept, and that the issuer never got though it read everything: they are sent again.
-    async fn ask_after(&self, coupon_id: &CouponId, tokens: &[Token]) -> anyhow::Result<()> {
-        let ends = self.inner.progress.ends().await?;
-        if !self.inner.publisher.has_no_backlog().await? || self.inner.progress.behind(&ends).await? > 0 {
+    async fn ask_after(&mut self, coupon_id: &CouponId, tokens: &[Token]) -> anyhow::Result<()> {
+        if !self.issuer_heard_all().await {
             return Ok(());
         }
         let requests: Vec<_> = tokens.iter().map(|token| (token.admitted_at.date_naive(), token.request_id)).collect();
@@ -240,6 +243,24 @@ impl Reconciler {
             self.inner.publish_again(token).await;
         }
         Ok(())
+    }
+
+    /// Whether the issuer has read all that was published before this round. While Kafka can't tell, no request
+    /// is missed; what else is to be mended doesn't wait for it.
+    async fn issuer_heard_all(&mut self) -> bool {
+        if let Some(known) = self.heard_all {
+            return known;
+        }
+        let Inner { progress, publisher, .. } = &*self.inner;
+        let asked = async {
+            let ends = progress.ends().await?;
+            anyhow::Ok(publisher.has_no_backlog().await? && progress.behind(&ends).await? == 0)
+        };
+        let heard_all = asked.await.unwrap_or_else(|error| {
+            debug!(error = format!("{error:#}"), "how far the issuer is can't be told");
+            false
+        });
+        *self.heard_all.insert(heard_all)
     }
 
     /// Whether slots are taken that nobody holds. Everything that had a slot when the gate was asked was

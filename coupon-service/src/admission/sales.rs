@@ -16,11 +16,12 @@ use std::{
 };
 
 use common_events::{CouponId, UserId};
+use futures::future::join_all;
 use service_runtime::chain;
 use tracing::{debug, warn};
 
 use super::{Answered, Inner, Refused, is_past};
-use crate::gate::{Gate, Standing};
+use crate::gate::Standing;
 
 /// How often the count of a sold-out coupon is looked at: what a slot that came back waits at most.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -57,7 +58,8 @@ struct Crowd {
     /// about a million holders.
     holders: HashSet<u64>,
     keys: RandomState,
-    believed_at: RwLock<Instant>,
+    /// When Redis last said that nothing has changed, in milliseconds since the process began.
+    believed_at: AtomicU64,
 }
 
 impl Default for Sales {
@@ -67,15 +69,20 @@ impl Default for Sales {
 }
 
 impl Sales {
-    fn now(&self) -> u64 {
-        self.began.elapsed().as_secs()
+    fn now(&self) -> Duration {
+        self.began.elapsed()
     }
 
     /// An answer that needs no question, if there is one.
     pub(super) fn refuse(&self, coupon_id: &CouponId, user_id: &UserId) -> Option<Refused> {
         let sale = self.find(coupon_id)?;
         let crowd = sale.crowd()?;
-        sale.last_asked.store(self.now(), Ordering::Relaxed);
+        let now = self.now();
+        sale.note_asked(now);
+        // Whatever became of who should look: what nobody confirms is forgotten.
+        if now.saturating_sub(crowd.believed_at()) > BELIEVED {
+            return None;
+        }
         if crowd.holders.contains(&crowd.keys.hash_one(user_id.as_str())) {
             return Some(Refused::AskedBefore);
         }
@@ -92,7 +99,7 @@ impl Sales {
         let (inner, coupon_id) = (Arc::clone(inner), coupon_id.clone());
         let tasks = inner.tasks.clone();
         tasks.spawn(async move {
-            match read_crowd(&inner.gate, &coupon_id).await {
+            match read_crowd(&inner, &coupon_id).await {
                 Ok(Some(crowd)) => sale.set(Some(Arc::new(crowd))),
                 Ok(None) => {}
                 Err(unanswered) => debug!(error = chain(&unanswered), "the holders can't be read"),
@@ -138,7 +145,7 @@ impl Sales {
     /// `None` when too many are known.
     fn find_or_insert(&self, coupon_id: &CouponId) -> Option<Arc<Sale>> {
         if let Some(sale) = self.find(coupon_id) {
-            sale.last_asked.store(self.now(), Ordering::Relaxed);
+            sale.note_asked(self.now());
             return Some(sale);
         }
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
@@ -146,12 +153,12 @@ impl Sales {
             return None;
         }
         let sale = known.entry(coupon_id.clone()).or_default();
-        sale.last_asked.store(self.now(), Ordering::Relaxed);
+        sale.note_asked(self.now());
         Some(Arc::clone(sale))
     }
 
     fn forget_old(&self) {
-        let then = self.now().saturating_sub(SALE_FORGOTTEN_AFTER);
+        let then = self.now().as_secs().saturating_sub(SALE_FORGOTTEN_AFTER);
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, sale| sale.last_asked.load(Ordering::Relaxed) >= then);
     }
@@ -171,17 +178,33 @@ impl Sale {
     fn set(&self, crowd: Option<Arc<Crowd>>) {
         *self.crowd.write().unwrap_or_else(PoisonError::into_inner) = crowd;
     }
-}
 
-impl Crowd {
-    fn believed_at(&self) -> Instant {
-        *self.believed_at.read().unwrap_or_else(PoisonError::into_inner)
+    fn note_asked(&self, now: Duration) {
+        self.last_asked.store(now.as_secs(), Ordering::Relaxed);
+    }
+
+    fn is_forgotten_at(&self, now: Duration) -> bool {
+        self.last_asked.load(Ordering::Relaxed) + CROWD_FORGOTTEN_AFTER < now.as_secs()
     }
 }
 
+impl Crowd {
+    fn believed_at(&self) -> Duration {
+        Duration::from_millis(self.believed_at.load(Ordering::Relaxed))
+    }
+
+    fn believe(&self, now: Duration) {
+        self.believed_at.store(millis(now), Ordering::Relaxed);
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Reads all holders, if nothing changes meanwhile.
-async fn read_crowd(gate: &Gate, coupon_id: &CouponId) -> Answered<Option<Crowd>> {
-    let began = Instant::now();
+async fn read_crowd(inner: &Inner, coupon_id: &CouponId) -> Answered<Option<Crowd>> {
+    let gate = &inner.gate;
     let Some(before) = gate.standing(coupon_id).await?.filter(Standing::is_sold_out) else { return Ok(None) };
     if before.holders > MAX_HOLDERS {
         return Ok(None);
@@ -197,9 +220,10 @@ async fn read_crowd(gate: &Gate, coupon_id: &CouponId) -> Answered<Option<Crowd>
             break;
         }
     }
+    let now = inner.sales.now();
     let after = gate.standing(coupon_id).await?;
     let same = after.is_some_and(|after| is_same_crowd(&before, &after));
-    Ok(same.then(|| Crowd { standing: before, holders, keys, believed_at: RwLock::new(began) }))
+    Ok(same.then(|| Crowd { standing: before, holders, keys, believed_at: millis(now).into() }))
 }
 
 fn is_same_crowd(before: &Standing, now: &Standing) -> bool {
@@ -215,25 +239,31 @@ pub(super) async fn watch(inner: Arc<Inner>) {
             forgetting = Instant::now();
             inner.sales.forget_old();
         }
-        for (coupon_id, sale) in inner.sales.sold_out_sales() {
-            let Some(crowd) = sale.crowd() else { continue };
-            let now = Instant::now();
-            let is_forgotten = sale.last_asked.load(Ordering::Relaxed) + CROWD_FORGOTTEN_AFTER < inner.sales.now();
-            let holds = match inner.gate.standing(&coupon_id).await {
-                Ok(standing) => standing.is_some_and(|standing| is_same_crowd(&crowd.standing, &standing)),
-                Err(unanswered) => {
-                    if crowd.believed_at().elapsed() <= BELIEVED {
-                        continue;
-                    }
-                    warn!(coupon = %coupon_id, error = chain(&unanswered), "who holds it isn't known any more");
-                    false
-                }
-            };
-            if holds && !is_forgotten {
-                *crowd.believed_at.write().unwrap_or_else(PoisonError::into_inner) = now;
-            } else {
-                sale.set(None);
-            }
-        }
+        let sales = inner.sales.sold_out_sales();
+        // One round trip for all, however many they are.
+        join_all(sales.iter().map(|(coupon_id, sale)| look(&inner, coupon_id, sale))).await;
     }
 }
+
+async fn look(inner: &Inner, coupon_id: &CouponId, sale: &Sale) {
+    let Some(crowd) = sale.crowd() else { return };
+    let now = inner.sales.now();
+    let holds = match inner.gate.standing(coupon_id).await {
+        Ok(standing) => standing.is_some_and(|standing| is_same_crowd(&crowd.standing, &standing)),
+        Err(unanswered) => {
+            if now.saturating_sub(crowd.believed_at()) <= BELIEVED {
+                return;
+            }
+            warn!(coupon = %coupon_id, error = chain(&unanswered), "who holds it isn't known any more");
+            false
+        }
+    };
+    if holds && !sale.is_forgotten_at(now) {
+        crowd.believe(now);
+    } else {
+        sale.set(None);
+    }
+}
+
+#[cfg(test)]
+mod tests;

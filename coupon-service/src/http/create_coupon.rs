@@ -174,6 +174,7 @@ impl From<Refusal> for Problem {
                 format!("rewards[{reward}].fromRank")
             }
             Refusal::ToRank { reward, .. } => format!("rewards[{reward}].toRank"),
+            Refusal::OpensAt => "opensAt".to_owned(),
             Refusal::ClosesAt => "closesAt".to_owned(),
             Refusal::ValidUntil => "validUntil".to_owned(),
         };

@@ -1,19 +1,24 @@
 //! Kafka is away in mid-sale: admissions are kept elsewhere, and go to their topic in order once it is back.
 
+use std::{cell::Cell, time::Duration};
+
 use actix_web::test::{TestRequest, call_and_read_body_json, init_service};
 use common_events::{CouponId, envelope, events::CouponIssueRequested};
 use coupon_service::{
     admission::{Refused, Standing},
     domain::Mode,
 };
+use futures::future::join_all;
 use messaging::kafka;
 use rdkafka::{
     Message, Offset, TopicPartitionList,
     consumer::{Consumer, StreamConsumer},
 };
 use serde_json::Value;
-use service_runtime::{http::app, settings::KafkaSettings};
+use service_runtime::{http::app, settings::KafkaSettings, telemetry};
 use test_support::eventually;
+use tokio::{task::JoinHandle, time::MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     own_parts::OwnKafka,
@@ -21,6 +26,8 @@ use crate::{
 };
 
 const QUANTITY: i64 = 60;
+/// Of each who asks all the time.
+const PACE: Duration = Duration::from_millis(10);
 
 /// The users of the requests on the topic, in the order in which they lie there.
 async fn on_the_topic(station: &Station, coupon_id: &CouponId, enough: usize) -> Vec<String> {
@@ -93,20 +100,55 @@ async fn with_kafka_away_admissions_are_kept_in_the_table_and_go_on_in_order() {
     eventually("the backlog is worked off", || async { (station.number(waiting).await == 0).then_some(()) }).await;
     let kept = station.number("SELECT count(*) FROM producer_dead_letters").await;
     shows_the_dead_letters(&station, &process, "REPUBLISHED", usize::try_from(kept).expect("few")).await;
+    process.stop().await;
+}
 
-    // And then they go straight to Kafka again.
-    let mut n = 40;
-    eventually("the direct road is open", || {
-        let (process, station, coupon_id) = (&process, &station, &coupon_id);
-        n += 1;
-        async move {
-            ask_in_turn(process, coupon_id, n..n + 1).await;
-            let now = station.number("SELECT count(*) FROM producer_dead_letters").await;
-            (now == kept || n > 55).then_some(())
+/// Kafka is back, and there is no moment in which nobody asks.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_they_keep_coming_admissions_go_straight_to_kafka_again() {
+    let kafka = OwnKafka::start();
+    let station = Station::on(&shared_redis(), &kafka.brokers(), &[]).await;
+    let process = station.runs().await;
+    let coupon_id = station.put_up(&process, Mode::Ranked, 100_000).await;
+    let stopping = CancellationToken::new();
+    let asking: Vec<_> = (0..4).map(|first| keep_asking(&process, &coupon_id, first, &stopping)).collect();
+    kafka.stop();
+    eventually("some are diverted", || async { (diverted(&station).await.len() > 100).then_some(()) }).await;
+    kafka.start_again();
+
+    let last_diverted = Cell::new((0, 0));
+    eventually("nobody is diverted any more, and many are admitted", || async {
+        let admitted = process.admission.gate().standing(&coupon_id).await.ok()??.holders;
+        let kept = station.number("SELECT count(*) FROM producer_dead_letters").await;
+        if kept > last_diverted.get().0 {
+            last_diverted.set((kept, admitted));
         }
+        (admitted > last_diverted.get().1 + 200).then_some(())
     })
     .await;
+    stopping.cancel();
+    let told_yes: i64 = join_all(asking).await.into_iter().map(|asked| asked.expect("everybody was told yes")).sum();
+    station.eventually_issued(told_yes).await;
     process.stop().await;
+}
+
+/// One customer after the other, some milliseconds apart. Returns how many were told yes, which is all of them.
+fn keep_asking(process: &Process, coupon_id: &CouponId, first: usize, stopping: &CancellationToken) -> JoinHandle<i64> {
+    let (admission, coupon_id, stopping) = (process.admission.clone(), coupon_id.clone(), stopping.clone());
+    tokio::spawn(async move {
+        let mut pace = tokio::time::interval(PACE);
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        for n in 0.. {
+            if stopping.is_cancelled() {
+                return n;
+            }
+            pace.tick().await;
+            let customer = user(first + 4 * usize::try_from(n).expect("not that many"));
+            let asked = admission.admit(&coupon_id, &customer, telemetry::root()).await;
+            assert!(asked.is_ok(), "{customer}: {asked:?}");
+        }
+        unreachable!("there is always another one")
+    })
 }
 
 async fn shows_the_dead_letters(station: &Station, process: &Process, state: &str, expected: usize) {

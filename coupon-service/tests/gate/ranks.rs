@@ -53,7 +53,7 @@ async fn ranks_have_no_gap_and_no_repeat_and_the_prizes_go_to_the_first_three() 
     process.stop().await;
 }
 
-fn settled(token: &Token, outcome: Outcome) -> Settled {
+pub(crate) fn settled(token: &Token, outcome: Outcome) -> Settled {
     Settled {
         request_id: token.request_id,
         coupon_id: token.coupon_id.clone(),
@@ -64,7 +64,7 @@ fn settled(token: &Token, outcome: Outcome) -> Settled {
     }
 }
 
-async fn token_of(process: &Process, coupon_id: &common_events::CouponId, n: usize) -> Token {
+pub(crate) async fn token_of(process: &Process, coupon_id: &common_events::CouponId, n: usize) -> Token {
     match process.admission.gate().claim(coupon_id, &user(n)).await {
         Ok(Claim::Admitted(token)) => token,
         other => panic!("no token of user {n}: {other:?}"),

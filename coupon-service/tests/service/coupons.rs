@@ -169,8 +169,12 @@ async fn only_an_admin_puts_up_coupons() {
 #[case(json!({"opensAt": "2126-01-02T00:00:00Z", "closesAt": "2126-01-02T00:00:00Z"}), "closesAt")]
 #[case(json!({"opensAt": "tomorrow"}), "opensAt")]
 #[case(json!({"opensAt": 1_700_000_000}), "opensAt")]
+#[case(json!({"opensAt": "-5000-01-01T00:00:00Z"}), "opensAt")]
+#[case(json!({"opensAt": "+10000-01-01T00:00:00Z"}), "opensAt")]
+#[case(json!({"closesAt": "+10000-01-01T00:00:00Z"}), "closesAt")]
 #[case(json!({"validUntil": "2020-01-01T00:00:00Z"}), "validUntil")]
 #[case(json!({"opensAt": "2126-01-02T00:00:00Z", "validUntil": "2126-01-01T00:00:00Z"}), "validUntil")]
+#[case(json!({"validUntil": "+262142-01-01T00:00:00Z"}), "validUntil")]
 #[tokio::test(flavor = "multi_thread")]
 async fn what_can_be_no_coupon_is_422_and_names_the_field(#[case] changes: Value, #[case] field: &str) {
     let desk = Desk::open().await;

@@ -110,7 +110,7 @@ impl Group {
                 }
                 Came::Waiting => counter!("events_drained_total").increment(1),
             }
-            if decoded.trace.sampled {
+            if telemetry::is_recorded(decoded.trace) {
                 telemetry::record(Span {
                     name: format!("handle {topic}").into(),
                     kind: SpanKind::Consumer,

@@ -15,7 +15,11 @@ use service_runtime::{database::Pool, settings::KafkaSettings};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{road::Road, second_cluster::SecondCluster, store};
+use super::{
+    road::{OPENING_AT_MOST, Road},
+    second_cluster::SecondCluster,
+    store,
+};
 use crate::{kafka, relay};
 
 /// How often a backlog is looked for, and how often it is worked at while there is one.
@@ -25,18 +29,23 @@ const WORK_EVERY: Duration = Duration::from_millis(100);
 const ANSWER_BELIEVED: Duration = Duration::from_secs(2);
 /// The most letters that one statement moves on.
 const MAX_BATCH: i64 = 1_000;
+/// After newcomers waited for the last letters in vain, nobody waits for them for so long.
+const AFTER_GIVING_UP: Duration = Duration::from_secs(10);
 /// How long it is remembered what was diverted: as long as sales topics keep their records.
 const REMEMBERED_DAYS: i32 = 30;
 const FORGET_EVERY: Duration = Duration::from_hours(1);
 
 pub(super) struct Backlog {
     pub(super) topic: Topic,
+    pub(super) full_topic: Arc<str>,
     pub(super) pool: Pool,
     pub(super) kafka: KafkaSettings,
     pub(super) road: Arc<Road>,
     pub(super) second: Option<Arc<SecondCluster>>,
     /// When Kafka answered last.
     pub(super) answered: Option<Instant>,
+    /// When newcomers waited for the last letters in vain.
+    pub(super) gave_up: Option<Instant>,
 }
 
 /// What one look found.
@@ -68,6 +77,9 @@ impl Backlog {
                 () = tokio::time::sleep(pause) => {}
                 _ = forget.tick() => self.forget().await,
             }
+            if self.road.give_up_opening(OPENING_AT_MOST) {
+                self.gave_up = Some(Instant::now());
+            }
             let outcome = self.round().await;
             pause = if matches!(outcome, Ok(Found::Backlog)) { WORK_EVERY } else { LOOK_EVERY };
             if let (Err(error), false) = (&outcome, was_failing) {
@@ -88,12 +100,17 @@ impl Backlog {
             if let (true, Some(turned)) = (self.road.is_closed(), turned)
                 && self.kafka_answers().await
             {
-                self.road.reopen(turned)?;
+                self.road.reopen(&self.full_topic, turned)?;
             }
             return Ok(if self.road.is_closed() { Found::Backlog } else { Found::Nothing });
         }
         self.close().await;
-        if counts.held > 0 && self.kafka_answers().await {
+        let answers = self.kafka_answers().await;
+        // The last ones: with those who come now there would always be another one.
+        if answers && counts.held <= MAX_BATCH && self.gave_up.is_none_or(is_long_ago) {
+            self.road.begin_opening();
+        }
+        if counts.held > 0 && answers {
             let moved = store::update_republishing(&client, self.topic, MAX_BATCH).await?;
             relay::hint();
             info!(topic = %self.topic, moved, held = counts.held, "Kafka answers: dead letters go to their topic");
@@ -133,4 +150,8 @@ impl Backlog {
             Err(error) => warn!(%error, "what was republished long ago stays for now"),
         }
     }
+}
+
+fn is_long_ago(gave_up: Instant) -> bool {
+    gave_up.elapsed() > AFTER_GIVING_UP
 }

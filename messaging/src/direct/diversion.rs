@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{
-    road::{Diverted, Letter, Road, Sent},
+    reports::{Diverted, Letter, Sent},
+    road::Road,
     second_cluster::SecondCluster,
     store,
 };

@@ -31,7 +31,7 @@ use tracing::{info, warn};
 
 use super::{
     headers,
-    road::{Diverted, Letter, Sent},
+    reports::{Diverted, Letter, Sent},
     store,
 };
 use crate::{X_ORIGIN_TOPIC, kafka, topics::Names};

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{
     http::{ProducerDeadLetter, State},
-    road::Letter,
+    reports::Letter,
 };
 
 /// How many of a topic wait, by state.

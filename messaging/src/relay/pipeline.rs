@@ -304,7 +304,7 @@ impl Flying {
         histogram!("outbox_delay_seconds", "database" => database).record(waited.as_secs_f64());
         let Some(me) = self.traceparent.as_deref().and_then(|text| text.parse::<TraceParent>().ok()) else { return };
         let Some(parent) = self.parent_span.as_deref().and_then(|text| text.parse().ok()) else { return };
-        if me.sampled {
+        if telemetry::is_recorded(me) {
             telemetry::record(Span {
                 name: format!("publish {}", self.topic).into(),
                 kind: SpanKind::Producer,

@@ -63,7 +63,7 @@ async fn a_gateway_says_who_it_is() {
 #[actix_web::test]
 async fn who_is_missing_or_impossible_is_401(#[case] headers: &[(&str, &str)]) {
     let problem = ask_gateway::<Caller>(headers).await.expect_err("refused");
-    assert_eq!((problem.body().status, problem.body().code.as_str()), (401, "unauthorized"));
+    assert_eq!((problem.body().status, problem.body().code), (401, "unauthorized"));
 }
 
 #[rstest]
@@ -173,7 +173,7 @@ async fn who_cannot_be_known_while_the_provider_is_away_is_503_and_does_not_make
     let (auth, token) = (provider.auth(), format!("Bearer {}", provider.signed("one")));
     for _ in 0..5 {
         let problem = ask::<Caller>(auth.clone(), &[("authorization", &token)]).await.expect_err("nobody knows");
-        assert_eq!((problem.body().status, problem.body().code.as_str()), (503, "keys-unavailable"));
+        assert_eq!((problem.body().status, problem.body().code), (503, "keys-unavailable"));
         assert_eq!(problem.error_response().headers().get("retry-after").expect("when"), "10");
     }
     assert_eq!(provider.times_asked().await, 1);

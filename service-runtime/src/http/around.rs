@@ -156,7 +156,7 @@ impl Visit {
             me,
             parent,
             method: known_method(request.method()),
-            path: (me.sampled && !is_operational(request.path())).then(|| request.path().to_owned()),
+            path: (telemetry::is_recorded(me) && !is_operational(request.path())).then(|| request.path().to_owned()),
             start: SystemTime::now(),
             clock: Instant::now(),
             stopping: shared.shutdown.is_cancelled(),
@@ -167,9 +167,12 @@ impl Visit {
     fn end(self, outcome: Result<ServiceResponse<BoxBody>, Error>) -> Result<ServiceResponse<BoxBody>, Error> {
         match outcome {
             Ok(mut response) => {
-                let trace_id = self.me.trace_id.to_string();
-                let value = HeaderValue::from_str(&trace_id).expect("hex digits");
-                response.headers_mut().insert(X_TRACE_ID, value);
+                // A problem says it already.
+                if !response.headers().contains_key(X_TRACE_ID) {
+                    let trace_id = self.me.trace_id.to_string();
+                    let value = HeaderValue::from_str(&trace_id).expect("hex digits");
+                    response.headers_mut().insert(X_TRACE_ID, value);
+                }
                 if self.stopping {
                     response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
                 }

@@ -137,7 +137,7 @@ mod tests {
     fn a_foreign_cursor_is_refused() {
         for foreign in ["", "%", "AAAA", &Cursor::at(&"text").0, &"A".repeat(70_000)] {
             let problem = Cursor(foreign.to_owned()).position::<(i64, i64)>().expect_err("refused");
-            assert_eq!((problem.body().status, problem.body().code.as_str()), (400, "invalid-cursor"));
+            assert_eq!((problem.body().status, problem.body().code), (400, "invalid-cursor"));
         }
     }
 }

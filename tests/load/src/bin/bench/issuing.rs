@@ -28,8 +28,6 @@ const COUPONS: usize = 20_000;
 /// The runtime's largest batch, which is what it takes from a backlog.
 const BATCH: usize = 500;
 const LIMIT: Duration = Duration::from_mins(1);
-/// At the count, before a pause.
-const LOOKS: usize = 100;
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
 /// About what a `coupon-issued` has.
 const ANSWER_BYTES: usize = 700;
@@ -100,27 +98,24 @@ fn admission(coupon: &CouponId, number: usize) -> anyhow::Result<envelope::Event
     Ok(envelope::Event { id: EventId::new(Uuid::now_v7()), time, subject: data.key().into_owned(), trace, data })
 }
 
-/// From the first batch that is seen to the last: starting and joining the group are no part of it.
+/// From the beginning of the first batch to that of the last, which say when they began: who asks more often
+/// than now and then takes the cores away from who works.
 async fn watch_issuing(database: &Client, coupon: &CouponId) -> anyhow::Result<f64> {
     let all = i64::try_from(COUPONS)?;
-    let mut first = None;
     eventually("every coupon is issued", LIMIT, async || {
-        // Looked at as often as possible, as a batch takes no longer than a pause.
-        for _ in 0..LOOKS {
-            let row =
-                database.query_one("SELECT issued FROM coupons WHERE coupon_id = $1", &[&coupon.as_str()]).await?;
-            let issued: i64 = row.get(0);
-            if issued == 0 {
-                break;
-            }
-            let (began, before) = *first.get_or_insert((Instant::now(), issued));
-            if issued == all {
-                return Ok(rate(all - before, began.elapsed()));
-            }
-        }
-        anyhow::bail!("{first:?}")
+        let sql = "SELECT issued FROM coupons WHERE coupon_id = $1";
+        let issued: i64 = database.query_one(sql, &[&coupon.as_str()]).await?.get(0);
+        ensure!(issued == all, "{issued} of {all}");
+        Ok(())
     })
-    .await
+    .await?;
+    let sql = "WITH batches AS (
+                   SELECT issued_at AS began, count(*) AS coupons FROM issued_coupons WHERE coupon_id = $1 GROUP BY began
+               ), ends AS (SELECT min(began) AS first, max(began) AS last FROM batches)
+               SELECT sum(coupons)::bigint, extract(epoch FROM last - first)::float8
+               FROM batches, ends WHERE began < last GROUP BY first, last";
+    let row = database.query_opt(sql, &[&coupon.as_str()]).await?.context("several batches")?;
+    Ok(rate(row.get(0), Duration::try_from_secs_f64(row.get(1))?))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a count")]

@@ -104,7 +104,7 @@ pub(super) async fn all(visitor: Visitor, wanted: Query<Wanted>) -> Result<HttpR
             let at = looked.at;
             (Some(at), groups(looked, &visitor.desk.observed.history()), None)
         }
-        Err(problem) if problem.body().status == 503 => (None, Vec::new(), Some(problem.body().detail.clone())),
+        Err(problem) if problem.body().status == 503 => (None, Vec::new(), Some(problem.body().detail.to_string())),
         Err(problem) => return Err(problem),
     };
     let names = readers().collect();

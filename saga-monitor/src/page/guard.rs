@@ -100,7 +100,7 @@ fn refuse(request: HttpRequest, problem: &Problem) -> ServiceResponse<BoxBody> {
         ProblemPage { frame, status: body.status, title, detail: &body.detail, trace_id: body.trace_id.as_deref() }
             .render()
     };
-    let page = page.unwrap_or_else(|_| body.detail.clone());
+    let page = page.unwrap_or_else(|_| body.detail.to_string());
     let mut answer = actix_web::HttpResponse::build(status);
     answer.content_type("text/html; charset=utf-8");
     let mut response = ServiceResponse::new(request, answer.body(page).map_into_boxed_body());

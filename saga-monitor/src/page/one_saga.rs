@@ -146,7 +146,7 @@ pub(super) async fn resume(
             let status = StatusCode::from_u16(problem.body().status).unwrap_or(StatusCode::CONFLICT);
             let outcome = Outcome {
                 done: false,
-                trouble: Some(problem.body().detail.clone()),
+                trouble: Some(problem.body().detail.to_string()),
                 reason: asked.into_inner().reason,
             };
             html(status, &page(&visitor, *whole, outcome).await?)

@@ -126,7 +126,7 @@ pub(super) async fn overview(
     let ((since, counts), cards) = (counted?, cards?);
     let (looked, kafka) = match looked {
         Ok(looked) => (Some(looked), None),
-        Err(problem) if problem.body().status == 503 => (None, Some(problem.body().detail.clone())),
+        Err(problem) if problem.body().status == 503 => (None, Some(problem.body().detail.to_string())),
         Err(problem) => return Err(problem),
     };
     let dead_of = |service: Service| {

@@ -84,6 +84,15 @@ async fn a_missing_id() {
 }
 
 #[tokio::test]
+async fn a_missing_trace() {
+    let dead = is_set_aside(without("traceid"), "undecodable").await;
+    assert!(dead.event_id.is_some());
+    is_set_aside(without("traceparent"), "undecodable").await;
+    let of_another = |value: &mut Value| value["traceid"] = "00000000000000000000000000000001".into();
+    is_set_aside(with_value(of_another), "undecodable").await;
+}
+
+#[tokio::test]
 async fn attributes_of_other_kinds_than_they_should_be() {
     is_set_aside(with_value(|value| value["id"] = json!(17)), "undecodable").await;
     is_set_aside(with_value(|value| value["id"] = "not-a-uuid".into()), "undecodable").await;

@@ -99,7 +99,6 @@ fn mount(config: &mut Plain) -> &mut Plain {
         ("/sagas", get().to(sagas::list)),
         ("/sagas/{key}", get().to(one_saga::one)),
         ("/dead-letters", get().to(dead_letters::all)),
-        ("/dead-letters/{service}/{id}", get().to(one_letter::one)),
         ("/replays", get().to(replays::all)),
         ("/replays/{service}/{id}", get().to(replays::one)),
         ("/audit", get().to(audit::all)),
@@ -112,6 +111,8 @@ fn mount(config: &mut Plain) -> &mut Plain {
         ("/dead-letters/{service}/replay", post().to(acts::replay)),
         ("/dead-letters/{service}/discard", post().to(acts::discard)),
         ("/replays/{service}/{id}/halt", post().to(acts::halt)),
+        // The first pattern that fits is taken: this one fits the acts, too.
+        ("/dead-letters/{service}/{id}", get().to(one_letter::one)),
     ];
     for (path, route) in pages {
         config.service(at(path).wrap(from_fn(guard::operators)).route(route));

@@ -86,20 +86,18 @@ impl Asked {
 
     /// Where it was asked for.
     fn back(&self, service: Service) -> String {
-        match self.letter {
-            Some(letter) => format!("/dead-letters/{service}/{letter}"),
-            None => {
-                let fields = [
-                    ("service", service.name()),
-                    ("state", &*self.state),
-                    ("errorClass", &*self.error_class),
-                    ("topic", &*self.topic),
-                    ("key", &*self.key),
-                    ("traceId", &*self.trace_id),
-                ];
-                format!("/dead-letters{}", super::show::query(fields))
-            }
+        if let Some(letter) = self.letter {
+            return format!("/dead-letters/{service}/{letter}");
         }
+        let fields = [
+            ("service", service.name()),
+            ("state", &*self.state),
+            ("errorClass", &*self.error_class),
+            ("topic", &*self.topic),
+            ("key", &*self.key),
+            ("traceId", &*self.trace_id),
+        ];
+        format!("/dead-letters{}", show::query(fields))
     }
 }
 
@@ -125,6 +123,13 @@ struct Foretold {
     answers: Vec<ForetoldAnswer>,
     #[serde(default)]
     changes: BTreeMap<String, i64>,
+}
+
+impl Foretold {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "templates hand over references")]
+    fn path(&self, service: &Service) -> String {
+        format!("/dead-letters/{service}/{}", self.id)
+    }
 }
 
 #[derive(Deserialize)]

@@ -2,7 +2,7 @@
 
 use actix_web::{
     HttpResponse,
-    web::{Path, Query},
+    web::{Form, Path, Query},
 };
 use askama::Template;
 use chrono::{DateTime, Utc};
@@ -28,7 +28,10 @@ const SHOWN: i64 = 50;
 
 /// An alarm, ready to be shown.
 pub(super) struct Card {
+    /// The oldest of those that say the same.
     pub(super) alarm: Alarm,
+    /// The others.
+    pub(super) more: Vec<Alarm>,
     /// Where the one button leads, and what it says.
     pub(super) leads_to: String,
     pub(super) button: &'static str,
@@ -37,7 +40,24 @@ pub(super) struct Card {
 impl Card {
     fn of(alarm: Alarm) -> Self {
         let (leads_to, button) = leads_to(&alarm);
-        Self { alarm, leads_to, button }
+        Self { alarm, more: Vec::new(), leads_to, button }
+    }
+
+    /// Whether it would say the same as this one: they are shown as one.
+    fn says_the_same(&self, other: &Alarm) -> bool {
+        let of = |alarm: &Alarm| (alarm.kind, alarm.state, alarm.cause);
+        of(&self.alarm) == of(other) && self.alarm.title == other.title
+    }
+
+    fn add(&mut self, other: Alarm) {
+        self.more.push(other);
+        if self.alarm.kind == AlarmKind::Stuck {
+            (self.leads_to, self.button) = ("/sagas?stuck=true".to_owned(), "Show the sagas");
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Alarm> {
+        std::iter::once(&self.alarm).chain(&self.more)
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -55,12 +75,14 @@ impl Card {
 
     /// What it counts.
     pub(super) fn how_many(&self) -> String {
-        format!("{} {}", Count(self.alarm.count), self.alarm.kind.counts(self.alarm.count))
+        let count = self.all().map(|alarm| alarm.count).sum();
+        format!("{} {}", Count(count), self.alarm.kind.counts(count))
     }
 
     /// The first sagas it names, with their links.
     pub(super) fn sagas(&self) -> Vec<(String, String)> {
-        self.alarm.sagas().into_iter().take(SAGAS_NAMED).map(|key| (saga_path(key), shorten(key))).collect()
+        let keys = self.all().flat_map(Alarm::sagas).take(SAGAS_NAMED);
+        keys.map(|key| (saga_path(key), shorten(key))).collect()
     }
 }
 
@@ -94,7 +116,14 @@ pub(super) async fn open_alarms(desk: &Desk) -> Result<Vec<Card>, Problem> {
     let mut found = alarms::list_alarms(&client, Some(AlarmState::Open), None, None, SHOWN).await?;
     found.extend(alarms::list_alarms(&client, Some(AlarmState::Acknowledged), None, None, SHOWN).await?);
     found.sort_by_key(|alarm| (alarm.state != AlarmState::Open, alarm.kind.weight(), alarm.opened_at));
-    Ok(found.into_iter().map(Card::of).collect())
+    let mut cards: Vec<Card> = Vec::new();
+    for alarm in found {
+        match cards.iter_mut().find(|card| card.says_the_same(&alarm)) {
+            Some(card) => card.add(alarm),
+            None => cards.push(Card::of(alarm)),
+        }
+    }
+    Ok(cards)
 }
 
 #[derive(Deserialize)]
@@ -136,9 +165,17 @@ pub(super) async fn list(visitor: Visitor, wanted: Query<Wanted>) -> Result<Http
     })
 }
 
-/// Somebody looks after it.
-pub(super) async fn acknowledge(visitor: Visitor, id: Path<Uuid>) -> Result<HttpResponse, Problem> {
+/// Somebody looks after it, and after those that are shown with it.
+pub(super) async fn acknowledge(
+    visitor: Visitor,
+    id: Path<Uuid>,
+    more: Form<Vec<(String, Uuid)>>,
+) -> Result<HttpResponse, Problem> {
     let client = visitor.desk.pool.get().await?;
     let alarm = alarms::update_acknowledged(&client, *id, visitor.name()).await?;
-    alarm.map(|_| see("/")).ok_or_else(|| Problem::not_found("alarm"))
+    alarm.ok_or_else(|| Problem::not_found("alarm"))?;
+    for (_, other) in more.iter().filter(|(name, _)| name == "more") {
+        alarms::update_acknowledged(&client, *other, visitor.name()).await?;
+    }
+    Ok(see("/"))
 }

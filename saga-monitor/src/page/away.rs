@@ -75,6 +75,11 @@ pub(super) fn known(services: &Services, name: &str) -> Result<Service, Problem>
     known.ok_or_else(|| Problem::not_found("service"))
 }
 
+/// In one sentence, what is shown in place of what a service would have said.
+pub(super) fn away_says(service: Service, trouble: &Trouble) -> String {
+    Away::of(service, trouble).says
+}
+
 /// In one sentence, what a service that was asked to do something made of it.
 pub(super) fn refusal(service: Service, trouble: &Trouble) -> (u16, String) {
     match trouble {

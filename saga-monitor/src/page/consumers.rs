@@ -15,7 +15,10 @@ use super::{
 };
 use crate::{
     consumers::{Doing, Moment},
-    http::consumers::{ConsumerView, Consumers, ServiceView, look_at},
+    http::{
+        Desk,
+        consumers::{ConsumerView, Consumers, ServiceView, look_at},
+    },
     services::readers,
 };
 
@@ -93,19 +96,37 @@ impl OfTopic {
     }
 }
 
+/// What the observer saw last.
+pub(super) enum Seen {
+    Looked(Consumers),
+    /// The monitor has only just begun.
+    NotYet,
+    /// Kafka doesn't answer.
+    Away(String),
+}
+
+/// What the observer saw last; a page doesn't wait for a look of its own.
+pub(super) async fn seen(desk: &Desk, only: Option<Service>) -> Result<Seen, Problem> {
+    if desk.observed.ends().is_none() {
+        return Ok(Seen::NotYet);
+    }
+    match look_at(desk, only).await {
+        Ok(looked) => Ok(Seen::Looked(looked)),
+        Err(problem) if problem.body().status == 503 => Ok(Seen::Away(problem.body().detail.to_string())),
+        Err(problem) => Err(problem),
+    }
+}
+
 pub(super) async fn all(visitor: Visitor, wanted: Query<Wanted>) -> Result<HttpResponse, Problem> {
     let wanted = wanted.into_inner();
     let only = match &*wanted.group {
         "" => None,
         name => Some(name.parse::<Service>().map_err(|_| Problem::not_found("group"))?),
     };
-    let (at, groups, trouble) = match look_at(&visitor.desk, only).await {
-        Ok(looked) => {
-            let at = looked.at;
-            (Some(at), groups(looked, &visitor.desk.observed.history()), None)
-        }
-        Err(problem) if problem.body().status == 503 => (None, Vec::new(), Some(problem.body().detail.to_string())),
-        Err(problem) => return Err(problem),
+    let (at, groups, trouble) = match seen(&visitor.desk, only).await? {
+        Seen::Looked(looked) => (Some(looked.at), groups(looked, &visitor.desk.observed.history()), None),
+        Seen::NotYet => (None, Vec::new(), None),
+        Seen::Away(says) => (None, Vec::new(), Some(says)),
     };
     let names = readers().collect();
     ok(&All { frame: Frame::of(&visitor, "consumers"), wanted, names, at, groups, trouble })
@@ -124,11 +145,8 @@ fn groups(looked: Consumers, history: &[Moment]) -> Vec<Group> {
         let lags = beats().map(|beat| beat.and_then(|beat| beat.lag).map(approximately));
         groups.push(Group {
             lag: topics.iter().map(|topic| topic.lag).sum(),
-            lags: Line::of("Lag over the last hour", lags),
-            handled: Line::of(
-                "Events handled per second over the last hour",
-                beats().map(|beat| beat.map(|beat| beat.handled)),
-            ),
+            lags: Line::of("Lag", lags),
+            handled: Line::of("Events handled per second", beats().map(|beat| beat.map(|beat| beat.handled))),
             process,
             topics,
         });

@@ -38,7 +38,7 @@ pub(super) struct Wanted {
 
 #[derive(Template)]
 #[template(path = "events.html")]
-struct Events {
+struct Between {
     frame: Frame,
     wanted: Wanted,
     types: Vec<&'static str>,
@@ -47,7 +47,7 @@ struct Events {
     next: Option<String>,
 }
 
-impl Events {
+impl Between {
     fn payload(step: &StepView) -> Option<String> {
         step.payload.as_ref().map(|payload| indented(payload.get()))
     }
@@ -90,7 +90,7 @@ pub(super) async fn list(visitor: Visitor, wanted: Query<Wanted>) -> Result<Http
     });
     let types = Topic::ALL.iter().map(|topic| topic.name()).collect();
     let events = page.items.into_iter().map(StepView::from).collect();
-    ok(&Events { frame: Frame::of(&visitor, "events"), wanted, types, events, trouble, next })
+    ok(&Between { frame: Frame::of(&visitor, "events"), wanted, types, events, trouble, next })
 }
 
 /// As a `datetime-local` field holds it; times of the page are UTC.

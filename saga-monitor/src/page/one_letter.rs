@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{
     Frame, MENU, Visitor,
-    away::{ask_one, known, refusal},
+    away::{ask_one, away_says, known},
     ok,
     show::{self, indented, saga_path},
     told::Letter,
@@ -76,7 +76,7 @@ pub(super) fn not_told(
     if trouble.is_not_found() {
         return Err(Problem::not_found("thing at that service"));
     }
-    let (_, says) = refusal(service, trouble);
+    let says = away_says(service, trouble);
     ok(&AwayPage { frame: Frame::of(visitor, "dead-letters"), title, says })
 }
 

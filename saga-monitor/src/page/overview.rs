@@ -15,6 +15,7 @@ use super::{
     Frame, MENU, Stand, Visitor,
     alarms::{Card, open_alarms},
     away::{Away, ask_all},
+    consumers::{Seen, seen},
     counting::{COLUMNS, Range},
     ok,
     plot::{Bars, Line},
@@ -23,7 +24,7 @@ use super::{
 };
 use crate::{
     domain::State,
-    http::consumers::{self as api, Consumers, ServiceView},
+    http::consumers::{Consumers, ServiceView},
     services::Question,
     store::sagas::Counts,
 };
@@ -121,13 +122,13 @@ pub(super) async fn overview(
         ask_all::<Items<ProducerLetter>>(&readers, &held),
         open_alarms(desk),
         stand.counted.counts(&desk.pool, range),
-        api::look_at(desk, None),
+        seen(desk, None),
     );
     let ((since, counts), cards) = (counted?, cards?);
-    let (looked, kafka) = match looked {
-        Ok(looked) => (Some(looked), None),
-        Err(problem) if problem.body().status == 503 => (None, Some(problem.body().detail.to_string())),
-        Err(problem) => return Err(problem),
+    let (looked, kafka) = match looked? {
+        Seen::Looked(looked) => (Some(looked), None),
+        Seen::NotYet => (None, None),
+        Seen::Away(says) => (None, Some(says)),
     };
     let dead_of = |service: Service| {
         let of = dead.answers.iter().find(|(answered, _)| *answered == service);
@@ -147,8 +148,8 @@ pub(super) async fn overview(
         range,
         away: dead.away,
         bars: Bars::of(&counts.slices, since, range.slice(), COLUMNS),
-        lag: Line::of("Lag of all groups over the last hour", lags),
-        handled: Line::of("Events handled per second over the last hour", handled),
+        lag: Line::of("Lag of all groups", lags),
+        handled: Line::of("Events handled per second", handled),
         groups: looked.map(|looked| of_services(looked, dead_of)).unwrap_or_default(),
         producer: Producer { held: held.collect(), has_more },
         counts,

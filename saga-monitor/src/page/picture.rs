@@ -209,7 +209,7 @@ impl Display for Picture {
             write!(f, r#"<text class="lane" x="{MARGIN}" y="{}">{service}</text>"#, y + BOX_HEIGHT / 2 + 4)?;
         }
         for (from, to) in &self.arrows {
-            self.draw_arrow(f, &self.boxes[*from], &self.boxes[*to])?;
+            draw_arrow(f, &self.boxes[*from], &self.boxes[*to])?;
         }
         for drawn in &self.boxes {
             draw_box(f, drawn)?;
@@ -218,20 +218,19 @@ impl Display for Picture {
     }
 }
 
-impl Picture {
-    fn draw_arrow(&self, f: &mut Formatter<'_>, from: &Drawn, to: &Drawn) -> fmt::Result {
-        let is_live = !matches!(to.fate, Fate::NotYet | Fate::Never);
-        let class = if is_live { "arrow" } else { "arrow faint" };
-        if from.at.x == to.at.x {
-            let (x, start, end) = (from.at.x + BOX_WIDTH / 2, from.at.y + BOX_HEIGHT, to.at.y - 2);
-            return write!(f, r#"<path class="{class}" d="M{x} {start} V{end}" marker-end="url(#tip)"/>"#);
-        }
-        let (start, end) = (from.at.x + BOX_WIDTH, to.at.x - 2);
-        let (y1, y2) = (from.at.y + BOX_HEIGHT / 2, to.at.y + BOX_HEIGHT / 2);
-        // Between the columns, right before the box it leads to.
-        let turn = to.at.x - GAP / 2;
-        write!(f, r#"<path class="{class}" d="M{start} {y1} H{turn} V{y2} H{end}" marker-end="url(#tip)"/>"#)
+fn draw_arrow(f: &mut Formatter<'_>, from: &Drawn, to: &Drawn) -> fmt::Result {
+    let is_live = !matches!(to.fate, Fate::NotYet | Fate::Never);
+    let class = if is_live { "arrow" } else { "arrow faint" };
+    let tip = if is_live { r#" marker-end="url(#tip)""# } else { "" };
+    if from.at.x == to.at.x {
+        let (x, start, end) = (from.at.x + BOX_WIDTH / 2, from.at.y + BOX_HEIGHT, to.at.y - 2);
+        return write!(f, r#"<path class="{class}" d="M{x} {start} V{end}"{tip}/>"#);
     }
+    let (start, end) = (from.at.x + BOX_WIDTH, to.at.x - 2);
+    let (y1, y2) = (from.at.y + BOX_HEIGHT / 2, to.at.y + BOX_HEIGHT / 2);
+    // Between the columns, right before the box it leads to.
+    let turn = to.at.x - GAP / 2;
+    write!(f, r#"<path class="{class}" d="M{start} {y1} H{turn} V{y2} H{end}"{tip}/>"#)
 }
 
 fn draw_box(f: &mut Formatter<'_>, drawn: &Drawn) -> fmt::Result {

@@ -7,7 +7,7 @@ use askama::filters::HtmlSafe;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::show::{Count, Rate};
-use crate::{domain::State, store::sagas::Slice};
+use crate::{consumers::BEATS_KEPT, domain::State, store::sagas::Slice};
 
 /// The size of every drawing, in units of its own; the page stretches it.
 const WIDTH: f64 = 600.0;
@@ -100,25 +100,39 @@ impl Display for Bars {
 
 impl HtmlSafe for Bars {}
 
-/// How something went on: a line over a filled ground, with gaps where nothing is known.
+/// How something went on over the last hour, as far as that is known: a line over a filled ground, with gaps where nothing is known.
 #[derive(Debug, Clone)]
 pub(super) struct Line {
     points: Vec<Option<f64>>,
     highest: f64,
     label: &'static str,
+    minutes: usize,
+    is_begun: bool,
 }
 
+/// A drawing is at least as wide as five minutes.
+const MIN_BEATS: usize = BEATS_KEPT / 12;
 /// More points than this are drawn as the highest of each of so many groups.
 const MAX_POINTS: usize = 180;
 
 impl Line {
     pub(super) fn of(label: &'static str, points: impl IntoIterator<Item = Option<f64>>) -> Self {
-        let all: Vec<Option<f64>> = points.into_iter().collect();
+        let known: Vec<Option<f64>> = points.into_iter().collect();
+        let is_begun = known.len() > 1;
+        let minutes = known.len().max(MIN_BEATS) * 60 / BEATS_KEPT;
+        // What is not known yet is a gap at the left.
+        let missing = MIN_BEATS.saturating_sub(known.len());
+        let all: Vec<Option<f64>> = std::iter::repeat_n(None, missing).chain(known).collect();
         let together = all.len().div_ceil(MAX_POINTS).max(1);
         let highest_of = |points: &[Option<f64>]| points.iter().copied().flatten().reduce(f64::max);
         let points: Vec<Option<f64>> = all.chunks(together).map(highest_of).collect();
         let highest = highest_of(&points).unwrap_or_default();
-        Self { points, highest, label }
+        Self { points, highest, label, minutes, is_begun }
+    }
+
+    /// Over which time it goes.
+    pub(super) fn over(&self) -> String {
+        if self.minutes >= 60 { "last hour".to_owned() } else { format!("last {} min", self.minutes) }
     }
 
     /// The highest value, of a rate.
@@ -132,9 +146,9 @@ impl Line {
         Count(self.highest as i64)
     }
 
-    /// Whether there is anything to draw yet.
+    /// Whether there is nothing to draw yet.
     pub(super) fn is_empty(&self) -> bool {
-        self.points.len() < 2
+        !self.is_begun
     }
 }
 
@@ -202,10 +216,12 @@ mod tests {
 
     #[test]
     fn a_line_has_gaps_where_nothing_is_known_and_a_bounded_number_of_points() {
-        let line = Line::of("lag", [Some(1.0), Some(2.0), None, Some(4.0)]);
+        let quarter = |value| std::iter::repeat_n(value, BEATS_KEPT / 4);
+        let line = Line::of("lag", quarter(Some(1.0)).chain(quarter(None)).chain(quarter(Some(4.0))));
         assert_eq!(line.to_string().matches("<polyline").count(), 2);
         let long = Line::of("lag", (0..720).map(|value| Some(f64::from(value))));
         assert!(long.points.len() <= MAX_POINTS && (long.highest - 719.0).abs() < 1e-9);
         assert!(Line::of("lag", [None]).is_empty());
+        assert_eq!((long.over().as_str(), &*Line::of("lag", [None]).over()), ("last hour", "last 5 min"));
     }
 }

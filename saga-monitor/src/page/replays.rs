@@ -21,7 +21,7 @@ const OF_EACH: u16 = 20;
 
 #[derive(Template)]
 #[template(path = "replays.html")]
-struct Replays {
+struct All {
     frame: Frame,
     replays: Vec<(Service, Replay)>,
     away: Vec<Away>,
@@ -34,7 +34,7 @@ pub(super) async fn all(visitor: Visitor) -> Result<HttpResponse, Problem> {
         said.answers.into_iter().flat_map(|(service, page)| page.items.into_iter().map(move |one| (service, one)));
     let mut replays: Vec<(Service, Replay)> = replays.collect();
     replays.sort_by_key(|(_, replay)| std::cmp::Reverse(replay.asked_at));
-    ok(&Replays { frame: Frame::of(&visitor, "dead-letters"), replays, away: said.away })
+    ok(&All { frame: Frame::of(&visitor, "dead-letters"), replays, away: said.away })
 }
 
 #[derive(Template)]

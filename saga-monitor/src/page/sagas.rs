@@ -42,7 +42,7 @@ pub(super) struct Wanted {
 
 #[derive(Template)]
 #[template(path = "sagas.html")]
-struct Sagas {
+struct List {
     frame: Frame,
     state: &'static str,
     flow: &'static str,
@@ -55,7 +55,7 @@ struct Sagas {
     is_first: bool,
 }
 
-impl Sagas {
+impl List {
     fn is_filtered(&self) -> bool {
         !self.state.is_empty() || !self.flow.is_empty() || self.stuck || self.mismatched || !self.older_than.is_empty()
     }
@@ -110,7 +110,7 @@ pub(super) async fn list(visitor: Visitor, wanted: Query<Wanted>) -> Result<Http
         ];
         format!("/sagas{}", query(fields))
     });
-    ok(&Sagas {
+    ok(&List {
         frame: Frame::of(&visitor, "sagas"),
         state,
         flow,

@@ -135,6 +135,8 @@ pub(super) fn rate(rate: &f64) -> Rate {
 pub(super) struct Id {
     text: String,
     shown: String,
+    /// Where it leads.
+    path: Option<String>,
 }
 
 impl HtmlSafe for Id {}
@@ -142,7 +144,7 @@ impl HtmlSafe for Id {}
 /// The whole id.
 pub(super) fn id(text: &impl ToString) -> Id {
     let text = text.to_string();
-    Id { shown: text.clone(), text }
+    Id { shown: text.clone(), text, path: None }
 }
 
 /// How much of an id stands in tables, in characters.
@@ -152,7 +154,12 @@ const TAIL: usize = 6;
 /// Its ends: what tells ids apart that were made one after the other is at the end.
 pub(super) fn short_id(text: &impl ToString) -> Id {
     let text = text.to_string();
-    Id { shown: shorten(&text), text }
+    Id { shown: shorten(&text), text, path: None }
+}
+
+/// The same, that leads to its page.
+pub(super) fn linked_id(path: String, text: &impl ToString) -> Id {
+    Id { path: Some(path), ..short_id(text) }
 }
 
 /// The page of a saga. Keys that can't be read may hold anything.

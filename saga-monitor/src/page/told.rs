@@ -1,6 +1,7 @@
 //! What services say of their dead letters, replays and audit (CONTRACT §5), as far as the page shows it.
 
 use chrono::{DateTime, Utc};
+use common_events::Service;
 use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
@@ -59,8 +60,18 @@ pub(super) struct Letter {
 }
 
 impl Letter {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "templates hand over references")]
+    pub(super) fn path(&self, service: &Service) -> String {
+        format!("/dead-letters/{service}/{}", self.id)
+    }
+
     pub(super) fn badge(&self) -> Badge {
         letter_badge(&self.state)
+    }
+
+    /// How often it was tried.
+    pub(super) fn tried(&self) -> String {
+        if self.attempts == 1 { "1 attempt".to_owned() } else { format!("{} attempts", self.attempts) }
     }
 
     /// Whether somebody can still do something about it.
@@ -113,6 +124,11 @@ pub(super) struct Replay {
 }
 
 impl Replay {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "templates hand over references")]
+    pub(super) fn path(&self, service: &Service) -> String {
+        format!("/replays/{service}/{}", self.id)
+    }
+
     pub(super) fn badge(&self) -> Badge {
         match &*self.state {
             "RUNNING" => Badge::new(Tone::Busy, "running"),

@@ -27,11 +27,11 @@ fn token(role: &str, seconds: i64) -> String {
     let part = |json: serde_json::Value| BASE64_URL_SAFE_NO_PAD.encode(json.to_string());
     let exp = chrono::Utc::now().timestamp() + seconds;
     let claims = json!({"sub": "olga", "aud": "commerce", "exp": exp, "roles": [role]});
-    let signed = format!("{}.{}", part(json!({"alg": "HS256", "typ": "JWT"})), part(claims));
+    let said = format!("{}.{}", part(json!({"alg": "HS256", "typ": "JWT"})), part(claims));
     let key = PKey::hmac(SECRET.as_bytes()).expect("a key");
     let mut signer = Signer::new(MessageDigest::sha256(), &key).expect("a signer");
-    let signature = signer.sign_oneshot_to_vec(signed.as_bytes()).expect("signs");
-    format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
+    let signature = signer.sign_oneshot_to_vec(said.as_bytes()).expect("signs");
+    format!("{said}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
 }
 
 #[tokio::test(flavor = "multi_thread")]

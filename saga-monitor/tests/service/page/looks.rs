@@ -135,7 +135,7 @@ async fn a_stuck_saga_says_why_where_its_event_lies_and_what_helps() {
     watch.others_say(story.id_of("order-line-placed"), "applied", json!({})).await;
     watch.round_at(story.last_at() + STUCK_AFTER * 2).await;
     let overview = watch.page("/").await;
-    overview.shows("1 thing needs you");
+    overview.shows("product-service has handled order-line-placed, but its stock-deducted is on no topic");
     overview.shows(&format!("href=\"/sagas/{}\"", story.order));
     let saga = watch.page(&format!("/sagas/{}", story.order)).await;
     saga.shows("Stuck: the answer got lost");

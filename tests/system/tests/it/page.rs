@@ -279,10 +279,10 @@ fn token(role: &str) -> anyhow::Result<String> {
     let part = |json: Value| BASE64_URL_SAFE_NO_PAD.encode(json.to_string());
     let exp = chrono::Utc::now().timestamp() + 600;
     let claims = json!({"sub": "olga", "aud": "commerce", "exp": exp, "roles": [role]});
-    let signed = format!("{}.{}", part(json!({"alg": "HS256", "typ": "JWT"})), part(claims));
+    let said = format!("{}.{}", part(json!({"alg": "HS256", "typ": "JWT"})), part(claims));
     let key = PKey::hmac(SECRET.as_bytes())?;
-    let signature = Signer::new(MessageDigest::sha256(), &key)?.sign_oneshot_to_vec(signed.as_bytes())?;
-    Ok(format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature)))
+    let signature = Signer::new(MessageDigest::sha256(), &key)?.sign_oneshot_to_vec(said.as_bytes())?;
+    Ok(format!("{said}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature)))
 }
 
 /// At another instance of the monitor, which asks for tokens.

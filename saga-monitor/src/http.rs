@@ -74,7 +74,7 @@ pub fn routes(desk: Desk) -> impl Fn(&mut ServiceConfig<'_>) + Clone + Send + 's
 }
 
 /// PostgreSQL's times don't reach as far back as ours.
-fn is_storable(time: &DateTime<Utc>) -> bool {
+pub(crate) fn is_storable(time: &DateTime<Utc>) -> bool {
     (1..=9_999).contains(&time.year())
 }
 

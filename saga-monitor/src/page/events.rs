@@ -15,7 +15,7 @@ use super::{
     show::{self, indented, query, saga_path},
 };
 use crate::{
-    http::view::StepView,
+    http::{is_storable, view::StepView},
     store::log::{self, LogFilter, LogPosition},
 };
 
@@ -104,7 +104,7 @@ fn moment(text: &str) -> Result<Option<DateTime<Utc>>, &'static str> {
     let forms = ["%Y-%m-%dT%H:%M", FORM_TIME, "%Y-%m-%dT%H:%M:%S%.f"];
     let local = forms.iter().find_map(|form| NaiveDateTime::parse_from_str(text, form).ok());
     let moment = local.map(|time| time.and_utc()).or_else(|| text.parse().ok());
-    moment.map(Some).ok_or("A time looks like 2026-11-21T06:00:00, in UTC.")
+    moment.filter(is_storable).map(Some).ok_or("A time looks like 2026-11-21T06:00:00, in UTC.")
 }
 
 fn filter(wanted: &Wanted) -> Result<LogFilter, &'static str> {
@@ -131,6 +131,8 @@ mod tests {
             assert_eq!(moment(text), Ok(Some(expected)), "{text}");
         }
         assert_eq!(moment(""), Ok(None));
-        assert!(moment("yesterday").is_err());
+        for no_time in ["yesterday", "-200000-01-01T00:00:00Z"] {
+            assert!(moment(no_time).is_err(), "{no_time}");
+        }
     }
 }

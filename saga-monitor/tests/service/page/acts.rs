@@ -103,6 +103,29 @@ async fn an_alarm_is_acknowledged_by_who_pressed_the_button() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn sagas_that_are_stuck_for_one_reason_are_one_card_and_looked_after_by_one_click() {
+    let watch = Watch::begin().await;
+    watch.relay_works().await;
+    let (one, other) = (Story::of(&["tea"]).created().placed(), Story::of(&["tea"]).created().placed());
+    for story in [&one, &other] {
+        watch.hear_all(story).await;
+        watch.others_say(story.id_of("order-line-placed"), "dead", json!({"deadLetterId": Uuid::now_v7()})).await;
+    }
+    watch.round_at(other.last_at() + STUCK_AFTER * 2).await;
+    assert_eq!(watch.alarms("stuck").await.len(), 2);
+    let overview = watch.page("/").await;
+    assert_eq!(overview.html.matches("<article").count(), 1, "{}", overview.html);
+    overview.shows("2 sagas");
+    let field = |name: &str| {
+        let rest = overview.html.split(name).nth(1).expect(name);
+        rest.split(['"', '/']).next().expect("a value").to_owned()
+    };
+    let (first, more) = (field("action=\"/alarms/"), field("name=\"more\" value=\""));
+    assert_eq!(watch.send(&format!("/alarms/{first}/ack"), &[("more", &more)]).await.status, 303);
+    assert_eq!(watch.alarms("stuck").await, [], "both are looked after");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_resume_that_is_refused_says_why_and_keeps_what_was_written() {
     let watch = Watch::begin().await;
     let story = Story::of(&["tea"]).created();

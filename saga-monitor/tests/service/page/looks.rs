@@ -127,6 +127,28 @@ async fn hostile_text_in_events_and_questions_is_text() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_bad_question_is_answered_by_a_page_that_says_so() {
+    let watch = Watch::begin().await;
+    let (far, nothing) = ([("from", "-200000-01-01T00:00:00Z")], [("key", "\0")]);
+    for (path, status, says) in [
+        (with_query("/events", &far), 200, "A time looks like"),
+        (with_query("/events", &nothing), 200, "Nothing happened"),
+        (with_query("/find", &[("q", "\0")]), 303, ""),
+        ("/sagas?cursor=AAAA".to_owned(), 400, "That can&#39;t be done"),
+        ("/sagas?state=HAPPY".to_owned(), 400, "That can&#39;t be done"),
+        ("/sagas?limit=0".to_owned(), 400, "That can&#39;t be done"),
+        ("/sagas/%00".to_owned(), 404, "There is nothing here"),
+        ("/dead-letters?service=nobody".to_owned(), 404, "There is nothing here"),
+        ("/dead-letters/nobody/x".to_owned(), 404, "There is nothing here"),
+        ("/consumers?group=nobody".to_owned(), 404, "There is nothing here"),
+    ] {
+        let shown = Shown::of(watch.ask(Method::GET, &path)).await;
+        assert_eq!(shown.status, status, "{path}: {}", shown.html);
+        assert!(shown.html.contains(says) && !shown.header("content-security-policy").is_empty(), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stuck_saga_says_why_where_its_event_lies_and_what_helps() {
     let watch = Watch::begin().await;
     watch.relay_works().await;

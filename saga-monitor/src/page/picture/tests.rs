@@ -22,6 +22,7 @@ fn saga(events: &[Topic]) -> Saga {
         let seconds = i64::try_from(index).expect("few");
         let fact = Fact {
             at: DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds),
+            late: None,
             id: EventId::new(Uuid::from_u128(index as u128)),
             place: Place { partition: 0, offset: seconds },
             trace: None,

@@ -146,7 +146,7 @@ async fn a_payload_of_a_mebibyte_is_kept_whole_and_shown_by_its_size() {
     let story = Story::of(&["tea"]).created();
     watch.hear_all(&story).await;
     for _ in 0..5 {
-        let large = watch.record("order-confirmed", &story.order.to_string(), &[b'x'; MEBIBYTE], story.next_at);
+        let large = watch.record("order-confirmed", &story.order.to_string(), &vec![b'x'; MEBIBYTE], story.next_at);
         watch.hear(&[large]).await;
     }
     let client = watch.database.pool.get().await.expect("a connection");

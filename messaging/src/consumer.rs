@@ -88,9 +88,15 @@ impl Consumer {
         let names = Names::with_prefix(settings.topic_prefix.clone());
         let service = group.subscriptions().group();
         let (stopping, failed) = (CancellationToken::new(), CancellationToken::new());
-        let config = kafka::consumer(settings, &names, service);
-        let topics = topics_of(&group, service, &names);
-        let member = poll::Member::join(&config, &topics, names, Arc::clone(&group), health, stopping.clone())?;
+        let joining = poll::Joining {
+            config: kafka::consumer(settings, &names, service),
+            topics: topics_of(&group, service, &names),
+            names,
+            group: Arc::clone(&group),
+            health,
+            runtime: tokio::runtime::Handle::current(),
+        };
+        let member = poll::Member::join(joining, stopping.clone())?;
         let polling = poll_in_thread(member, service, stopping.clone(), failed.clone())?;
         let chores = tokio::spawn(chores::run(Arc::clone(&group), failed.clone()));
         Ok(Self { group, stopping, failed, polling: Some(polling), chores })

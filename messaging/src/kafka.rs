@@ -1,13 +1,19 @@
-//! Settings of the Kafka clients, each with its reason.
+//! The Kafka clients: their settings, each with its reason; and whether a cluster is there for them.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use common_events::Service;
 use rdkafka::{
-    ClientConfig, Statistics,
+    ClientConfig, ClientContext, Statistics,
+    consumer::{BaseConsumer, ConsumerContext},
+    error::KafkaError,
     producer::{BaseProducer, Producer},
 };
 use service_runtime::{health, settings::KafkaSettings};
+use tokio_util::sync::CancellationToken;
 
 use crate::topics::{MAX_OWN_MESSAGE_BYTES, Names};
 
@@ -124,4 +130,67 @@ pub(crate) fn tell_health(statistics: &Statistics, health: &health::Part) {
 /// Whether the connection of any broker is up.
 pub(crate) fn has_broker(statistics: &Statistics) -> bool {
     statistics.brokers.values().any(|broker| broker.nodeid >= 0 && broker.state == "UP")
+}
+
+/// Whether the client still knows a broker that it could ask. One that knows none never learns of one again, and
+/// is to be replaced: librdkafka forgets brokers that an answer doesn't name, and the only broker there is, on its
+/// way down, names none (librdkafka#5301; docs/decisions/0018).
+pub(crate) fn knows_a_broker(statistics: &Statistics) -> bool {
+    statistics.brokers.values().any(|broker| matches!(&*broker.source, "configured" | "learned"))
+}
+
+/// Notices when its client knows no broker any more ([`knows_a_broker`]). The client needs `statistics.interval.ms`.
+#[derive(Default)]
+pub(crate) struct BrokerWatch {
+    /// Cancelled from then on.
+    pub(crate) knows_none: CancellationToken,
+}
+
+impl ClientContext for BrokerWatch {
+    fn stats(&self, statistics: Statistics) {
+        if !knows_a_broker(&statistics) {
+            self.knows_none.cancel();
+        }
+    }
+}
+
+impl ConsumerContext for BrokerWatch {}
+
+/// A client that only asks, and joins nothing. After a question that failed the next one gets a new client, as this
+/// one may know no broker any more ([`knows_a_broker`]).
+pub(crate) struct Asking {
+    config: ClientConfig,
+    client: Mutex<Option<Arc<BaseConsumer>>>,
+}
+
+impl Asking {
+    /// Asks what concerns the group of this `config`.
+    pub(crate) fn with(config: ClientConfig) -> Result<Self, KafkaError> {
+        let client = Mutex::new(Some(Arc::new(config.create()?)));
+        Ok(Self { config, client })
+    }
+
+    /// Blocks. No list of partitions may outlive the question: it would make the client's end hang.
+    pub(crate) fn ask<T>(&self, question: impl FnOnce(&BaseConsumer) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        let client = self.client()?;
+        let answer = question(&client);
+        if answer.is_err() {
+            let _left = self.current().take_if(|current| Arc::ptr_eq(current, &client));
+        }
+        answer
+    }
+
+    fn client(&self) -> Result<Arc<BaseConsumer>, KafkaError> {
+        let mut current = self.current();
+        if let Some(client) = &*current {
+            return Ok(Arc::clone(client));
+        }
+        let client = Arc::new(self.config.create()?);
+        *current = Some(Arc::clone(&client));
+        Ok(client)
+    }
+
+    fn current(&self) -> MutexGuard<'_, Option<Arc<BaseConsumer>>> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

@@ -11,10 +11,7 @@ use anyhow::Context;
 use chrono::NaiveDate;
 use common_events::{EventId, Service, Topic};
 use deadpool_postgres::Client;
-use rdkafka::{
-    Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer},
-};
+use rdkafka::{Offset, TopicPartitionList, consumer::Consumer, metadata::MetadataPartition};
 use service_runtime::settings::KafkaSettings;
 use uuid::Uuid;
 
@@ -29,7 +26,7 @@ pub type Ends = BTreeMap<i32, i64>;
 /// Watches a group's progress on one topic. Joins nothing.
 #[derive(Clone)]
 pub struct Progress {
-    asking: Arc<BaseConsumer>,
+    asking: Arc<kafka::Asking>,
     full_topic: String,
 }
 
@@ -40,8 +37,9 @@ impl Progress {
     /// When the settings make no client.
     pub fn of(settings: &KafkaSettings, group: Service, topic: Topic) -> anyhow::Result<Self> {
         let names = Names::with_prefix(settings.topic_prefix.clone());
-        let asking: BaseConsumer = kafka::client(settings).set("group.id", names.group(group)).create()?;
-        Ok(Self { asking: Arc::new(asking), full_topic: names.topic(topic.name()) })
+        let mut config = kafka::client(settings);
+        config.set("group.id", names.group(group));
+        Ok(Self { asking: Arc::new(kafka::Asking::with(config)?), full_topic: names.topic(topic.name()) })
     }
 
     /// Where the topic ends now.
@@ -64,35 +62,38 @@ impl Progress {
     }
 
     fn ask_ends(&self) -> anyhow::Result<Ends> {
-        let metadata = self.asking.fetch_metadata(Some(&self.full_topic), ANSWER_TIMEOUT)?;
-        let topic = metadata.topics().first().context("the topic's metadata")?;
-        let ask_end = |partition: &rdkafka::metadata::MetadataPartition| {
-            let (_, end) = self.asking.fetch_watermarks(&self.full_topic, partition.id(), ANSWER_TIMEOUT)?;
-            anyhow::Ok((partition.id(), end))
-        };
-        topic.partitions().iter().map(ask_end).collect()
+        self.asking.ask(|client| {
+            let metadata = client.fetch_metadata(Some(&self.full_topic), ANSWER_TIMEOUT)?;
+            let topic = metadata.topics().first().context("the topic's metadata")?;
+            let ask_end = |partition: &MetadataPartition| {
+                let (_, end) = client.fetch_watermarks(&self.full_topic, partition.id(), ANSWER_TIMEOUT)?;
+                anyhow::Ok((partition.id(), end))
+            };
+            topic.partitions().iter().map(ask_end).collect()
+        })
     }
 
     fn ask_behind(&self, ends: &Ends) -> anyhow::Result<i64> {
-        let mut behind = 0;
-        // The list is gone before the client can be: one that outlives it makes its end hang.
-        let committed: BTreeMap<i32, Offset> = {
-            let mut asked = TopicPartitionList::new();
-            for partition in ends.keys() {
-                asked.add_partition(&self.full_topic, *partition);
-            }
-            let answered = self.asking.committed_offsets(asked, ANSWER_TIMEOUT)?;
-            answered.elements().iter().map(|at| (at.partition(), at.offset())).collect()
-        };
-        for (partition, end) in ends {
-            let next = match committed.get(partition) {
-                Some(Offset::Offset(next)) => *next,
-                // A partition that the group never committed is read from its beginning.
-                _ => self.asking.fetch_watermarks(&self.full_topic, *partition, ANSWER_TIMEOUT)?.0,
+        self.asking.ask(|client| {
+            let mut behind = 0;
+            let committed: BTreeMap<i32, Offset> = {
+                let mut asked = TopicPartitionList::new();
+                for partition in ends.keys() {
+                    asked.add_partition(&self.full_topic, *partition);
+                }
+                let answered = client.committed_offsets(asked, ANSWER_TIMEOUT)?;
+                answered.elements().iter().map(|at| (at.partition(), at.offset())).collect()
             };
-            behind += (end - next).max(0);
-        }
-        Ok(behind)
+            for (partition, end) in ends {
+                let next = match committed.get(partition) {
+                    Some(Offset::Offset(next)) => *next,
+                    // A partition that the group never committed is read from its beginning.
+                    _ => client.fetch_watermarks(&self.full_topic, *partition, ANSWER_TIMEOUT)?.0,
+                };
+                behind += (end - next).max(0);
+            }
+            Ok(behind)
+        })
     }
 }
 

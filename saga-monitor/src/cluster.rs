@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -85,6 +85,15 @@ impl Cluster {
     }
 
     fn ask(&self) -> anyhow::Result<Standing> {
+        let answer = self.ask_with_these_clients();
+        if answer.is_err() {
+            // They may know no broker any more, and would never learn of one again (librdkafka#5301).
+            let _left = std::mem::take(&mut *self.clients());
+        }
+        answer
+    }
+
+    fn ask_with_these_clients(&self) -> anyhow::Result<Standing> {
         let mut standing = Standing::default();
         let anybody = self.client(Service::SagaMonitor)?;
         let partitions = self.partitions(&anybody)?;
@@ -103,8 +112,12 @@ impl Cluster {
         Ok(standing)
     }
 
+    fn clients(&self) -> MutexGuard<'_, BTreeMap<Service, Arc<BaseConsumer>>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn client(&self, group: Service) -> anyhow::Result<Arc<BaseConsumer>> {
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clients = self.clients();
         if let Some(client) = clients.get(&group) {
             return Ok(Arc::clone(client));
         }

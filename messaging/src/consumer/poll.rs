@@ -30,7 +30,7 @@ use super::{
     stats,
     worker::{Place, Worker},
 };
-use crate::{delivery::Group, ladder::OwnTopic, record::Record, topics::Names};
+use crate::{delivery::Group, kafka, ladder::OwnTopic, record::Record, topics::Names};
 
 /// How long one poll waits for a record: also how soon a stop or a resume of a partition is noticed.
 const POLL: Duration = Duration::from_millis(100);
@@ -61,6 +61,7 @@ pub(super) struct Rebalances {
     health: health::Part,
     workers: Mutex<Workers>,
     totals: Totals,
+    brokers: kafka::BrokerWatch,
     /// Set once the client exists; weak, as the client owns this context.
     consumer: OnceLock<Weak<BaseConsumer<Self>>>,
 }
@@ -114,7 +115,11 @@ impl Rebalances {
 
 impl ClientContext for Rebalances {
     fn stats(&self, statistics: Statistics) {
-        stats::record(&statistics, &self.names, &self.health);
+        // What another one has replaced tells nothing any more.
+        if !self.brokers.knows_none.is_cancelled() {
+            stats::record(&statistics, &self.names, &self.health);
+            self.brokers.stats(statistics);
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -158,10 +163,45 @@ fn commit_stored(consumer: &BaseConsumer<Rebalances>) {
     }
 }
 
+/// Who joins which group, to read what.
+pub(super) struct Joining {
+    pub(super) config: ClientConfig,
+    pub(super) topics: Vec<String>,
+    pub(super) names: Names,
+    pub(super) group: Arc<Group>,
+    pub(super) health: health::Part,
+    pub(super) runtime: tokio::runtime::Handle,
+}
+
+impl Joining {
+    fn join(&self) -> anyhow::Result<Arc<BaseConsumer<Rebalances>>> {
+        let context = Rebalances {
+            names: self.names.clone(),
+            group: Arc::clone(&self.group),
+            runtime: self.runtime.clone(),
+            health: self.health.clone(),
+            workers: Mutex::default(),
+            totals: Totals::default(),
+            brokers: <_>::default(),
+            consumer: OnceLock::new(),
+        };
+        let consumer: Arc<BaseConsumer<Rebalances>> =
+            Arc::new(self.config.create_with_context(context).context("a Kafka consumer")?);
+        let _ = consumer.context().consumer.set(Arc::downgrade(&consumer));
+        let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
+        consumer.subscribe(&topics).context("subscribing")?;
+        Ok(consumer)
+    }
+
+    fn group(&self) -> &'static str {
+        self.group.subscriptions().group().name()
+    }
+}
+
 /// A member of a group, before its thread runs.
 pub(super) struct Member {
+    joining: Joining,
     consumer: Arc<BaseConsumer<Rebalances>>,
-    names: Names,
     stopping: CancellationToken,
     last_poll: LastPoll,
 }
@@ -205,30 +245,9 @@ impl LastPoll {
 }
 
 impl Member {
-    pub(super) fn join(
-        config: &ClientConfig,
-        topics: &[String],
-        names: Names,
-        group: Arc<Group>,
-        health: health::Part,
-        stopping: CancellationToken,
-    ) -> anyhow::Result<Self> {
-        let last_poll = LastPoll::new(health.clone());
-        let context = Rebalances {
-            names: names.clone(),
-            group,
-            runtime: tokio::runtime::Handle::current(),
-            health,
-            workers: Mutex::default(),
-            totals: Totals::default(),
-            consumer: OnceLock::new(),
-        };
-        let consumer: Arc<BaseConsumer<Rebalances>> =
-            Arc::new(config.create_with_context(context).context("a Kafka consumer")?);
-        let _ = consumer.context().consumer.set(Arc::downgrade(&consumer));
-        let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
-        consumer.subscribe(&topics).context("subscribing")?;
-        Ok(Self { consumer, names, stopping, last_poll })
+    pub(super) fn join(joining: Joining, stopping: CancellationToken) -> anyhow::Result<Self> {
+        let last_poll = LastPoll::new(joining.health.clone());
+        Ok(Self { consumer: joining.join()?, joining, stopping, last_poll })
     }
 
     pub(super) fn last_poll(&self) -> LastPoll {
@@ -236,7 +255,7 @@ impl Member {
     }
 
     /// Polls until told to stop; then hands everything over and leaves. Ends by itself when a worker did.
-    pub(super) fn run(self) {
+    pub(super) fn run(mut self) {
         let mut quiet_until = Instant::now();
         while !self.stopping.is_cancelled() {
             self.last_poll.is_now();
@@ -248,13 +267,35 @@ impl Member {
                 }
                 Some(Err(_)) | None => {}
             }
-            if !self.resume_partitions() {
+            if !self.resume_partitions() || (self.knows_no_broker() && !self.join_again()) {
                 break;
             }
         }
         self.consumer.context().hand_over(&self.consumer, None);
         commit_stored(&self.consumer);
         self.consumer.unsubscribe();
+    }
+
+    fn knows_no_broker(&self) -> bool {
+        self.consumer.context().brokers.knows_none.is_cancelled()
+    }
+
+    /// Joins with another client. What the one before has applied is in the inbox. False when there is none.
+    fn join_again(&mut self) -> bool {
+        warn!(group = self.joining.group(), "the client knows no broker any more: another one joins");
+        self.consumer.context().hand_over(&self.consumer, None);
+        match self.joining.join() {
+            Ok(consumer) => {
+                let lost = std::mem::replace(&mut self.consumer, consumer);
+                // Leaving may take a while, as nobody answers it.
+                thread::spawn(move || drop(lost));
+                true
+            }
+            Err(error) => {
+                error!(group = self.joining.group(), error = format!("{error:#}"), "no client to join with");
+                false
+            }
+        }
     }
 
     fn feed(&self, message: &BorrowedMessage<'_>) {
@@ -286,7 +327,7 @@ impl Member {
 
     fn owned(&self, message: &BorrowedMessage<'_>) -> Record {
         Record {
-            topic: self.names.bare(message.topic()).to_owned(),
+            topic: self.joining.names.bare(message.topic()).to_owned(),
             partition: message.partition(),
             offset: message.offset(),
             timestamp: message.timestamp().to_millis().and_then(DateTime::from_timestamp_millis),

@@ -19,7 +19,7 @@ use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
-    consumer::{BaseConsumer, Consumer, StreamConsumer},
+    consumer::{Consumer, StreamConsumer},
     error::KafkaError,
     message::{BorrowedMessage, Header, Headers},
     producer::{FutureProducer, FutureRecord},
@@ -34,7 +34,11 @@ use super::{
     reports::{Diverted, Letter, Sent},
     store,
 };
-use crate::{X_ORIGIN_TOPIC, kafka, topics::Names};
+use crate::{
+    X_ORIGIN_TOPIC,
+    kafka::{self, BrokerWatch},
+    topics::Names,
+};
 
 /// How long the second cluster may take for a letter.
 pub(super) const PRODUCE_TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -58,9 +62,9 @@ pub(super) struct SecondCluster {
     settings: KafkaSettings,
     topic: String,
     group: String,
-    producer: FutureProducer,
-    /// Never subscribes.
-    asking: BaseConsumer,
+    /// Another one after a failure: it may know no broker any more.
+    producer: Mutex<FutureProducer>,
+    asking: kafka::Asking,
     failed: Mutex<Option<Instant>>,
 }
 
@@ -69,12 +73,10 @@ impl SecondCluster {
     pub(super) fn of(runtime: &Runtime, names: &Names) -> anyhow::Result<Option<Self>> {
         let Some(brokers) = runtime.env.optional::<String>("DEAD_LETTER_BROKERS")? else { return Ok(None) };
         let settings = KafkaSettings { brokers, ..runtime.settings.kafka.clone() };
-        let producer = kafka::direct_producer(&settings, PRODUCE_TIMEOUT, MAX_ON_THE_WAY)
-            .create()
-            .context("a producer for DEAD_LETTER_BROKERS")?;
+        let producer = Mutex::new(producer(&settings).context("a producer for DEAD_LETTER_BROKERS")?);
         let topic = names.topic(&crate::topics::producer_dead_letter_topic(runtime.service));
         let group = names.group(runtime.service);
-        let asking = consumer(&settings, &group).create().context("a client for DEAD_LETTER_BROKERS")?;
+        let asking = kafka::Asking::with(consumer(&settings, &group)).context("a client for DEAD_LETTER_BROKERS")?;
         Ok(Some(Self { settings, topic, group, producer, asking, failed: Mutex::default() }))
     }
 
@@ -84,13 +86,14 @@ impl SecondCluster {
         if failed.is_some_and(|at| at.elapsed() < LEFT_ALONE) {
             return letters.into_iter().map(|letter| (letter, Sent::Never)).collect();
         }
+        let producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let sending = letters.into_iter().map(|diverted| {
             let Letter { key, payload, traceparent, .. } = &diverted.letter;
             let headers = headers(traceparent)
                 .insert(Header { key: X_ORIGIN_TOPIC, value: Some(origin.name()) })
                 .insert(Header { key: X_ERROR_MESSAGE, value: Some(&diverted.error) });
             let record = FutureRecord::to(&self.topic).partition(PARTITION).key(key).payload(payload).headers(headers);
-            let sent = self.producer.send_result(record).map_err(|(error, _)| error);
+            let sent = producer.send_result(record).map_err(|(error, _)| error);
             (diverted, sent)
         });
         // Handed over one after the other, then waited for together.
@@ -115,8 +118,21 @@ impl SecondCluster {
         if !not_taken.is_empty() {
             *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
             warn!(letters = not_taken.len(), "DEAD_LETTER_BROKERS doesn't take dead letters: they go to the database");
+            self.replace_producer();
         }
         not_taken
+    }
+
+    fn replace_producer(&self) {
+        match producer(&self.settings) {
+            Ok(another) => {
+                let left =
+                    std::mem::replace(&mut *self.producer.lock().unwrap_or_else(PoisonError::into_inner), another);
+                // Its thread is waited for.
+                tokio::task::spawn_blocking(move || drop(left));
+            }
+            Err(error) => warn!(%error, "no other producer for DEAD_LETTER_BROKERS"),
+        }
     }
 
     /// How many letters lie there that aren't in the table yet.
@@ -125,17 +141,17 @@ impl SecondCluster {
     }
 
     fn count_unread(&self) -> anyhow::Result<i64> {
-        let (first, end) = self.asking.fetch_watermarks(&self.topic, PARTITION, ANSWER_TIMEOUT)?;
-        let mut asked = TopicPartitionList::new();
-        asked.add_partition(&self.topic, PARTITION);
-        let next = {
-            let committed = self.asking.committed_offsets(asked, ANSWER_TIMEOUT)?;
-            match committed.find_partition(&self.topic, PARTITION).map(|at| at.offset()) {
+        self.asking.ask(|client| {
+            let (first, end) = client.fetch_watermarks(&self.topic, PARTITION, ANSWER_TIMEOUT)?;
+            let mut asked = TopicPartitionList::new();
+            asked.add_partition(&self.topic, PARTITION);
+            let committed = client.committed_offsets(asked, ANSWER_TIMEOUT)?;
+            let next = match committed.find_partition(&self.topic, PARTITION).map(|at| at.offset()) {
                 Some(Offset::Offset(next)) => next.max(first),
                 _ => first,
-            }
-        };
-        Ok(end - next)
+            };
+            Ok(end - next)
+        })
     }
 
     /// Brings letters into the table until told to stop. One process of the service does it at a time.
@@ -160,10 +176,18 @@ impl SecondCluster {
 
     async fn collect_some(&self, origin: Topic, pool: &Pool) -> anyhow::Result<()> {
         self.make_topic().await?;
-        let consumer: StreamConsumer = consumer(&self.settings, &self.group).create()?;
+        let mut config = consumer(&self.settings, &self.group);
+        config.set("statistics.interval.ms", "5000");
+        let watch = BrokerWatch::default();
+        let knows_none = watch.knows_none.clone();
+        let consumer: StreamConsumer<BrokerWatch> = config.create_with_context(watch)?;
         consumer.subscribe(&[&self.topic])?;
         loop {
-            let mut batch = vec![read(&consumer.recv().await?)];
+            let first = tokio::select! {
+                () = knows_none.cancelled() => anyhow::bail!("the client knows no broker any more"),
+                first = consumer.recv() => first?,
+            };
+            let mut batch = vec![read(&first)];
             let until = tokio::time::Instant::now() + COMPANY;
             while batch.len() < MAX_BATCH
                 && let Ok(next) = tokio::time::timeout_at(until, consumer.recv()).await
@@ -197,10 +221,16 @@ impl SecondCluster {
     }
 }
 
+fn producer(settings: &KafkaSettings) -> Result<FutureProducer, KafkaError> {
+    kafka::direct_producer(settings, PRODUCE_TIMEOUT, MAX_ON_THE_WAY).create()
+}
+
 fn consumer(settings: &KafkaSettings, group: &str) -> ClientConfig {
     let mut config = kafka::client(settings);
     config
         .set("group.id", group)
+        .set("session.timeout.ms", "10000")
+        .set("heartbeat.interval.ms", "3000")
         .set("auto.offset.reset", "earliest")
         .set("enable.auto.offset.store", "false")
         .set("enable.auto.commit", "true")

@@ -72,6 +72,7 @@ pub(super) enum Outcome {
 pub(super) struct Reports {
     acks: mpsc::UnboundedSender<Ack>,
     health: health::Part,
+    brokers: kafka::BrokerWatch,
 }
 
 impl ClientContext for Reports {
@@ -84,6 +85,7 @@ impl ClientContext for Reports {
 
     fn stats(&self, statistics: Statistics) {
         kafka::tell_health(&statistics, &self.health);
+        self.brokers.stats(statistics);
     }
 }
 
@@ -114,6 +116,8 @@ pub(super) struct Pipeline<'s> {
     names: Names,
     health: health::Part,
     producer: ThreadedProducer<Reports>,
+    /// Cancelled when the producer knows no broker any more.
+    knows_none: CancellationToken,
     fenced: Fenced,
     acks: mpsc::UnboundedReceiver<Ack>,
     in_flight: HashMap<i64, Flying>,
@@ -132,13 +136,26 @@ impl<'s> Pipeline<'s> {
         health: health::Part,
     ) -> anyhow::Result<Self> {
         let (send, acks) = mpsc::unbounded_channel();
-        let reports = Reports { acks: send.clone(), health: health.clone() };
+        let reports = Reports { acks: send.clone(), health: health.clone(), brokers: <_>::default() };
+        let knows_none = reports.brokers.knows_none.clone();
         let producer = kafka::producer(settings).create_with_context(reports).context("a Kafka producer")?;
         let fenced = Fenced::new(settings, names, source.name, send);
         let names = names.clone();
         let (in_flight, in_flight_bytes, acknowledged) = <_>::default();
         let holding = None;
-        Ok(Self { source, names, health, producer, fenced, acks, in_flight, in_flight_bytes, acknowledged, holding })
+        Ok(Self {
+            source,
+            names,
+            health,
+            producer,
+            knows_none,
+            fenced,
+            acks,
+            in_flight,
+            in_flight_bytes,
+            acknowledged,
+            holding,
+        })
     }
 
     /// Moves rows while the lease is held.
@@ -155,6 +172,9 @@ impl<'s> Pipeline<'s> {
             if !lease.is_held() {
                 self.give_up();
                 return Ok(());
+            }
+            if self.knows_none.is_cancelled() {
+                bail!("the producer knows no broker any more");
             }
             self.drain_acks();
             if let Some(length) = self.holding {

@@ -1,5 +1,6 @@
 //! The real broker: topics of a test's own, records on their way there and back, members of groups.
 
+pub(crate) mod leaving;
 pub(crate) mod raw;
 
 use std::{

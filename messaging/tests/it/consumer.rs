@@ -5,6 +5,7 @@ mod bad_records;
 mod ending;
 pub(crate) mod handing_over;
 mod lag;
+mod lost_brokers;
 mod order;
 mod outage;
 mod replay_topic;

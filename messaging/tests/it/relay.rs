@@ -2,6 +2,7 @@
 //! frozen meanwhile.
 
 mod idle;
+mod lost_brokers;
 mod moving;
 pub(crate) mod process;
 mod ready;

@@ -21,7 +21,12 @@
   const pauses = () => (document.hidden ? "hidden" : isWriting() ? "writing" : isSelecting() ? "selecting" : "");
 
   const state = () => document.getElementById("live-state");
-  const say = (text) => { const at = state(); if (at && at.textContent !== text) at.textContent = text; };
+  // What isn't current must not look so: the line is in sight wherever one has scrolled to.
+  const say = (text, how = "") => {
+    const at = state();
+    if (at && at.textContent !== text) at.textContent = text;
+    if (at) at.className = how;
+  };
   const words = {
     hidden: "", writing: "Paused while you fill in the form.", selecting: "Paused while text is selected.",
   };
@@ -30,14 +35,14 @@
   document.addEventListener("htmx:beforeRequest", (event) => {
     if (!event.target.hasAttribute("data-live")) return;
     const why = pauses();
-    if (why) { event.preventDefault(); say(words[why]); }
+    if (why) { event.preventDefault(); say(words[why], words[why] && "paused"); }
   });
   // Somebody may have begun to write while the answer was on its way.
   document.addEventListener("htmx:beforeSwap", (event) => {
     if (event.detail.target && event.detail.target.hasAttribute("data-live") && pauses()) event.detail.shouldSwap = false;
   });
   document.addEventListener("htmx:afterSwap", () => say("Live"));
-  const away = () => say("The monitor does not answer; trying again.");
+  const away = () => say("The monitor does not answer; what is shown is old. Trying again.", "away");
   document.addEventListener("htmx:sendError", away);
   document.addEventListener("htmx:timeout", away);
   document.addEventListener("htmx:responseError", (event) => {
@@ -57,9 +62,12 @@
 
   // What somebody opened stays open, and what he wrote stays written, whatever the new page says.
   if (window.Idiomorph) {
-    const keeps = { open: "DETAILS", value: "INPUT" };
-    window.Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) =>
-      !((keeps[name] && node.nodeName === keeps[name]) || name === "data-touched");
+    const isKept = (name, node) =>
+      (name === "open" && node.nodeName === "DETAILS") ||
+      // A hidden field is the server's: it says what a button is about.
+      (name === "value" && node.nodeName === "INPUT" && node.type !== "hidden") ||
+      name === "data-touched";
+    window.Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) => !isKept(name, node);
     window.Idiomorph.defaults.ignoreActiveValue = true;
   }
 

@@ -107,13 +107,15 @@ fn mount(config: &mut Plain) -> &mut Plain {
         ("/where", get().to(whereabouts::one)),
         ("/find", get().to(find::find)),
         ("/alarms/{id}/ack", post().to(alarms::acknowledge)),
-        ("/sagas/{key}/resume", post().to(one_saga::resume)),
         ("/dead-letters/{service}/replay", post().to(acts::replay)),
         ("/dead-letters/{service}/discard", post().to(acts::discard)),
         ("/replays/{service}/{id}/halt", post().to(acts::halt)),
         // The first pattern that fits is taken: this one fits the acts, too.
         ("/dead-letters/{service}/{id}", get().to(one_letter::one)),
     ];
+    // Where the browser stands after a refusal: opened again, it shows the saga.
+    let resume = at("/sagas/{key}/resume").route(post().to(one_saga::resume)).route(get().to(one_saga::see_it));
+    config.service(resume.wrap(from_fn(guard::operators)));
     for (path, route) in pages {
         config.service(at(path).wrap(from_fn(guard::operators)).route(route));
     }

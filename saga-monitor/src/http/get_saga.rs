@@ -1,6 +1,6 @@
 //! `GET /api/sagas/{key or traceId}`: one saga, step by step.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use actix_web::{
     HttpResponse, get,
@@ -11,6 +11,7 @@ use common_events::{EventId, Service};
 use serde::Serialize;
 use serde_json::{Value, json};
 use service_runtime::{Operator, Problem, problem::CONTENT_TYPE};
+use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use super::{
@@ -29,6 +30,9 @@ use crate::{
 
 /// The most steps that are shown: an order of a hundred lines has some four hundred.
 const MAX_STEPS: i64 = 1_000;
+
+/// How long a group may take to say whether it has parked an event. Who looks is waiting.
+const PARKED_ASKED_AT_MOST: Duration = Duration::from_secs(1);
 
 /// How many sagas of a trace are named in words.
 const KEYS_NAMED: usize = 4;
@@ -178,11 +182,11 @@ async fn ask_for_parked(desk: &Desk, owed: &[Owed], logged: &[Logged]) -> Result
                 continue;
             }
             let event = Event { id: cause.id, lies: None };
-            let found = whereabouts::find(&desk.services, None, owed.from, event, &[]).await;
-            match found {
-                Ok(found) if found.state == GroupState::Parked => parked.push((owed.from, cause.place)),
-                Ok(_) => {}
-                Err(_) => silent.push(owed.from),
+            let asking = whereabouts::find(&desk.services, None, owed.from, event, &[]);
+            match timeout(PARKED_ASKED_AT_MOST, asking).await {
+                Ok(Ok(found)) if found.state == GroupState::Parked => parked.push((owed.from, cause.place)),
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) | Err(_) => silent.push(owed.from),
             }
         }
     }

@@ -79,11 +79,12 @@ impl Access {
 async fn by_header(request: &ServiceRequest, local: Option<&UserId>, desk: &Desk) -> Result<Visitor, Problem> {
     let headers = request.headers();
     let is_named = headers.contains_key("x-user-id") || headers.contains_key("x-roles");
+    // A page of a name that leads here could send these headers, too.
+    if local.is_some() && !is_own_host(request) {
+        return Err(foreign_host());
+    }
     let caller = match local {
         Some(local) if !is_named => {
-            if !is_own_host(request) {
-                return Err(foreign_host());
-            }
             Caller { user_id: local.clone(), roles: Roles { operator: true, ..Roles::default() } }
         }
         Some(_) | None => Caller::extract(request.request()).await?,

@@ -23,8 +23,10 @@ use crate::{
     store::alarms,
 };
 
-/// The overview shows so many of each state.
-const SHOWN: i64 = 50;
+/// The overview shows so many of each kind and state, the newest.
+const SHOWN: usize = 50;
+
+const AND_ONE: i64 = 51;
 
 /// An alarm, ready to be shown.
 pub(super) struct Card {
@@ -110,11 +112,19 @@ fn leads_to(alarm: &Alarm) -> (String, &'static str) {
     }
 }
 
-/// What is wrong now: what nobody looks after first, the worst first.
-pub(super) async fn open_alarms(desk: &Desk) -> Result<Vec<Card>, Problem> {
+/// What is wrong now: what nobody looks after first, the worst first; and whether there is more of it. Of each kind so
+/// many: a hundred of one must not hide the one of another.
+pub(super) async fn open_alarms(desk: &Desk) -> Result<(Vec<Card>, bool), Problem> {
     let client = desk.pool.get().await?;
-    let mut found = alarms::list_alarms(&client, Some(AlarmState::Open), None, None, SHOWN).await?;
-    found.extend(alarms::list_alarms(&client, Some(AlarmState::Acknowledged), None, None, SHOWN).await?);
+    let (mut found, mut has_more) = (Vec::new(), false);
+    for state in [AlarmState::Open, AlarmState::Acknowledged] {
+        for kind in AlarmKind::ALL {
+            let mut of_kind = alarms::list_alarms(&client, Some(state), Some(kind), None, AND_ONE).await?;
+            has_more |= of_kind.len() > SHOWN;
+            of_kind.truncate(SHOWN);
+            found.append(&mut of_kind);
+        }
+    }
     found.sort_by_key(|alarm| (alarm.state != AlarmState::Open, alarm.kind.weight(), alarm.opened_at));
     let mut cards: Vec<Card> = Vec::new();
     for alarm in found {
@@ -123,7 +133,7 @@ pub(super) async fn open_alarms(desk: &Desk) -> Result<Vec<Card>, Problem> {
             None => cards.push(Card::of(alarm)),
         }
     }
-    Ok(cards)
+    Ok((cards, has_more))
 }
 
 #[derive(Deserialize)]
@@ -144,11 +154,13 @@ struct Alarms {
     kind: &'static str,
     cards: Vec<Card>,
     next: Option<String>,
+    is_first: bool,
 }
 
 /// All alarms, also those that are over.
 pub(super) async fn list(visitor: Visitor, wanted: Query<Wanted>) -> Result<HttpResponse, Problem> {
     let Wanted { state, kind, cursor } = wanted.into_inner();
+    let is_first = cursor.is_none();
     let behind: Option<(DateTime<Utc>, Uuid)> = cursor.map(|cursor| cursor.position()).transpose()?;
     let limit = Limit::default();
     let client = visitor.desk.pool.get().await?;
@@ -162,6 +174,7 @@ pub(super) async fn list(visitor: Visitor, wanted: Query<Wanted>) -> Result<Http
         kind,
         cards: page.items.into_iter().map(Card::of).collect(),
         next: next.map(|cursor| format!("/alarms{}", query([("state", state), ("kind", kind), ("cursor", &cursor)]))),
+        is_first,
     })
 }
 

@@ -80,10 +80,13 @@ pub(super) fn away_says(service: Service, trouble: &Trouble) -> String {
     Away::of(service, trouble).says
 }
 
-/// In one sentence, what a service that was asked to do something made of it.
+/// What a service that was asked to do something made of it, for people. Only its own word says that nothing was done.
 pub(super) fn refusal(service: Service, trouble: &Trouble) -> (u16, String) {
     match trouble {
-        Trouble::Refused { status, detail, .. } => (status.as_u16(), detail.clone()),
-        Trouble::Away(_) | Trouble::Odd(_) => (503, Away::of(service, trouble).says),
+        Trouble::Refused { status, detail, .. } => (status.as_u16(), format!("Nothing was done: {detail}")),
+        Trouble::Away(_) | Trouble::Odd(_) => {
+            let says = Away::of(service, trouble).says;
+            (503, format!("Whether it was done is not known: {says} The audit log tells, once the service answers."))
+        }
     }
 }

@@ -11,7 +11,7 @@ use super::{
     away::{Away, Said, ask_all, known},
     ok,
     show::{self, Count, query},
-    told::{Group, Items, LETTER_STATES, Letter},
+    told::{Group, Items, LETTER_STATES, Letter, OPEN},
 };
 use crate::services::{Question, Services};
 
@@ -37,7 +37,8 @@ struct DeadLetters {
     frame: Frame,
     wanted: Wanted,
     services: Vec<Service>,
-    groups: Vec<(Service, Group)>,
+    /// With the state that they count.
+    groups: Vec<(Service, &'static str, Group)>,
     letters: Vec<(Service, Letter)>,
     away: Vec<Away>,
     /// Where lists go on: of which service, and the link.
@@ -79,17 +80,17 @@ impl Wanted {
 
     /// Whether all that are listed can be acted on at once: those of one service and one cause, that are open.
     fn is_one_cause(&self) -> bool {
-        let is_open = ["DEAD", "PARKED"].contains(&&*self.state);
+        let is_open = OPEN.contains(&&*self.state);
         is_open && !self.service.is_empty() && !(self.error_class.is_empty() && self.topic.is_empty())
     }
 }
 
 impl DeadLetters {
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "templates hand over references")]
-    fn link_of(service: &Service, group: &Group) -> String {
+    fn link_of(service: &Service, state: &str, group: &Group) -> String {
         let fields = [
             ("service", service.name()),
-            ("state", "DEAD"),
+            ("state", state),
             ("errorClass", &*group.error_class),
             ("topic", &*group.topic),
         ];
@@ -97,7 +98,7 @@ impl DeadLetters {
     }
 
     fn total(&self) -> Count {
-        Count(self.groups.iter().map(|(_, group)| group.count).sum())
+        Count(self.groups.iter().map(|(_, _, group)| group.count).sum())
     }
 
     /// The one service that is asked for.
@@ -115,21 +116,25 @@ pub(super) async fn all(visitor: Visitor, wanted: Query<Wanted>) -> Result<HttpR
         name => readers.clone().only(&[known(&readers, name)?]).map_err(|_| Problem::not_found("service"))?,
     };
     let limit = if wanted.service.is_empty() { OF_EACH } else { OF_ONE };
-    let by_cause = Question::get("/admin/dead-letters/groups");
+    let by_cause = OPEN.map(|state| Question::get("/admin/dead-letters/groups").with("state", state));
     let by_one = wanted.question(limit);
-    let (groups, letters) =
-        tokio::join!(ask_all::<Items<Group>>(&readers, &by_cause), ask_all::<Items<Letter>>(&asked, &by_one));
+    let (dead, parked, letters) = tokio::join!(
+        ask_all::<Items<Group>>(&readers, &by_cause[0]),
+        ask_all::<Items<Group>>(&readers, &by_cause[1]),
+        ask_all::<Items<Letter>>(&asked, &by_one)
+    );
     let (letters, next, refused) = merged(letters, &wanted);
-    let mut away = groups.away;
+    let mut away = dead.away;
     away.extend(
         refused.into_iter().filter(|one| away.iter().all(|known| known.service != one.service)).collect::<Vec<_>>(),
     );
-    let groups = groups
-        .answers
-        .into_iter()
-        .flat_map(|(service, page)| page.items.into_iter().map(move |group| (service, group)));
-    let mut groups: Vec<(Service, Group)> = groups.collect();
-    groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.count));
+    let mut groups: Vec<(Service, &'static str, Group)> = Vec::new();
+    for (state, answers) in OPEN.into_iter().zip([dead.answers, parked.answers]) {
+        for (service, page) in answers {
+            groups.extend(page.items.into_iter().map(|group| (service, state, group)));
+        }
+    }
+    groups.sort_by_key(|(_, _, group)| std::cmp::Reverse(group.count));
     ok(&DeadLetters { frame: Frame::of(&visitor, "dead-letters"), wanted, services, groups, letters, away, next })
 }
 

@@ -118,6 +118,10 @@ pub(super) async fn one(visitor: Visitor, key: Path<String>, came: Query<Came>) 
     }
 }
 
+pub(super) async fn see_it(_: Visitor, key: Path<String>) -> HttpResponse {
+    see(&saga_path(&key))
+}
+
 #[derive(Deserialize)]
 pub(super) struct Resume {
     reason: String,
@@ -163,10 +167,10 @@ async fn page(visitor: &Visitor, whole: Whole, outcome: Outcome) -> Result<OneSa
         Some(standing) if standing.state.is_open() => Some(diagnose(&visitor.desk, &detail, standing).await?),
         Some(_) | None => None,
     };
-    let failing = detail.steps.iter().rev().find(|step| step.tier.is_some()).map(|step| step.status);
-    let picture = standing
-        .as_ref()
-        .map(|standing| Picture::of(&Shown { saga: &saga, standing, is_stuck: detail.saga.stuck, failing }));
+    let owed_for = diagnosis.as_ref().map(Diagnosis::owed_for).unwrap_or_default();
+    let picture = standing.as_ref().map(|standing| {
+        Picture::of(&Shown { saga: &saga, standing, is_stuck: detail.saga.stuck, owed_for: &owed_for })
+    });
     let mut detail = detail;
     let steps = shown_steps(std::mem::take(&mut detail.steps), detail.saga.started_at);
     Ok(OneSaga {

@@ -41,6 +41,7 @@ struct Overview {
     frame: Frame,
     range: Range,
     cards: Vec<Card>,
+    has_more: bool,
     away: Vec<Away>,
     counts: Arc<Counts>,
     bars: Bars,
@@ -73,7 +74,20 @@ impl Overview {
     /// How many things want somebody.
     fn troubles(&self) -> usize {
         let open = self.cards.iter().filter(|card| card.is_open()).count();
-        open + self.away.len() + usize::from(self.kafka.is_some()) + usize::from(!self.producer.held.is_empty())
+        let others = usize::from(self.kafka.is_some()) + usize::from(!self.producer.held.is_empty());
+        open + self.away.len() + self.down().len() + others
+    }
+
+    /// Services that do nothing now, beside those that were asked and didn't answer: the first sign of what becomes
+    /// an alarm later.
+    fn down(&self) -> Vec<String> {
+        let is_known = |name: &str| self.away.iter().any(|away| away.service.name() == name);
+        let say = |group: &OfService| match (group.process.up, group.lag.is_some() && group.process.members == 0) {
+            (false, _) => Some(format!("{} does not answer.", group.process.service)),
+            (true, true) => Some(format!("Nobody of {} reads its topics.", group.process.service)),
+            (true, false) => None,
+        };
+        self.groups.iter().filter(|group| !is_known(group.process.service)).filter_map(say).collect()
     }
 
     fn headline(&self) -> String {
@@ -81,6 +95,7 @@ impl Overview {
             (0, true) => "Nothing is wrong".to_owned(),
             (0, false) => "Everything that is wrong is looked after".to_owned(),
             (1, _) => "1 thing needs you".to_owned(),
+            (many, _) if self.has_more => format!("{many} things and more need you"),
             (many, _) => format!("{many} things need you"),
         }
     }
@@ -94,12 +109,21 @@ impl Overview {
         Count(self.groups.iter().filter_map(|group| group.dead).sum())
     }
 
-    fn lag_now(&self) -> Count {
-        Count(self.groups.iter().filter_map(|group| group.lag).sum())
+    /// A dash while it isn't known.
+    fn lag_now(&self) -> String {
+        let known = || Count(self.groups.iter().filter_map(|group| group.lag).sum()).to_string();
+        if self.groups.is_empty() { "–".to_owned() } else { known() }
     }
 
-    fn handled_now(&self) -> Rate {
-        Rate(self.groups.iter().map(|group| group.handled).sum())
+    fn handled_now(&self) -> String {
+        let known = || Rate(self.groups.iter().map(|group| group.handled).sum()).to_string();
+        if self.groups.is_empty() { "–".to_owned() } else { known() }
+    }
+
+    /// Sagas that are over are counted as far back as the plot goes.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "templates hand over references")]
+    fn says_of(&self, state: &State) -> String {
+        if state.is_open() { state.meaning().to_owned() } else { format!("began in the {}", self.range.words()) }
     }
 
     /// Megabytes.
@@ -124,7 +148,7 @@ pub(super) async fn overview(
         stand.counted.counts(&desk.pool, range),
         seen(desk, None),
     );
-    let ((since, counts), cards) = (counted?, cards?);
+    let ((since, counts), (cards, has_more)) = (counted?, cards?);
     let (looked, kafka) = match looked? {
         Seen::Looked(looked) => (Some(looked), None),
         Seen::NotYet => (None, None),
@@ -140,7 +164,7 @@ pub(super) async fn overview(
         lags.sum::<Option<i64>>().map(approximately)
     });
     let handled = history.iter().map(|moment| Some(moment.groups.values().map(|beat| beat.handled).sum()));
-    let has_more = held.answers.iter().any(|(_, page)| page.next_cursor.is_some());
+    let more_held = held.answers.iter().any(|(_, page)| page.next_cursor.is_some());
     let held =
         held.answers.into_iter().flat_map(|(service, page)| page.items.into_iter().map(move |one| (service, one)));
     ok(&Overview {
@@ -151,9 +175,10 @@ pub(super) async fn overview(
         lag: Line::of("Lag of all groups", lags),
         handled: Line::of("Events handled per second", handled),
         groups: looked.map(|looked| of_services(looked, dead_of)).unwrap_or_default(),
-        producer: Producer { held: held.collect(), has_more },
+        producer: Producer { held: held.collect(), has_more: more_held },
         counts,
         cards,
+        has_more,
         kafka,
     })
 }

@@ -3,7 +3,10 @@
 
 mod layout;
 
-use std::fmt::{self, Display, Formatter};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Display, Formatter},
+};
 
 use askama::filters::{Html, HtmlSafe, escape};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -12,8 +15,9 @@ use common_events::Service;
 use self::layout::{Spot, layout};
 use super::show::Span;
 use crate::{
-    domain::{Saga, Standing, StepStatus},
+    domain::{Saga, Standing},
     flows::{Declaration, Role, Step},
+    whereabouts::GroupState,
 };
 
 /// Sizes, in pixels.
@@ -60,6 +64,10 @@ impl Fate {
             Self::Stuck => "stuck",
         }
     }
+
+    fn words(self) -> String {
+        self.class().replace('-', " ")
+    }
 }
 
 /// A step in the picture.
@@ -84,8 +92,8 @@ pub(super) struct Shown<'s> {
     pub(super) saga: &'s Saga,
     pub(super) standing: &'s Standing,
     pub(super) is_stuck: bool,
-    /// What groups that failed made last of what somebody owes an answer to.
-    pub(super) failing: Option<StepStatus>,
+    /// By the event that is owed: how the one stands at the debtor that it is owed for.
+    pub(super) owed_for: &'s BTreeMap<&'static str, GroupState>,
 }
 
 impl Picture {
@@ -143,7 +151,7 @@ impl Shown<'_> {
         let owed = self.is_owed(hoped_for);
         let undone = declaration.undo_of(hoped_for.event).map_or(0, |undo| self.facts(undo).count());
         let fate = match (owed, done, refused) {
-            (1.., _, _) => self.waiting(),
+            (1.., _, _) => self.waiting(hoped_for),
             (0, _, 1..) => Fate::Refused,
             (0, 1.., 0) if undone >= done => Fate::Undone,
             (0, 1.., 0) => Fate::Done,
@@ -171,11 +179,14 @@ impl Shown<'_> {
         self.goes_back(declaration) && !is_of_the_way_back(step)
     }
 
-    fn waiting(&self) -> Fate {
-        match (self.is_stuck, self.failing) {
-            (_, Some(StepStatus::Dead)) | (true, _) => Fate::Stuck,
-            (false, Some(StepStatus::Retrying | StepStatus::Parked)) => Fate::Failing,
-            (false, Some(StepStatus::Success | StepStatus::Failed) | None) => Fate::Waiting,
+    fn waiting(&self, step: &Step) -> Fate {
+        match self.owed_for.get(step.event.name()) {
+            _ if self.is_stuck => Fate::Stuck,
+            Some(GroupState::Dead | GroupState::Discarded) => Fate::Stuck,
+            Some(GroupState::Retrying | GroupState::Parked) => Fate::Failing,
+            Some(GroupState::Unread | GroupState::Waiting | GroupState::Applied | GroupState::Unknown) | None => {
+                Fate::Waiting
+            }
         }
     }
 
@@ -190,12 +201,21 @@ impl Shown<'_> {
     }
 }
 
+impl Picture {
+    /// For who hears it: every step and what became of it.
+    fn in_words(&self) -> String {
+        let said = self.boxes.iter().map(|drawn| format!("{}: {}", drawn.name, drawn.fate.words()));
+        said.collect::<Vec<_>>().join(", ")
+    }
+}
+
 impl Display for Picture {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let (width, height) = (self.width, self.height);
         write!(
             f,
-            r#"<svg class="flow" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img" aria-label="The flow of this saga">"#
+            r#"<svg class="flow" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img" aria-label="The flow of this saga: {}">"#,
+            self.in_words()
         )?;
         f.write_str(concat!(
             r#"<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="6" markerHeight="6" orient="auto">"#,
@@ -236,7 +256,7 @@ fn draw_arrow(f: &mut Formatter<'_>, from: &Drawn, to: &Drawn) -> fmt::Result {
 fn draw_box(f: &mut Formatter<'_>, drawn: &Drawn) -> fmt::Result {
     let Drawn { at, name, fate, says } = drawn;
     let (class, x, y) = (fate.class(), at.x, at.y);
-    write!(f, r#"<g class="step {class}"><title>{name}: {}</title>"#, class.replace('-', " "))?;
+    write!(f, r#"<g class="step {class}"><title>{name}: {}</title>"#, fate.words())?;
     write!(f, r#"<rect x="{x}" y="{y}" width="{BOX_WIDTH}" height="{BOX_HEIGHT}" rx="7"/>"#)?;
     let middle = x + BOX_WIDTH / 2;
     if says.is_empty() {

@@ -34,14 +34,15 @@ impl Display for When {
 
 impl HtmlSafe for When {}
 
-/// The time of day, to the millisecond; the date where one points at it.
+/// The time of day, to the millisecond, and the day when it isn't today.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clock(pub(super) DateTime<Utc>);
 
 impl Display for Clock {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let exact = self.0.to_rfc3339_opts(SecondsFormat::Micros, true);
-        write!(f, r#"<time class="exact" datetime="{exact}" title="{exact}">{}</time>"#, self.0.format("%H:%M:%S%.3f"))
+        let format = if self.0.date_naive() == Utc::now().date_naive() { "%H:%M:%S%.3f" } else { "%m-%d %H:%M:%S%.3f" };
+        write!(f, r#"<time class="exact" datetime="{exact}" title="{exact}">{}</time>"#, self.0.format(format))
     }
 }
 

@@ -76,9 +76,12 @@ impl Letter {
 
     /// Whether somebody can still do something about it.
     pub(super) fn is_open(&self) -> bool {
-        ["DEAD", "PARKED"].contains(&&*self.state)
+        OPEN.contains(&&*self.state)
     }
 }
+
+/// Those in which something is still to be done about it.
+pub(super) const OPEN: [&str; 2] = ["DEAD", "PARKED"];
 
 /// The states a dead letter can have.
 pub(super) const LETTER_STATES: [&str; 4] = ["DEAD", "PARKED", "REPLAYED", "DISCARDED"];
@@ -141,6 +144,11 @@ impl Replay {
 
     pub(super) fn is_running(&self) -> bool {
         self.state == "RUNNING"
+    }
+
+    /// Whether nothing more comes of it. One that was halted sends no more, and what it has sent is still followed.
+    pub(super) fn is_over(&self) -> bool {
+        self.ended_at.is_some()
     }
 
     /// Of a hundred, how much is over.

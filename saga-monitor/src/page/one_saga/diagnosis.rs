@@ -1,5 +1,7 @@
 //! Of a saga that isn't over: what it waits for, where the events lie that it is owed for, and what helps.
 
+use std::collections::BTreeMap;
+
 use common_events::{EventId, Service};
 use futures::future::join_all;
 use service_runtime::Problem;
@@ -122,8 +124,35 @@ impl Diagnosis {
         self.cause
     }
 
+    /// Whether an event of it was set aside, or waits behind one: nothing will come of it by itself.
+    pub(super) fn is_held_up(&self) -> bool {
+        matches!(self.helps, Helps::DeadLetter(_) | Helps::Head(_))
+    }
+
+    /// Where the event lies that each answer is owed for, as far as it was looked into: the one that is worst off.
+    pub(super) fn owed_for(&self) -> BTreeMap<&'static str, GroupState> {
+        let mut worst = BTreeMap::new();
+        for wait in &self.waits {
+            for lies in &wait.because {
+                let known = worst.entry(wait.event).or_insert(lies.at.state);
+                if badness(lies.at.state) > badness(*known) {
+                    *known = lies.at.state;
+                }
+            }
+        }
+        worst
+    }
+
     /// Whether the one button is the resume.
     pub(super) fn can_be_resumed(&self) -> bool {
         self.helps == Helps::Resume
+    }
+}
+
+const fn badness(state: GroupState) -> u8 {
+    match state {
+        GroupState::Dead | GroupState::Discarded => 2,
+        GroupState::Retrying | GroupState::Parked | GroupState::Waiting => 1,
+        GroupState::Unread | GroupState::Applied | GroupState::Unknown => 0,
     }
 }

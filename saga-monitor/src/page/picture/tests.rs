@@ -33,10 +33,12 @@ fn saga(events: &[Topic]) -> Saga {
     saga
 }
 
-fn fates(events: &[Topic], is_stuck: bool, failing: Option<StepStatus>) -> Vec<(&'static str, Fate)> {
+/// `owed_for`: how the event stands that an answer is owed for.
+fn fates(events: &[Topic], is_stuck: bool, owed_for: Option<(Topic, GroupState)>) -> Vec<(&'static str, Fate)> {
     let saga = saga(events);
     let standing = saga.standing().expect("something is known");
-    let picture = Picture::of(&Shown { saga: &saga, standing: &standing, is_stuck, failing });
+    let owed_for = owed_for.into_iter().map(|(answer, state)| (answer.name(), state)).collect();
+    let picture = Picture::of(&Shown { saga: &saga, standing: &standing, is_stuck, owed_for: &owed_for });
     picture.boxes.iter().map(|drawn| (drawn.name, drawn.fate)).collect()
 }
 
@@ -54,9 +56,17 @@ fn what_is_owed_waits_and_what_comes_after_is_not_yet() {
 
 #[test]
 fn what_is_owed_shows_whether_it_is_tried_again_or_stuck() {
-    assert!(fates(&BEGUN, false, Some(StepStatus::Retrying)).contains(&("deduct stock", Fate::Failing)));
-    assert!(fates(&BEGUN, true, Some(StepStatus::Retrying)).contains(&("deduct stock", Fate::Stuck)));
-    assert!(fates(&BEGUN, false, Some(StepStatus::Dead)).contains(&("deduct stock", Fate::Stuck)));
+    let for_stock = |state| Some((Topic::StockDeducted, state));
+    assert!(fates(&BEGUN, false, for_stock(GroupState::Retrying)).contains(&("deduct stock", Fate::Failing)));
+    assert!(fates(&BEGUN, true, for_stock(GroupState::Retrying)).contains(&("deduct stock", Fate::Stuck)));
+    assert!(fates(&BEGUN, false, for_stock(GroupState::Dead)).contains(&("deduct stock", Fate::Stuck)));
+    assert!(fates(&BEGUN, false, for_stock(GroupState::Applied)).contains(&("deduct stock", Fate::Waiting)));
+}
+
+#[test]
+fn what_died_elsewhere_does_not_show_where_something_else_is_owed() {
+    let of_another = Some((Topic::PaymentCompleted, GroupState::Dead));
+    assert!(fates(&BEGUN, false, of_another).contains(&("deduct stock", Fate::Waiting)));
 }
 
 #[test]
@@ -82,6 +92,8 @@ fn a_refusal_stands_where_the_answer_was_hoped_for() {
 fn a_picture_has_no_inline_style_and_says_what_it_draws() {
     let saga = saga(&BEGUN);
     let standing = saga.standing().expect("something is known");
-    let drawn = Picture::of(&Shown { saga: &saga, standing: &standing, is_stuck: true, failing: None }).to_string();
+    let drawn =
+        Picture::of(&Shown { saga: &saga, standing: &standing, is_stuck: true, owed_for: &<_>::default() }).to_string();
+    assert!(drawn.contains("deduct stock: stuck, "), "said to who can't see it: {drawn}");
     assert!(drawn.contains("<title>deduct stock: stuck</title>") && !drawn.contains("style="), "{drawn}");
 }

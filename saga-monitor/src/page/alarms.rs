@@ -119,7 +119,7 @@ pub(super) async fn open_alarms(desk: &Desk) -> Result<(Vec<Card>, bool), Proble
     let (mut found, mut has_more) = (Vec::new(), false);
     for state in [AlarmState::Open, AlarmState::Acknowledged] {
         for kind in AlarmKind::ALL {
-            let mut of_kind = alarms::list_alarms(&client, Some(state), Some(kind), None, AND_ONE).await?;
+            let mut of_kind = alarms::list_alarms(&client, Some(state), Some(*kind), None, AND_ONE).await?;
             has_more |= of_kind.len() > SHOWN;
             of_kind.truncate(SHOWN);
             found.append(&mut of_kind);

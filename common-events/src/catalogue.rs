@@ -51,7 +51,7 @@ pub struct TopicSpec {
     pub retention: Retention,
 }
 
-/// Sales are kept this long at least (CONTRACT §4).
+/// Sales are kept this long at least (docs/contract.md §4).
 pub const SALES_RETENTION: Retention = Retention::Days(30);
 const PARTITIONS: i32 = 3;
 

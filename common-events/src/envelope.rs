@@ -1,4 +1,4 @@
-//! `CloudEvents` 1.0, structured mode: what a record's value is (CONTRACT §4).
+//! `CloudEvents` 1.0, structured mode: what a record's value is (docs/contract.md §4).
 //!
 //! ```json
 //! {"specversion":"1.0","id":"0190…","source":"/order-service","type":"order-created",

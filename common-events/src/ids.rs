@@ -125,7 +125,7 @@ macro_rules! opaque_id {
     };
 }
 
-/// The longest opaque id, in characters (CONTRACT §3).
+/// The longest opaque id, in characters (docs/contract.md §3).
 pub const MAX_OPAQUE_ID_CHARS: usize = 128;
 
 fn is_opaque_id(text: &str) -> bool {

@@ -77,7 +77,7 @@ impl fmt::Display for Won {
 #[error("a quantity is a whole number from 1 to {}", Quantity::MAX)]
 pub struct InvalidQuantity;
 
-/// How many pieces of one product an order line asks for: 1 … 10,000 (CONTRACT §3).
+/// How many pieces of one product an order line asks for: 1 … 10,000 (docs/contract.md §3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "i64", into = "i64")]
 #[schemars(!try_from, !into)]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident => $text:literal),+ $(,)?) => {
-        /// Why something was refused or ended (CONTRACT §3; the list is closed).
+        /// Why something was refused or ended (docs/contract.md §3; the list is closed).
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
         pub enum Reason {
             $($(#[$doc])* #[serde(rename = $text)] $variant),+

@@ -19,7 +19,7 @@
 //! |---|---|
 //! | 2xx | taken |
 //! | 4xx but 408 and 429 | it will never be taken: a dead letter at once |
-//! | 5xx, 408, 429, anything else, no answer in time, no connection | transient: the ladder (CONTRACT §5) |
+//! | 5xx, 408, 429, anything else, no answer in time, no connection | transient: the ladder (docs/contract.md §5) |
 //!
 //! A platform that can't be reached is no infrastructure of ours: its payments climb the ladder, and no
 //! partition waits for it.

@@ -1,4 +1,4 @@
-//! The operators' calls, the same in every service (CONTRACT §5): dead letters, their replay and discard,
+//! The operators' calls, the same in every service (docs/contract.md §5): dead letters, their replay and discard,
 //! where an event stands, who did what; and the fault switch.
 //!
 //! A service mounts them all with one call, beside its own routes:

@@ -16,7 +16,7 @@ use crate::{
     tx::Tx,
 };
 
-/// How a dead letter stands (CONTRACT §5).
+/// How a dead letter stands (docs/contract.md §5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
 #[schema(as = DeadLetterState)]

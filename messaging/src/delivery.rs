@@ -1,4 +1,4 @@
-//! The seam: records go in, effects and answers come out, once (DESIGN §4, Consuming and Failing).
+//! The seam: records go in, effects and answers come out, once (ARCHITECTURE.md, "The life of an order").
 //!
 //! A batch is one transaction: (1) its ids go into the inbox, and only new ones go on ([`admission`]); (2)
 //! handlers do their work; (3) what they published goes into the outbox; (4) COMMIT. Whoever called moves his

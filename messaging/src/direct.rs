@@ -1,4 +1,4 @@
-//! Publishing without an outbox, for who can't wait for a transaction: only coupon admissions (DESIGN §4).
+//! Publishing without an outbox, for who can't wait for a transaction: only coupon admissions (docs/decisions/0013).
 //!
 //! What Kafka acknowledges (`acks=all`) is published. What it doesn't, within the produce timeout, is
 //! *diverted*: kept as a producer dead letter, on the cluster of `DEAD_LETTER_BROKERS` if there is one,

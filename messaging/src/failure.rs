@@ -1,4 +1,4 @@
-//! How handling ends when it isn't done: the type says what happens next (DESIGN §4, Failing).
+//! How handling ends when it isn't done: the type says what happens next (ARCHITECTURE.md, "When handling fails").
 //!
 //! A business refusal is neither of these: it is an answer, published as an event.
 

@@ -43,7 +43,7 @@ pub fn producing(settings: &KafkaSettings) -> ClientConfig {
     config
 }
 
-/// A consumer of a group (DESIGN §4, Consuming).
+/// A consumer of a group (docs/decisions/0002).
 pub(crate) fn consumer(settings: &KafkaSettings, names: &Names, group: Service) -> ClientConfig {
     let mut config = client(settings);
     config

@@ -1,4 +1,5 @@
-//! The retry ladder (CONTRACT §5, DESIGN §4 "Failing"): where an event goes when handling it failed.
+//! The retry ladder (docs/contract.md §5; ARCHITECTURE.md, "When handling fails"): where an event goes when handling it
+//! failed.
 //!
 //! ```text
 //! its topic ─ RETRY_IMMEDIATE attempts ─▶ retry-1 ─▶ retry-2 ─▶ retry-3 ─▶ parked ─▶ dead + alarm
@@ -35,7 +36,7 @@ pub struct Ladder {
     pub parked_interval: Duration,
 }
 
-/// What CONTRACT §5 says.
+/// The defaults of docs/contract.md §5.
 impl Default for Ladder {
     fn default() -> Self {
         Self {

@@ -8,8 +8,8 @@ use service_runtime::database::Pool;
 
 use crate::delivery::Stalled;
 
-/// The one maximum age of an event (DESIGN §4, Memory): above the longest topic retention (30 days),
-/// the ladder and the time a dead letter lies before somebody looks. Older events are refused.
+/// The one maximum age of an event (ARCHITECTURE.md, "What is remembered"): above the longest topic retention (30
+/// days), the ladder and the time a dead letter lies before somebody looks. Older events are refused.
 pub(crate) const MAX_AGE_DAYS: u64 = 45;
 /// How far a producer's clock may be ahead. Each such day costs a partition, so there is a limit.
 const MAX_AHEAD_DAYS: u64 = 7;

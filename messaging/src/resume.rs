@@ -1,6 +1,6 @@
-//! Asking a group for its answers again (DESIGN §2): the event goes to the group's replay topic, marked, through
-//! the asker's own outbox. The group decides what comes of it: what it has applied it answers again from what it
-//! kept; what it never had is a first delivery; anything else it drops. So asking twice does no harm.
+//! Asking a group for its answers again (docs/decisions/0009): the event goes to the group's replay topic, marked,
+//! through the asker's own outbox. The group decides what comes of it: what it has applied it answers again from what
+//! it kept; what it never had is a first delivery; anything else it drops. So asking twice does no harm.
 
 use common_events::{Service, envelope};
 

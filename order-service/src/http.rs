@@ -1,4 +1,4 @@
-//! The endpoints of orders (CONTRACT §3). A customer sees his own orders; anybody else's is a 404,
+//! The endpoints of orders (docs/contract.md §3). A customer sees his own orders; anybody else's is a 404,
 //! but for operators.
 
 mod cancel_order;

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use crate::domain::words;
 
 words! {
-    /// What kind of alarm it is (CONTRACT §7).
+    /// What kind of alarm it is (docs/contract.md §7).
     AlarmKind, "kind of alarm" {
         /// A saga doesn't move.
         Stuck => "stuck",

@@ -1,4 +1,4 @@
-//! The operators' API (CONTRACT §7). Everything here asks for an operator.
+//! The operators' API (docs/contract.md §7). Everything here asks for an operator.
 
 mod alarms;
 pub(crate) mod consumers;

@@ -1,6 +1,6 @@
 //! The operators' page: what `/api` and the services' `/admin` calls say, for people who would rather look than read
-//! (CONTRACT §7). Rendered here, by the same functions that answer the calls; a browser talks to the monitor only,
-//! and the monitor to the services, as the operator who asks.
+//! (docs/contract.md §7). Rendered here, by the same functions that answer the calls; a browser talks to the monitor
+//! only, and the monitor to the services, as the operator who asks.
 //!
 //! | file | owns |
 //! |---|---|

@@ -33,7 +33,7 @@ impl Setting for ServiceUrls {
 }
 
 impl Default for ServiceUrls {
-    /// Everybody, on this machine, at the usual port (CONTRACT §1).
+    /// Everybody, on this machine, at the usual port (docs/contract.md §1).
     fn default() -> Self {
         let at = |service| {
             let url = format!("http://127.0.0.1:{}", default_port(service));
@@ -43,7 +43,7 @@ impl Default for ServiceUrls {
     }
 }
 
-/// As whom the services are asked (CONTRACT §2).
+/// As whom the services are asked (docs/contract.md §2).
 #[derive(Clone)]
 pub enum Identity {
     /// A JWT with the role.

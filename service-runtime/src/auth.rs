@@ -1,4 +1,4 @@
-//! Who is asking, and whether he may (CONTRACT §2).
+//! Who is asking, and whether he may (docs/contract.md §2).
 //!
 //! Handlers take a [`Caller`], an [`Operator`] or an [`Admin`] as an argument; that is the whole
 //! check. Whether something is the caller's own is the handler's question.

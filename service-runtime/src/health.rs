@@ -1,4 +1,4 @@
-//! Whether the process can do its work (CONTRACT §1).
+//! Whether the process can do its work (docs/contract.md §1).
 //!
 //! Two kinds of dependency: a *part* tells by itself when it was reached or lost (Kafka), and what is
 //! lost later only degrades; a *probe* is asked (the database, Redis), and without an answer the

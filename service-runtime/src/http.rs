@@ -1,4 +1,4 @@
-//! HTTP as every service speaks it (CONTRACT §3): what all of them answer, how they stop, and the
+//! HTTP as every service speaks it (docs/contract.md §3): what all of them answer, how they stop, and the
 //! extractors that turn bad input into problems.
 //!
 //! Routes belong to the services. They take [`Json`] and [`Query`] instead of actix's own, and
@@ -39,7 +39,7 @@ use utoipa_actix_web::{AppExt, service_config::ServiceConfig};
 
 use crate::{Auth, Health, Problem, Runtime};
 
-/// The largest body that is read, in bytes (CONTRACT §3).
+/// The largest body that is read, in bytes (docs/contract.md §3).
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
 /// How long requests under way may take once the process stops.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);

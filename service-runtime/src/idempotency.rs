@@ -1,4 +1,4 @@
-//! `Idempotency-Key`: a call that is sent again gets the answer it got first (CONTRACT §3).
+//! `Idempotency-Key`: a call that is sent again gets the answer it got first (docs/contract.md §3).
 //!
 //! The key is locked and its answer stored in the transaction of the call's own effects, so there
 //! is never one without the other. What is refused rolls back, and is forgotten with it.

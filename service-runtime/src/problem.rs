@@ -1,4 +1,4 @@
-//! Errors as the caller sees them: RFC 9457 `application/problem+json` (CONTRACT §3).
+//! Errors as the caller sees them: RFC 9457 `application/problem+json` (docs/contract.md §3).
 //!
 //! A problem says what the caller can do something about. What went wrong inside is logged here,
 //! once, with its whole chain of causes, and never told.

@@ -1,5 +1,5 @@
 //! Settings come from the environment only, are read once at the start, and a wrong one stops it
-//! with one line: which variable, what it held, what it may hold (CONTRACT §6).
+//! with one line: which variable, what it held, what it may hold (docs/contract.md §6).
 //!
 //! [`CommonSettings`] is what every process has; a service reads its own beside it through [`Env`].
 //! Left out on purpose: files, reloading, and defaults that depend on where the process runs.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{EventData, IssuedCouponId, OrderId, ProductId, Quantity, Reason, Topic, UserId, Won};
 
-/// The longest note, in characters (CONTRACT §3).
+/// The longest note, in characters (docs/contract.md §3).
 pub const MAX_NOTE_CHARS: usize = 200;
 
 /// One line of an order, at the price it was placed at.

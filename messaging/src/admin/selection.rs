@@ -16,7 +16,7 @@ use crate::{dead_letters::State, tx::Tx};
 const MAX_TEXT_CHARS: usize = 1_000;
 /// The longest reason, in characters.
 const MAX_REASON_CHARS: usize = 500;
-/// So many ids fit into a body (CONTRACT §3: 64 KiB).
+/// So many ids fit into a body (docs/contract.md §3: 64 KiB).
 pub(super) const MAX_IDS: usize = 1_000;
 
 /// A text that the database can look for.

@@ -1,4 +1,4 @@
-//! The headers that a record carries on the ladder (CONTRACT §5). Key, payload and the record's own headers
+//! The headers that a record carries on the ladder (docs/contract.md §5). Key, payload and the record's own headers
 //! go along byte for byte; these are written anew at each hop.
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -6,7 +6,7 @@ use common_events::Service;
 
 use crate::record::{Record, storable, without_nul};
 
-/// Set by whoever wants the kept answers of an event published again (DESIGN §2).
+/// Set by whoever wants the kept answers of an event published again (docs/decisions/0009).
 pub const X_RESUME: &str = "x-resume";
 /// The topic a record on a group's own topic came from, without prefix.
 pub const X_ORIGIN_TOPIC: &str = "x-origin-topic";

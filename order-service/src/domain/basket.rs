@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use common_events::{ProductId, Quantity, Won, events::OrderLine};
 
-/// An order has at most so many lines (CONTRACT §3).
+/// An order has at most so many lines (docs/contract.md §3).
 pub const MAX_LINES: usize = 100;
 
 /// A line as the customer asks for it.

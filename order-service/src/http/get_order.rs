@@ -13,7 +13,7 @@ use service_runtime::{Caller, Pool, Problem};
 use super::view::OrderView;
 use crate::{domain::Order, store, waiting::Waiting};
 
-/// The longest wait, in seconds (CONTRACT §3); who asks for more waits this long.
+/// The longest wait, in seconds (docs/contract.md §3); who asks for more waits this long.
 const MAX_WAIT_SECONDS: u64 = 30;
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");

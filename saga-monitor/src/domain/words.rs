@@ -47,7 +47,7 @@ macro_rules! words {
 pub(crate) use words;
 
 words! {
-    /// Where a saga stands (CONTRACT §7).
+    /// Where a saga stands (docs/contract.md §7).
     State, "state of a saga" {
         /// Something is owed, and nothing was cancelled.
         InProgress => "IN_PROGRESS",

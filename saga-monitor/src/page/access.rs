@@ -1,4 +1,4 @@
-//! Who is looking (CONTRACT §2). In header mode whoever the gateway names; on loopback, where there is none,
+//! Who is looking (docs/contract.md §2). In header mode whoever the gateway names; on loopback, where there is none,
 //! `LOCAL_OPERATOR` stands in. In jwt mode whoever the token is of, from the header or the cookie of the form.
 //!
 //! A browser sends what it is made to send: a page of somebody else can point it here, by a name of his own that

@@ -1,4 +1,4 @@
-//! The form by which an operator shows his token, in jwt mode, and the cookie that keeps it (CONTRACT §2).
+//! The form by which an operator shows his token, in jwt mode, and the cookie that keeps it (docs/contract.md §2).
 
 use actix_web::{
     HttpRequest, HttpResponse,

@@ -1,4 +1,4 @@
-//! What services say of their dead letters, replays and audit (CONTRACT §5), as far as the page shows it.
+//! What services say of their dead letters, replays and audit (docs/contract.md §5), as far as the page shows it.
 
 use chrono::{DateTime, Utc};
 use common_events::Service;

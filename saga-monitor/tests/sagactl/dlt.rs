@@ -1,4 +1,4 @@
-//! `sagactl dlt` (CONTRACT §5).
+//! `sagactl dlt` (docs/contract.md §5).
 
 use serde_json::{Value, json};
 use wiremock::{

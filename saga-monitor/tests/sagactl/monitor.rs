@@ -1,5 +1,5 @@
-//! What `sagactl` asks saga-monitor (CONTRACT §7): tables for people, the monitor's own JSON for programs; exit
-//! code 0 done, 1 failed, 2 usage.
+//! What `sagactl` asks saga-monitor (docs/contract.md §7): tables for people, the monitor's own JSON for programs;
+//! exit code 0 done, 1 failed, 2 usage.
 
 use serde_json::{Value, json};
 use wiremock::{

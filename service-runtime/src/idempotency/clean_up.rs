@@ -7,7 +7,7 @@ use deadpool_postgres::Pool;
 use tokio_util::sync::CancellationToken;
 
 const EVERY: Duration = Duration::from_hours(1);
-/// CONTRACT §3 promises 24 hours.
+/// Twice the 24 hours that docs/contract.md §3 promises.
 const KEPT_HOURS: i32 = 48;
 const BATCH_ROWS: i64 = 1_000;
 /// What one round deletes at most; the rest waits an hour.

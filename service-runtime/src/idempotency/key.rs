@@ -11,7 +11,7 @@ use crate::Problem;
 
 /// The name of the header.
 pub(crate) const HEADER: &str = "idempotency-key";
-/// CONTRACT §3.
+/// The longest key, in characters (docs/contract.md §3).
 const MAX_CHARS: usize = 255;
 
 /// 1–255 visible ASCII characters. As a handler's argument it makes the header obligatory.

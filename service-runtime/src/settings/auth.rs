@@ -1,4 +1,4 @@
-//! Who is believed to be who, as the environment says it (CONTRACT §2).
+//! Who is believed to be who, as the environment says it (docs/contract.md §2).
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,7 @@ use super::{Env, Setting, SettingError};
 /// RFC 7518 §3.2: a key of the same size as the hash output or larger.
 const MIN_HS256_SECRET_BYTES: usize = 32;
 
-/// Who is believed to be who (CONTRACT §2).
+/// Who is believed to be who (docs/contract.md §2).
 #[derive(Debug, Clone)]
 pub enum AuthSettings {
     /// `AUTH_MODE=header`: a gateway says so in `X-User-Id` and `X-Roles`.

@@ -1,4 +1,4 @@
-//! What every process of the suite can be told (CONTRACT §§2, 5, 6).
+//! What every process of the suite can be told (docs/contract.md §2, §5, §6).
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -19,7 +19,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);
 /// Topics keep their events for weeks: what takes longer than this will not be done.
 const WEEK: Duration = Duration::from_hours(7 * 24);
-/// The tiers of the ladder are topics with fixed names (CONTRACT §5).
+/// The tiers of the ladder are topics with fixed names (docs/contract.md §5).
 const RETRY_TIERS: usize = 3;
 
 /// Everything that is common to all processes.
@@ -87,7 +87,7 @@ impl CommonSettings {
     }
 }
 
-/// The port at which a service listens when nothing is said (CONTRACT §1).
+/// The port at which a service listens when nothing is said (docs/contract.md §1).
 pub const fn default_port(service: Service) -> u16 {
     match service {
         Service::Order => 8081,
@@ -217,7 +217,7 @@ impl Setting for LogFilter {
     }
 }
 
-/// How often and when a failed event is tried again (CONTRACT §5).
+/// How often and when a failed event is tried again (docs/contract.md §5).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetrySettings {
     /// `RETRY_IMMEDIATE` (3): attempts in place.

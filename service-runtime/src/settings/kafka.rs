@@ -1,4 +1,4 @@
-//! How Kafka is reached, and how to get in (CONTRACT §6).
+//! How Kafka is reached, and how to get in (docs/contract.md §6).
 //!
 //! What is passed on to librdkafka is checked here, so that a wrong variable stops the start by its name and
 //! no secret gets into librdkafka's own complaints. Mechanisms that the build has no use for (Kerberos, and

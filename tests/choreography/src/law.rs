@@ -1,4 +1,4 @@
-//! The law (DESIGN §6), checked on the databases once everything is quiet.
+//! The law (ARCHITECTURE.md, "The law"), checked on the databases once everything is quiet.
 
 mod coupons;
 

@@ -1,5 +1,5 @@
 //! The whole choreography in one process: all handlers of all services on real PostgreSQL, and a
-//! seeded scheduler where the broker would be (DESIGN §7, layer 3).
+//! seeded scheduler where the broker would be (ARCHITECTURE.md, "Tests").
 //!
 //! A *history* is what happened to a few orders under one seed: who was delivered what, when, how
 //! often, at the same time as what, and where it died. At its end everything is delivered until all is

@@ -21,7 +21,7 @@ pub const STOCK: i64 = 10_000_000;
 const CHEAPEST: i64 = 1_000;
 /// Requests of the seeding at once.
 const SEEDING: usize = 16;
-/// Lines of one order at most (CONTRACT §3).
+/// Lines of one order at most (docs/contract.md §3).
 const MAX_LINES: usize = 100;
 /// After a call without an answer, before it is sent again.
 const AFTER_SILENCE: Duration = Duration::from_millis(200);

@@ -1,5 +1,5 @@
-//! The law (DESIGN §6), checked from outside on a quiet suite. Each article gets the evidence and says what
-//! is broken, so that all that is wrong is told at once.
+//! The law (ARCHITECTURE.md, "The law"), checked from outside on a quiet suite. Each article gets the evidence and
+//! says what is broken, so that all that is wrong is told at once.
 
 mod articles;
 pub mod evidence;

@@ -9,7 +9,7 @@
 //! | [`outside`] | the platform outside: what arrived there, and how it answers |
 //! | [`topics`] | what the topics hold, and where the consumer groups stand |
 //! | [`monitor`] | what saga-monitor knows, as its operators see it |
-//! | [`law`] | what always holds once a suite is quiet (DESIGN §6) |
+//! | [`law`] | what always holds once a suite is quiet (ARCHITECTURE.md, "The law") |
 //! | [`traces`] | what Zipkin knows of a trace |
 //!
 //! Nothing here knows a service's crate. The law reads the services' databases, as a superuser may; tables

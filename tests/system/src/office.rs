@@ -1,4 +1,4 @@
-//! What operators see of one service: where an event stands, and what died (CONTRACT §5).
+//! What operators see of one service: where an event stands, and what died (docs/contract.md §5).
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Where an event stands in a group.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the fields of CONTRACT §5, under its names")]
+#[expect(missing_docs, reason = "the fields of docs/contract.md §5, under its names")]
 pub struct Place {
     pub state: String,
     pub tier: Option<String>,

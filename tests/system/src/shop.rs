@@ -1,4 +1,4 @@
-//! The shop as its customers, admins and visitors use it: verbs over HTTP (CONTRACT §3).
+//! The shop as its customers, admins and visitors use it: verbs over HTTP (docs/contract.md §3).
 //!
 //! It keeps books of what it was promised (orders answered with 202) and of what it put on the shelves, so
 //! that the law can hold the suite to it.
@@ -31,7 +31,7 @@ const CATALOGUE_PATIENCE: Duration = Duration::from_secs(30);
 const CATALOGUE_PAUSE: Duration = Duration::from_millis(20);
 /// How long an order may take to its end, unless a test says otherwise.
 const ORDER_PATIENCE: Duration = Duration::from_mins(1);
-/// The longest that `Prefer: wait` may ask for, in seconds (CONTRACT §3).
+/// The longest that `Prefer: wait` may ask for, in seconds (docs/contract.md §3).
 const LONGEST_WAIT_S: u64 = 30;
 /// No answer within this counts as none.
 const CALL_TIMEOUT: Duration = Duration::from_secs(45);

@@ -1,4 +1,4 @@
-//! Whether a schema may take another's place under the same version (CONTRACT §4): events already on
+//! Whether a schema may take another's place under the same version (docs/contract.md §4): events already on
 //! the topics stay readable, and readers of the old schema can read what is written under the new.
 //!
 //! Both at once leave one change: a new optional field. Whatever narrows the schema locks out old

@@ -1,4 +1,4 @@
-//! `sagactl dlt`: the dead letters of all services, each of which owns its own (CONTRACT §5).
+//! `sagactl dlt`: the dead letters of all services, each of which owns its own (docs/contract.md §5).
 
 mod act;
 mod look;

@@ -1,4 +1,4 @@
-//! What saga-monitor knows (CONTRACT §7): sagas, where an event is, lag, alarms, events.
+//! What saga-monitor knows (docs/contract.md §7): sagas, where an event is, lag, alarms, events.
 
 use anyhow::Context;
 use chrono::{DateTime, SecondsFormat, Utc};

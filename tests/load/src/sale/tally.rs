@@ -18,7 +18,7 @@ pub(super) const TICK: Duration = Duration::from_millis(10);
 /// Ten minutes; what comes later is counted to the last tick.
 const MAX_TICKS: usize = 60_000;
 
-/// What a request was answered with (CONTRACT §3).
+/// What a request was answered with (docs/contract.md §3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// 202.

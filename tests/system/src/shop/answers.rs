@@ -1,6 +1,6 @@
 //! What the services answer, as the contract has it.
 
-#![expect(missing_docs, reason = "the fields of CONTRACT §3, under its names")]
+#![expect(missing_docs, reason = "the fields of docs/contract.md §3, under its names")]
 
 use chrono::{DateTime, Utc};
 use common_events::{CouponId, IssuedCouponId, OrderId, ProductId, Reason, TraceId, UserId};

@@ -1,4 +1,4 @@
-//! The suite end to end, as processes on real parts (DESIGN §7, layer 4).
+//! The suite end to end, as processes on real parts (ARCHITECTURE.md, "Tests").
 //!
 //! Tests run one after the other, as they freeze, kill and measure. Most share one suite, and those that switch
 //! parts off share another, with parts of its own: after each test the law has to hold, and one that fails takes its

@@ -1,5 +1,5 @@
-//! `bench`: the rows of DESIGN §8 that the suite can show so far, each against its bare limit in the same
-//! run: interleaved pairs, medians and spread. `bench relay` runs one row.
+//! `bench`: the rows of docs/speed.md, each against its bare limit in the same run: interleaved pairs, medians and
+//! spread. `bench relay` runs one row.
 //!
 //! It brings programs, databases and topics of its own; the real parts have to be up.
 

@@ -157,21 +157,27 @@ impl ClientContext for BrokerWatch {
 impl ConsumerContext for BrokerWatch {}
 
 /// A client that only asks, and joins nothing. After a question that failed the next one gets a new client, as this
-/// one may know no broker any more ([`knows_a_broker`]).
-pub(crate) struct Asking {
+/// one may know no broker any more, and would never learn of one again (librdkafka#5301).
+pub struct Asking {
     config: ClientConfig,
     client: Mutex<Option<Arc<BaseConsumer>>>,
 }
 
 impl Asking {
     /// Asks what concerns the group of this `config`.
-    pub(crate) fn with(config: ClientConfig) -> Result<Self, KafkaError> {
+    ///
+    /// # Errors
+    /// When the settings make no client.
+    pub fn with(config: ClientConfig) -> Result<Self, KafkaError> {
         let client = Mutex::new(Some(Arc::new(config.create()?)));
         Ok(Self { config, client })
     }
 
     /// Blocks. No list of partitions may outlive the question: it would make the client's end hang.
-    pub(crate) fn ask<T>(&self, question: impl FnOnce(&BaseConsumer) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    ///
+    /// # Errors
+    /// What the question fails with, and when the settings make no client.
+    pub fn ask<T>(&self, question: impl FnOnce(&BaseConsumer) -> anyhow::Result<T>) -> anyhow::Result<T> {
         let client = self.client()?;
         let answer = question(&client);
         if answer.is_err() {

@@ -3,13 +3,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use anyhow::Context;
 use common_events::{Service, Topic};
-use messaging::{OwnTopic, kafka, topics::Names};
+use messaging::{
+    OwnTopic,
+    kafka::{self, Asking},
+    topics::Names,
+};
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
@@ -65,7 +69,7 @@ pub struct Cluster {
     settings: KafkaSettings,
     names: Names,
     /// A client per group, as a client asks for its own group's offsets only; made when it is first needed.
-    clients: Arc<Mutex<BTreeMap<Service, Arc<BaseConsumer>>>>,
+    clients: Arc<Mutex<BTreeMap<Service, Arc<Asking>>>>,
 }
 
 impl Cluster {
@@ -85,48 +89,46 @@ impl Cluster {
     }
 
     fn ask(&self) -> anyhow::Result<Standing> {
-        let answer = self.ask_with_these_clients();
+        let answer = self.ask_everybody();
         if answer.is_err() {
-            // They may know no broker any more, and would never learn of one again (librdkafka#5301).
-            let _left = std::mem::take(&mut *self.clients());
+            // What befell this client may have befallen all; each would fail a look of its own.
+            self.clients.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
         answer
     }
 
-    fn ask_with_these_clients(&self) -> anyhow::Result<Standing> {
+    fn ask_everybody(&self) -> anyhow::Result<Standing> {
         let mut standing = Standing::default();
         let anybody = self.client(Service::SagaMonitor)?;
-        let partitions = self.partitions(&anybody)?;
+        let partitions = anybody.ask(|client| self.partitions(client))?;
         // Groups before ends: what is committed later can't be beyond what is written by then.
         for group in readers() {
-            let consumer = self.client(group)?;
-            let committed = self.committed(&consumer, group, &partitions)?;
-            standing.committed.insert(group, committed);
-            let name = self.names.group(group);
-            let list = consumer.fetch_group_list(Some(&name), ASK_TIMEOUT).context("asking for a group")?;
-            let members = list.groups().iter().filter(|known| known.name() == name).map(|known| known.members().len());
-            standing.members.insert(group, members.sum());
+            let of_group = self.client(group)?;
+            standing.committed.insert(group, of_group.ask(|client| self.committed(client, group, &partitions))?);
+            standing.members.insert(group, of_group.ask(|client| self.members(client, group))?);
         }
-        standing.begins = self.offsets(&anybody, &partitions, Offset::Beginning)?;
-        standing.ends = self.offsets(&anybody, &partitions, Offset::End)?;
+        standing.begins = anybody.ask(|client| self.offsets(client, &partitions, Offset::Beginning))?;
+        standing.ends = anybody.ask(|client| self.offsets(client, &partitions, Offset::End))?;
         Ok(standing)
     }
 
-    fn clients(&self) -> MutexGuard<'_, BTreeMap<Service, Arc<BaseConsumer>>> {
-        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn client(&self, group: Service) -> anyhow::Result<Arc<BaseConsumer>> {
-        let mut clients = self.clients();
+    fn client(&self, group: Service) -> anyhow::Result<Arc<Asking>> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(&group) {
             return Ok(Arc::clone(client));
         }
         let mut config = kafka::client(&self.settings);
-        let client: BaseConsumer =
-            config.set("group.id", self.names.group(group)).create().context("a client that only asks")?;
-        let client = Arc::new(client);
+        config.set("group.id", self.names.group(group));
+        let client = Arc::new(Asking::with(config).context("a client that only asks")?);
         clients.insert(group, Arc::clone(&client));
         Ok(client)
+    }
+
+    /// How many members the group has.
+    fn members(&self, client: &BaseConsumer, group: Service) -> anyhow::Result<usize> {
+        let name = self.names.group(group);
+        let list = client.fetch_group_list(Some(&name), ASK_TIMEOUT).context("asking for a group")?;
+        Ok(list.groups().iter().filter(|known| known.name() == name).map(|known| known.members().len()).sum())
     }
 
     /// The partitions of our topics that are there.

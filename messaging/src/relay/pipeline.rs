@@ -116,8 +116,6 @@ pub(super) struct Pipeline<'s> {
     names: Names,
     health: health::Part,
     producer: ThreadedProducer<Reports>,
-    /// Cancelled when the producer knows no broker any more.
-    knows_none: CancellationToken,
     fenced: Fenced,
     acks: mpsc::UnboundedReceiver<Ack>,
     in_flight: HashMap<i64, Flying>,
@@ -137,25 +135,12 @@ impl<'s> Pipeline<'s> {
     ) -> anyhow::Result<Self> {
         let (send, acks) = mpsc::unbounded_channel();
         let reports = Reports { acks: send.clone(), health: health.clone(), brokers: <_>::default() };
-        let knows_none = reports.brokers.knows_none.clone();
         let producer = kafka::producer(settings).create_with_context(reports).context("a Kafka producer")?;
         let fenced = Fenced::new(settings, names, source.name, send);
         let names = names.clone();
         let (in_flight, in_flight_bytes, acknowledged) = <_>::default();
         let holding = None;
-        Ok(Self {
-            source,
-            names,
-            health,
-            producer,
-            knows_none,
-            fenced,
-            acks,
-            in_flight,
-            in_flight_bytes,
-            acknowledged,
-            holding,
-        })
+        Ok(Self { source, names, health, producer, fenced, acks, in_flight, in_flight_bytes, acknowledged, holding })
     }
 
     /// Moves rows while the lease is held.
@@ -173,7 +158,7 @@ impl<'s> Pipeline<'s> {
                 self.give_up();
                 return Ok(());
             }
-            if self.knows_none.is_cancelled() {
+            if self.producer.client().context().brokers.knows_none.is_cancelled() {
                 bail!("the producer knows no broker any more");
             }
             self.drain_acks();

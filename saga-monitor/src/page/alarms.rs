@@ -24,9 +24,7 @@ use crate::{
 };
 
 /// The overview shows so many of each kind and state, the newest.
-const SHOWN: usize = 50;
-
-const AND_ONE: i64 = 51;
+const SHOWN: i64 = 50;
 
 /// An alarm, ready to be shown.
 pub(super) struct Card {
@@ -116,15 +114,7 @@ fn leads_to(alarm: &Alarm) -> (String, &'static str) {
 /// many: a hundred of one must not hide the one of another.
 pub(super) async fn open_alarms(desk: &Desk) -> Result<(Vec<Card>, bool), Problem> {
     let client = desk.pool.get().await?;
-    let (mut found, mut has_more) = (Vec::new(), false);
-    for state in [AlarmState::Open, AlarmState::Acknowledged] {
-        for kind in AlarmKind::ALL {
-            let mut of_kind = alarms::list_alarms(&client, Some(state), Some(*kind), None, AND_ONE).await?;
-            has_more |= of_kind.len() > SHOWN;
-            of_kind.truncate(SHOWN);
-            found.append(&mut of_kind);
-        }
-    }
+    let (mut found, has_more) = alarms::list_standing(&client, SHOWN).await?;
     found.sort_by_key(|alarm| (alarm.state != AlarmState::Open, alarm.kind.weight(), alarm.opened_at));
     let mut cards: Vec<Card> = Vec::new();
     for alarm in found {

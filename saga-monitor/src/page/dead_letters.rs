@@ -124,10 +124,12 @@ pub(super) async fn all(visitor: Visitor, wanted: Query<Wanted>) -> Result<HttpR
         ask_all::<Items<Letter>>(&asked, &by_one)
     );
     let (letters, next, refused) = merged(letters, &wanted);
-    let mut away = dead.away;
-    away.extend(
-        refused.into_iter().filter(|one| away.iter().all(|known| known.service != one.service)).collect::<Vec<_>>(),
-    );
+    let mut away: Vec<Away> = Vec::new();
+    for one in dead.away.into_iter().chain(parked.away).chain(refused) {
+        if away.iter().all(|known| known.service != one.service) {
+            away.push(one);
+        }
+    }
     let mut groups: Vec<(Service, &'static str, Group)> = Vec::new();
     for (state, answers) in OPEN.into_iter().zip([dead.answers, parked.answers]) {
         for (service, page) in answers {

@@ -1,6 +1,6 @@
 //! `/`: what is wrong first, then how much there is of what, now and over the last hours.
 
-use std::sync::Arc;
+use std::{fmt::Display, sync::Arc};
 
 use actix_web::{
     HttpResponse,
@@ -109,15 +109,17 @@ impl Overview {
         Count(self.groups.iter().filter_map(|group| group.dead).sum())
     }
 
-    /// A dash while it isn't known.
     fn lag_now(&self) -> String {
-        let known = || Count(self.groups.iter().filter_map(|group| group.lag).sum()).to_string();
-        if self.groups.is_empty() { "–".to_owned() } else { known() }
+        self.once_seen(Count(self.groups.iter().filter_map(|group| group.lag).sum()))
     }
 
     fn handled_now(&self) -> String {
-        let known = || Rate(self.groups.iter().map(|group| group.handled).sum()).to_string();
-        if self.groups.is_empty() { "–".to_owned() } else { known() }
+        self.once_seen(Rate(self.groups.iter().map(|group| group.handled).sum()))
+    }
+
+    /// A dash while nothing was seen of the groups.
+    fn once_seen(&self, figure: impl Display) -> String {
+        if self.groups.is_empty() { "–".to_owned() } else { figure.to_string() }
     }
 
     /// Sagas that are over are counted as far back as the plot goes.

@@ -175,6 +175,21 @@ pub async fn list_alarms(
     Ok(rows.iter().map(alarm).collect())
 }
 
+/// Alarms that aren't over: of each kind, open and acknowledged apart, so many of the newest; and whether there are more
+/// open ones.
+pub async fn list_standing(client: &Client, of_each: i64) -> Result<(Vec<Alarm>, bool), Error> {
+    let sql = format!(
+        "SELECT {COLUMNS}, acknowledged_at IS NULL AND of_its_like > $1 AS has_more
+         FROM (SELECT *, row_number() OVER (of_one_kind ORDER BY opened_at DESC, id DESC) AS place,
+                      count(*) OVER of_one_kind AS of_its_like
+               FROM alarms WHERE closed_at IS NULL
+               WINDOW of_one_kind AS (PARTITION BY kind, acknowledged_at IS NULL)) AS standing
+         WHERE place <= $1"
+    );
+    let rows = client.query(&client.prepare_cached(&sql).await?, &[&of_each]).await?;
+    Ok((rows.iter().map(alarm).collect(), rows.iter().any(|row| row.get("has_more"))))
+}
+
 /// Notes who takes an alarm on. Again, or when it is over: who did first stays.
 pub async fn update_acknowledged(client: &Client, id: Uuid, who: &str) -> Result<Option<Alarm>, Error> {
     let sql = format!(

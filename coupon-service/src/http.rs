@@ -8,15 +8,14 @@ mod my_claim;
 mod view;
 
 use actix_web::web::Data;
-use service_runtime::Pool;
-use utoipa_actix_web::service_config::ServiceConfig;
+use service_runtime::{Pool, http::Routes};
 
 use crate::admission::Admission;
 
 /// The calls of coupon-service, on its database and its gate.
-pub fn routes(pool: Pool, admission: Admission) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
+pub fn routes(pool: Pool, admission: Admission) -> Routes {
     let (pool, admission) = (Data::new(pool), Data::new(admission));
-    move |config| {
+    Routes::new(move |config| {
         config
             .app_data(pool.clone())
             .app_data(admission.clone())
@@ -26,5 +25,5 @@ pub fn routes(pool: Pool, admission: Admission) -> impl Fn(&mut ServiceConfig) +
             .service(get_coupon::get_coupon)
             .service(my_claim::my_claim)
             .service(list_my_coupons::list_my_coupons);
-    }
+    })
 }

@@ -16,7 +16,10 @@ install_everything() {
 # --- packages ---------------------------------------------------------------------------------
 
 # What only tests need: `make demo` does without.
-install_for_tests() { install_packages missing_test_packages; }
+install_for_tests() {
+  install_packages missing_test_packages
+  install_nextest
+}
 
 # Those that the function named here prints.
 install_packages() {
@@ -48,6 +51,8 @@ missing_packages() {
   [[ -n $(postgres_bin_dir) ]] || echo postgresql
   [[ -n $(find_java) ]] || echo "$JAVA_PACKAGE"
   [[ -e /usr/include/openssl/ssl.h ]] || echo libssl-dev
+  [[ -e /usr/include/zstd.h ]] || echo libzstd-dev
+  [[ -e /usr/include/zlib.h ]] || echo zlib1g-dev
   # librdkafka 2.12 includes curl's header even where it is built without curl.
   pkg-config --exists libcurl 2>/dev/null || echo libcurl4-openssl-dev
   if ! jars_present kafka || ! jars_present zipkin; then
@@ -55,8 +60,9 @@ missing_packages() {
   fi
 }
 
-# The browser that drives the operators' page, and its driver.
+# The browser that drives the operators' page, and its driver; pip, for the test runner.
 missing_test_packages() {
+  [[ -x $(nextest_program) ]] || python3 -m pip --version >/dev/null 2>&1 || echo python3-pip
   command -v chromium >/dev/null || echo chromium
   command -v chromedriver >/dev/null || echo chromium-driver
 }
@@ -122,6 +128,37 @@ postgres_bin_dir() {
   elif postgres=$(command -v postgres); then
     dirname -- "$(realpath -- "$postgres")"
   fi
+}
+
+# --- the test runner --------------------------------------------------------------------------
+
+# A folder per version and checksum, shared by all suites.
+nextest_program() {
+  local fingerprint
+  fingerprint=$(sha256sum <"$HERE/nextest.txt")
+  echo "$SUITE_CACHE/nextest-${fingerprint:0:12}/bin/cargo-nextest"
+}
+
+# cargo-nextest as a wheel, as compiling it takes minutes on two cores; compiled where there is no wheel for this machine.
+install_nextest() {
+  local program target unfinished version
+  program=$(nextest_program)
+  [[ ! -x $program ]] || return 0
+  target=${program%/bin/*}
+  version=$(sed -n 's/^[a-z-]*==\([0-9.]*\).*/\1/p' "$HERE/nextest.txt")
+  say nextest "installing $version"
+  mkdir -p -- "$SUITE_CACHE" || die "SUITE_CACHE=$SUITE_CACHE cannot be written"
+  unfinished=$(mktemp -d -- "$SUITE_CACHE/.nextest-unfinished.XXXXXX")
+  if ! PIP_ROOT_USER_ACTION=ignore python3 -m pip install -q --disable-pip-version-check --no-deps --only-binary=:all: \
+    --require-hashes --target "$unfinished" -r "$HERE/nextest.txt" </dev/null; then
+    say nextest "pip has no wheel of it for this machine: compiling it"
+    if ! cargo install -q --locked --root "$unfinished" --version "$version" cargo-nextest </dev/null; then
+      rm -rf -- "$unfinished"
+      die "cargo-nextest $version could be had neither from pip nor from cargo"
+    fi
+  fi
+  chmod 755 -- "$unfinished"
+  mv -T -- "$unfinished" "$target" 2>/dev/null || rm -rf -- "$unfinished"
 }
 
 # --- Kafka and Zipkin -------------------------------------------------------------------------

@@ -92,19 +92,19 @@ services_with() {
 up_parts() {
   install_everything
   lock_home
-  require_ports_free "${PARTS[@]}"
-  start_processes "${PARTS[@]}"
+  require_ports_free "$@"
+  start_processes "$@"
   unlock_home
 }
 
-# The lock is not held while it builds.
+# The lock is not held while it builds. The programs that are named are built, too.
 up() {
   install_everything
   lock_home
   require_ports_free "${PARTS[@]}" "${SERVICES[@]}"
   start_processes "${PARTS[@]}"
   unlock_home
-  build_services
+  build_programs "${SERVICES[@]}" sagactl "$@"
   lock_home
   require_ports_free "${SERVICES[@]}"
   apply_topics
@@ -113,13 +113,18 @@ up() {
   print_links
 }
 
-build_services() {
+# Builds these programs and nothing else. Whichever they are, dependencies have the same features, so that none is built twice.
+build_programs() {
   [[ $BUILD_WANTED == yes ]] || return 0
+  local program wanted=()
+  for program; do
+    wanted+=(--bin "$program")
+  done
   command -v cargo >/dev/null || die "cargo is missing: install a Rust toolchain (rustup), then try again"
   local started_ms
   started_ms=$(now_ms)
   echo "building into $BIN_DIR (the first time takes some minutes)"
-  (cd -- "$REPO" && cargo build --release --locked --bins) || die "the build failed"
+  (cd -- "$REPO" && cargo build --profile "$PROFILE" --locked "${wanted[@]}") || die "the build failed"
   say build "done ($(seconds "$(($(now_ms) - started_ms))"))"
 }
 

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Owns what can be set from outside: SUITE_HOME, SUITE_PORT_OFFSET, SUITE_CACHE, SUITE_BIN_DIR and
+# Owns what can be set from outside: SUITE_HOME, SUITE_PORT_OFFSET, SUITE_CACHE, SUITE_PROFILE, SUITE_BIN_DIR and
 # SUITE_<NAME>_PORT, and everything that follows from them: ports, paths and addresses.
 
 readonly PARTS=(kafka postgres redis zipkin)
@@ -42,7 +42,9 @@ read_settings() {
   # Binaries from elsewhere are their owner's business: they are not built by `up`.
   BUILD_WANTED=yes
   [[ -z ${SUITE_BIN_DIR:-} ]] || BUILD_WANTED=no
-  BIN_DIR=$(realpath -m -- "${SUITE_BIN_DIR:-$CARGO_TARGET_DIR/release}")
+  PROFILE=${SUITE_PROFILE:-release}
+  [[ $PROFILE == release || $PROFILE == dist ]] || die "SUITE_PROFILE is '$PROFILE'; it may be release or dist"
+  BIN_DIR=$(realpath -m -- "${SUITE_BIN_DIR:-$CARGO_TARGET_DIR/$PROFILE}")
   export HOME SUITE_HOME SUITE_CACHE SUITE_PORT_OFFSET CARGO_TARGET_DIR
 
   RUN_DIR=$SUITE_HOME/run

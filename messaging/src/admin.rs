@@ -29,11 +29,10 @@ use std::{sync::Arc, time::Duration};
 
 use actix_web::web::Data;
 use chrono::NaiveDate;
-use service_runtime::{Problem, Runtime, chain, database::Pool, settings::CommonSettings};
+use service_runtime::{Problem, Runtime, chain, database::Pool, http::Routes, settings::CommonSettings};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use url::Url;
-use utoipa_actix_web::service_config::ServiceConfig;
 
 use self::replay::runner::Runner;
 use crate::{Consumer, delivery::Group, direct};
@@ -65,9 +64,9 @@ impl Office {
     }
 
     /// The operators' calls.
-    pub fn routes(&self) -> impl Fn(&mut ServiceConfig) + Clone + Send + use<> + 'static {
+    pub fn routes(&self) -> Routes {
         let office = Data::new(self.clone());
-        move |config| {
+        Routes::new(move |config| {
             config
                 .app_data(office.clone())
                 .service(letters::list_dead_letters)
@@ -85,7 +84,7 @@ impl Office {
                 .service(faults::clear_fault)
                 .app_data(Data::new(office.pool().clone()));
             direct::routes(config);
-        }
+        })
     }
 
     /// Works on the service's replays until told to stop. Every instance does; each step is one instance's.
@@ -134,19 +133,8 @@ impl Office {
 
 /// A service's routes and the operators' calls beside them, for [`Runtime::serve`]. From here on, this
 /// instance takes its share in the service's replays.
-pub fn beside<C>(
-    runtime: &Runtime,
-    consumer: &Consumer,
-    routes: C,
-) -> impl Fn(&mut ServiceConfig) + Clone + Send + use<C> + 'static
-where
-    C: Fn(&mut ServiceConfig) + Clone + Send + 'static,
-{
+pub fn beside(runtime: &Runtime, consumer: &Consumer, routes: Routes) -> Routes {
     let office = Office::of(Arc::clone(consumer.group()), &runtime.settings);
     tokio::spawn(office.clone().run_replays(runtime.shutdown.clone()));
-    let operators = office.routes();
-    move |config| {
-        routes(config);
-        operators(config);
-    }
+    routes.and(office.routes())
 }

@@ -19,6 +19,7 @@ use std::{collections::BTreeSet, error::Error};
 use chrono::{DateTime, NaiveDate, Utc};
 use common_events::EventId;
 pub use due::Due;
+use futures::{FutureExt, future::BoxFuture};
 pub(crate) use rehearsal::{Effects, Rehearsed};
 use service_runtime::{chain, database::Pool};
 use tokio::sync::Notify;
@@ -147,7 +148,12 @@ impl Group {
     ///
     /// # Errors
     /// [`Stalled`] when what the group stands on is away; deliver the same records again later.
-    pub async fn deliver(&self, records: &[Record]) -> Result<Delivered, Stalled> {
+    pub fn deliver<'a>(&'a self, records: &'a [Record]) -> BoxFuture<'a, Result<Delivered, Stalled>> {
+        // Boxed: an async function is compiled where it is awaited, so in every program and test that delivers.
+        self.deliver_in_order(records).boxed()
+    }
+
+    async fn deliver_in_order(&self, records: &[Record]) -> Result<Delivered, Stalled> {
         if let Some(outcome) = self.subscriptions.raw.deliver(records).await {
             return outcome;
         }

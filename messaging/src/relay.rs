@@ -20,6 +20,7 @@ mod wake;
 use std::time::Duration;
 
 use anyhow::Context;
+use futures::{FutureExt, future::BoxFuture};
 use service_runtime::{Runtime, database::Pool, health};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -50,7 +51,16 @@ pub struct Source {
 ///
 /// # Errors
 /// When the settings make no producer. What fails later is logged, and tried again.
-pub async fn run(
+pub fn run(
+    runtime: &Runtime,
+    source: Source,
+    times: LeaseTimes,
+    wakes: tokio::sync::watch::Receiver<u64>,
+) -> BoxFuture<'_, anyhow::Result<()>> {
+    move_rows(runtime, source, times, wakes).boxed()
+}
+
+async fn move_rows(
     runtime: &Runtime,
     source: Source,
     times: LeaseTimes,

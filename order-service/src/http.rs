@@ -8,15 +8,14 @@ mod place_order;
 mod view;
 
 use actix_web::web::Data;
-use service_runtime::{Pool, Problem};
-use utoipa_actix_web::service_config::ServiceConfig;
+use service_runtime::{Pool, Problem, http::Routes};
 
 use crate::{orders::NotDone, waiting::Waiting};
 
 /// Every route of this service.
-pub fn routes(pool: Pool, waiting: Waiting) -> impl Fn(&mut ServiceConfig<'_>) + Clone + Send + 'static {
+pub fn routes(pool: Pool, waiting: Waiting) -> Routes {
     let (pool, waiting) = (Data::new(pool), Data::new(waiting));
-    move |config| {
+    Routes::new(move |config| {
         config
             .app_data(pool.clone())
             .app_data(waiting.clone())
@@ -24,7 +23,7 @@ pub fn routes(pool: Pool, waiting: Waiting) -> impl Fn(&mut ServiceConfig<'_>) +
             .service(list_orders::list_orders)
             .service(get_order::get_order)
             .service(cancel_order::cancel_order);
-    }
+    })
 }
 
 impl From<NotDone> for Problem {

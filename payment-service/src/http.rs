@@ -11,14 +11,13 @@ use actix_web::web::Data;
 use chrono::{DateTime, Utc};
 use common_events::{UserId, Won};
 use serde::Serialize;
-use service_runtime::Pool;
+use service_runtime::{Pool, http::Routes};
 use utoipa::ToSchema;
-use utoipa_actix_web::service_config::ServiceConfig;
 
 /// The calls of payment-service, on its database.
-pub fn routes(pool: Pool) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
+pub fn routes(pool: Pool) -> Routes {
     let pool = Data::new(pool);
-    move |config| {
+    Routes::new(move |config| {
         config
             .app_data(pool.clone())
             .service(charge_points::charge_points)
@@ -26,7 +25,7 @@ pub fn routes(pool: Pool) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'stati
             .service(list_history::list_history)
             .service(get_payment::get_payment)
             .service(change_account::change_account);
-    }
+    })
 }
 
 /// A balance, and when it was so.

@@ -12,11 +12,10 @@ use messaging::{Cause, Tx};
 use serde::{Deserialize, Serialize};
 use service_runtime::{
     Admin, Pool, Problem,
-    http::{Json, Page, Paging, Query, RequestTrace},
+    http::{Json, Page, Paging, Query, RequestTrace, Routes},
     idempotency::{self, Attempt, IdempotencyKey, OptionalIdempotencyKey, StoredAnswer},
 };
 use utoipa::ToSchema;
-use utoipa_actix_web::service_config::ServiceConfig;
 use uuid::Uuid;
 
 use crate::{
@@ -86,9 +85,9 @@ impl From<Product> for ProductAnswer {
 }
 
 /// The calls of product-service, on its database.
-pub fn routes(pool: Pool) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
+pub fn routes(pool: Pool) -> Routes {
     let pool = Data::new(pool);
-    move |config| {
+    Routes::new(move |config| {
         config
             .app_data(pool.clone())
             .service(create_product)
@@ -96,7 +95,7 @@ pub fn routes(pool: Pool) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'stati
             .service(restock)
             .service(list_products)
             .service(find_product);
-    }
+    })
 }
 
 /// Puts a product up for sale.

@@ -13,9 +13,11 @@ use actix_web::{
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use service_runtime::{Pool, Problem, http::Query};
+use service_runtime::{
+    Pool, Problem,
+    http::{Query, Routes},
+};
 use utoipa::{IntoParams, ToSchema};
-use utoipa_actix_web::service_config::ServiceConfig;
 
 pub use self::answers::MAX_AGE;
 use self::answers::{Answers, Question};
@@ -105,11 +107,11 @@ struct Item {
 }
 
 /// The call of ranking-service, on its database.
-pub fn routes(pool: Pool) -> impl Fn(&mut ServiceConfig<'_>) + Clone + Send + 'static {
+pub fn routes(pool: Pool) -> Routes {
     let answers = Data::new(Answers::new(pool));
-    move |config| {
+    Routes::new(move |config| {
         config.app_data(answers.clone()).service(rank_products);
-    }
+    })
 }
 
 /// What was sold most, by the time of payment. Refunds count back where their payment counted. An answer is

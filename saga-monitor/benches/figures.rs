@@ -3,10 +3,10 @@
 //!
 //! `SAGAS` says how many (100,000).
 
-#[path = "../tests/service/story.rs"]
+#[path = "../tests/it/story.rs"]
 #[expect(dead_code, reason = "not every story is told here")]
 mod story;
-#[path = "../tests/service/watch.rs"]
+#[path = "../tests/it/watch.rs"]
 #[expect(dead_code, reason = "not everything is looked at here")]
 mod watch;
 

@@ -12,7 +12,10 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use common_events::Service;
-use futures::future::join_all;
+use futures::{
+    FutureExt,
+    future::{BoxFuture, join_all},
+};
 use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -98,7 +101,11 @@ pub async fn observe_until(stopping: CancellationToken, cluster: Cluster, servic
 }
 
 /// One look at everything.
-pub async fn look(cluster: &Cluster, services: &Services) -> Look {
+pub fn look<'a>(cluster: &'a Cluster, services: &'a Services) -> BoxFuture<'a, Look> {
+    look_around(cluster, services).boxed()
+}
+
+async fn look_around(cluster: &Cluster, services: &Services) -> Look {
     let at = Utc::now();
     let asked = services.names().map(async |service| (service, services.text(service, "/metrics").await));
     let (looked, answers) = tokio::join!(cluster.look(), join_all(asked));

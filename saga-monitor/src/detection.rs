@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use common_events::Service;
+use futures::{FutureExt, future::BoxFuture};
 use messaging::Tx;
 use serde::Deserialize;
 use serde_json::json;
@@ -110,7 +111,11 @@ impl Detection {
     ///
     /// # Errors
     /// When the database or Kafka doesn't answer: then nothing is judged, and no alarm changes.
-    pub async fn round(&mut self) -> anyhow::Result<Round> {
+    pub fn round(&mut self) -> BoxFuture<'_, anyhow::Result<Round>> {
+        self.look_and_judge().boxed()
+    }
+
+    async fn look_and_judge(&mut self) -> anyhow::Result<Round> {
         let looked_at = Utc::now();
         let cluster = self.cluster.look().await?;
         let read = list_positions(&self.pool.get().await?).await?;
@@ -122,11 +127,15 @@ impl Detection {
     ///
     /// # Errors
     /// When the database doesn't answer.
-    pub async fn round_over(
-        &mut self,
-        cluster: &Standing,
+    pub fn round_over<'a>(
+        &'a mut self,
+        cluster: &'a Standing,
         known_until: Option<DateTime<Utc>>,
-    ) -> anyhow::Result<Round> {
+    ) -> BoxFuture<'a, anyhow::Result<Round>> {
+        self.judge_all(cluster, known_until).boxed()
+    }
+
+    async fn judge_all(&mut self, cluster: &Standing, known_until: Option<DateTime<Utc>>) -> anyhow::Result<Round> {
         let mut round = Round { known_until, ..Round::default() };
         if let Some(known_until) = known_until {
             let known_until = known_until - GRACE;

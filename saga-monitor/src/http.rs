@@ -13,8 +13,7 @@ use std::sync::Arc;
 
 use actix_web::{http::StatusCode, web::Data};
 use chrono::{DateTime, Datelike, Utc};
-use service_runtime::{Pool, Problem, settings::Url};
-use utoipa_actix_web::service_config::ServiceConfig;
+use service_runtime::{Pool, Problem, http::Routes, settings::Url};
 
 use crate::{
     cluster::{Cluster, Standing},
@@ -57,9 +56,9 @@ impl Desk {
 }
 
 /// Every route of this service.
-pub fn routes(desk: Desk) -> impl Fn(&mut ServiceConfig<'_>) + Clone + Send + 'static {
+pub fn routes(desk: Desk) -> Routes {
     let desk = Data::from(Arc::new(desk));
-    move |config| {
+    Routes::new(move |config| {
         config
             .app_data(desk.clone())
             .service(list_sagas::list_sagas)
@@ -70,7 +69,7 @@ pub fn routes(desk: Desk) -> impl Fn(&mut ServiceConfig<'_>) + Clone + Send + 's
             .service(list_events::list_events)
             .service(where_is::where_is)
             .service(consumers::list_consumers);
-    }
+    })
 }
 
 /// PostgreSQL's times don't reach as far back as ours.

@@ -24,7 +24,6 @@ use saga_monitor::{
     webhook::Webhook,
 };
 use service_runtime::{Pool, Runtime, settings::Url};
-use utoipa_actix_web::service_config::ServiceConfig;
 
 /// How long a service may take to answer the monitor.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -77,11 +76,7 @@ async fn serve(runtime: Runtime) -> anyhow::Result<()> {
     tokio::spawn(observe_until(runtime.shutdown.clone(), cluster.clone(), services.clone(), observed.clone()));
     let zipkin = settings.traces.zipkin_endpoint.clone();
     let desk = Desk { pool, cluster, services, observed, zipkin };
-    let (api, page) = (http::routes(desk.clone()), page::routes(&runtime, desk)?);
-    let routes = move |config: &mut ServiceConfig<'_>| {
-        api(config);
-        page(config);
-    };
+    let routes = http::routes(desk.clone()).and(page::routes(&runtime, desk)?);
     let served = runtime.serve(admin::beside(&runtime, &consumer, routes)).await;
     consumer.stop().await?;
     served

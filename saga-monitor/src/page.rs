@@ -50,8 +50,10 @@ use actix_web::{
 use askama::Template;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::Value;
-use service_runtime::{Problem, Runtime, http::Cursor};
-use utoipa_actix_web::service_config::ServiceConfig;
+use service_runtime::{
+    Problem, Runtime,
+    http::{Cursor, Routes},
+};
 
 pub use access::Access;
 use access::Visitor;
@@ -71,16 +73,13 @@ struct Stand {
 ///
 /// # Errors
 /// When `LOCAL_OPERATOR` can't be a user's id.
-pub fn routes(
-    runtime: &Runtime,
-    desk: Desk,
-) -> anyhow::Result<impl Fn(&mut ServiceConfig<'_>) + Clone + Send + 'static> {
+pub fn routes(runtime: &Runtime, desk: Desk) -> anyhow::Result<Routes> {
     let access = Access::read(runtime)?;
     let stand = Data::from(Arc::new(Stand { desk, access, counted: Counted::default() }));
-    Ok(move |config: &mut ServiceConfig<'_>| {
+    Ok(Routes::new(move |config| {
         config.app_data(stand.clone());
         config.map(mount);
-    })
+    }))
 }
 
 fn mount(config: &mut Plain) -> &mut Plain {

@@ -9,6 +9,7 @@ mod json;
 mod object;
 mod page;
 mod query;
+mod routes;
 mod standing;
 
 use std::{
@@ -32,10 +33,11 @@ pub use json::Json;
 pub use object::Object;
 pub use page::{Cursor, InvalidLimit, Limit, Page, Paging};
 pub use query::Query;
+pub use routes::Routes;
 use standing::Documented;
 use tokio_util::sync::CancellationToken;
 use url::Url;
-use utoipa_actix_web::{AppExt, service_config::ServiceConfig};
+use utoipa_actix_web::AppExt;
 
 use crate::{Auth, Health, Problem, Runtime};
 
@@ -71,31 +73,25 @@ impl Shared {
 }
 
 /// The whole app of a service, for tests without a server: its routes and what all services answer.
-pub fn app<C>(
+pub fn app(
     runtime: &Runtime,
-    configure: C,
+    routes: &Routes,
 ) -> anyhow::Result<
     App<
         impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse<BoxBody>, Error = Error, InitError = ()>
-        + use<C>,
+        + use<>,
     >,
->
-where
-    C: FnOnce(&mut ServiceConfig),
-{
-    Ok(build(&Shared::of(runtime)?, configure))
+> {
+    Ok(build(&Shared::of(runtime)?, routes))
 }
 
-fn build<C>(
+fn build(
     shared: &Shared,
-    configure: C,
+    routes: &Routes,
 ) -> App<
     impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse<BoxBody>, Error = Error, InitError = ()>
-    + use<C>,
->
-where
-    C: FnOnce(&mut ServiceConfig),
-{
+    + use<>,
+> {
     let (app, api) = App::new()
         .app_data(web::Data::new(shared.auth.clone()))
         .app_data(web::PathConfig::default().error_handler(|_, _| Problem::not_found("resource").into()))
@@ -105,7 +101,7 @@ where
         )
         .app_data(web::PayloadConfig::new(MAX_BODY_BYTES))
         .into_utoipa_app()
-        .configure(configure)
+        .configure(|config| routes.mount(config))
         .split_for_parts();
     shared.documented.once(shared.service, api);
     let around = shared.clone();
@@ -115,14 +111,11 @@ where
 }
 
 /// Answers on `HTTP_ADDR` until shutdown. `bound` learns the address, where its port was 0.
-pub(crate) async fn serve<C>(runtime: &Runtime, configure: C, bound: impl FnOnce(SocketAddr)) -> anyhow::Result<()>
-where
-    C: Fn(&mut ServiceConfig) + Clone + Send + 'static,
-{
+pub(crate) async fn serve(runtime: &Runtime, routes: Routes, bound: impl FnOnce(SocketAddr)) -> anyhow::Result<()> {
     let shared = Shared::of(runtime)?;
     let (in_flight, shutdown) = (Arc::clone(&shared.in_flight), runtime.shutdown.clone());
     let address = runtime.settings.http_addr;
-    let server = HttpServer::new(move || build(&shared, configure.clone()))
+    let server = HttpServer::new(move || build(&shared, &routes))
         .workers(runtime.settings.http_workers)
         .keep_alive(KEEP_ALIVE)
         .disable_signals()

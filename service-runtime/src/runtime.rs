@@ -4,15 +4,19 @@ use std::{future::Future, net::SocketAddr, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use common_events::Service;
+use futures::{
+    FutureExt,
+    future::{BoxFuture, LocalBoxFuture},
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::{
     auth::Auth,
     database::{self, Migrations, Pool},
     health::Health,
-    http, idempotency,
+    http::{self, Routes},
+    idempotency,
     settings::{CommonSettings, DatabaseSettings, Env, SettingError},
     telemetry::{self, Batcher},
 };
@@ -48,11 +52,19 @@ pub struct Runtime {
 /// Exits with 0 when `run` ended well, with 1 when it failed (logged once, with its causes), and
 /// with 2 for a wrong setting (one line on standard error), also when `run` returns a
 /// [`SettingError`]. Within [`HARD_STOP`] of a signal the process is gone.
-pub fn main<F, Fut>(service: Service, run: F) -> ExitCode
+pub fn main<'r, F, Fut>(service: Service, run: F) -> ExitCode
 where
-    F: FnOnce(Runtime) -> Fut,
-    Fut: Future<Output = anyhow::Result<()>>,
+    F: FnOnce(Runtime) -> Fut + 'r,
+    Fut: Future<Output = anyhow::Result<()>> + 'r,
 {
+    run_process(service, Box::new(|runtime| run(runtime).boxed_local()))
+}
+
+/// What a process does between its start and its end. Boxed, as is much in this file, so that it is compiled once,
+/// here, and not again in every program.
+type Run<'r> = Box<dyn FnOnce(Runtime) -> LocalBoxFuture<'r, anyhow::Result<()>> + 'r>;
+
+fn run_process(service: Service, run: Run<'_>) -> ExitCode {
     let env = Env::process();
     let read = CommonSettings::read(service, &env)
         .and_then(|settings| Ok((settings, env.within("TOKIO_WORKERS", 2, 1..=MAX_TOKIO_WORKERS)?)));
@@ -78,11 +90,7 @@ where
     }
 }
 
-async fn live<F, Fut>(runtime: Runtime, run: F) -> anyhow::Result<()>
-where
-    F: FnOnce(Runtime) -> Fut,
-    Fut: Future<Output = anyhow::Result<()>>,
-{
+async fn live(runtime: Runtime, run: Run<'_>) -> anyhow::Result<()> {
     crate::metrics::start()?;
     tokio::spawn(crate::metrics::keep_up());
     let traces = &runtime.settings.traces;
@@ -160,7 +168,16 @@ impl Runtime {
     }
 
     /// The same for a database other than `DATABASE_URL`'s, under a name of its own in health.
-    pub async fn database_at(
+    pub fn database_at<'a>(
+        &'a self,
+        name: &'static str,
+        settings: &'a DatabaseSettings,
+        migrations: &'a [Migrations],
+    ) -> BoxFuture<'a, anyhow::Result<Pool>> {
+        self.open_database(name, settings, migrations).boxed()
+    }
+
+    async fn open_database(
         &self,
         name: &'static str,
         settings: &DatabaseSettings,
@@ -186,11 +203,8 @@ impl Runtime {
 
     /// Answers HTTP until [`Runtime::shutdown`], then ends once the requests under way are answered,
     /// or [`http::DRAIN_TIMEOUT`] later. What consumes or produces events is stopped after this.
-    pub async fn serve<C>(&self, configure: C) -> anyhow::Result<()>
-    where
-        C: Fn(&mut ServiceConfig) + Clone + Send + 'static,
-    {
-        http::serve(self, configure, |_: SocketAddr| ()).await
+    pub fn serve(&self, routes: Routes) -> LocalBoxFuture<'_, anyhow::Result<()>> {
+        http::serve(self, routes, |_: SocketAddr| ()).boxed_local()
     }
 
     /// Who is believed to be who, for what isn't an extractor's to ask.

@@ -3,13 +3,18 @@
 
 readonly KAFKA_LIMIT_S=60
 
+# A broker that lives for a minute is better off without what pays later: with C1 and the serial collector it starts in half
+# the processor time (4.4 s instead of 8.5 s).
+kafka_jvm_options() { [[ ${SUITE_SHORT_LIVED:-} != yes ]] || echo -XX:TieredStopAtLevel=1 -XX:+UseSerialGC; }
+
 start_kafka() {
-  local java settings=$DATA_DIR/kafka.properties
+  local java settings=$DATA_DIR/kafka.properties options
+  read -ra options < <(kafka_jvm_options) || true
   java=$(find_java)
   [[ -n $java ]] && jars_present kafka || die "kafka is not installed; run: suite install"
   write_kafka_settings "$settings"
   format_kafka "$java" "$settings"
-  spawn kafka "$java" -Xms256m -Xmx512m -XX:+ExitOnOutOfMemoryError -Dlog4j2.configurationFile="$HERE/kafka/log4j2.yaml" \
+  spawn kafka "$java" "${options[@]}" -Xms256m -Xmx512m -XX:+ExitOnOutOfMemoryError -Dlog4j2.configurationFile="$HERE/kafka/log4j2.yaml" \
     -cp "$(jars_dir kafka)/*" kafka.Kafka "$settings"
 }
 
@@ -24,7 +29,7 @@ write_kafka_settings() {
 format_kafka() {
   local java=$1 settings=$2 output
   [[ ! -e $DATA_DIR/kafka/meta.properties ]] || return 0
-  output=$("$java" -Dlog4j2.configurationFile="$HERE/kafka/log4j2.yaml" -cp "$(jars_dir kafka)/*" \
+  output=$("$java" -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Dlog4j2.configurationFile="$HERE/kafka/log4j2.yaml" -cp "$(jars_dir kafka)/*" \
     kafka.tools.StorageTool format --standalone -t "$(new_cluster_id)" -c "$settings" 2>&1) ||
     die "kafka's data folder could not be formatted: $output"
 }

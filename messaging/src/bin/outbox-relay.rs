@@ -9,6 +9,7 @@ use common_events::Service;
 use messaging::relay::{self, LeaseTimes, Source};
 use service_runtime::{
     Runtime, database,
+    http::Routes,
     settings::{DatabaseSettings, DatabaseUrl, Setting},
 };
 use tokio::task::JoinSet;
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
             Ok(())
         };
         // The first that fails ends the process: a relay that only looks alive is worse than none.
-        tokio::try_join!(runtime.serve(|_| ()), relayed).map(|_| ())
+        tokio::try_join!(runtime.serve(Routes::none()), relayed).map(|_| ())
     })
 }
 

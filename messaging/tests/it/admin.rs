@@ -128,7 +128,7 @@ impl Desk {
     }
 
     async fn send(&self, request: TestRequest) -> Answer {
-        let app = service_runtime::http::app(&self.runtime, self.office.routes()).expect("an app");
+        let app = service_runtime::http::app(&self.runtime, &self.office.routes()).expect("an app");
         let app = init_service(app).await;
         let response = match actix_web::dev::Service::call(&app, request.to_request()).await {
             Ok(response) => response.into_parts().1.map_into_boxed_body(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use deadpool_postgres::{ClientWrapper, Pool};
+use futures::{FutureExt, future::BoxFuture};
 
 /// The advisory lock of migrations: "commerce" in ASCII.
 const LOCK: i64 = 0x636f_6d6d_6572_6365;
@@ -24,7 +25,11 @@ pub struct Migrations {
 }
 
 /// Applies what isn't applied yet, in the order given. Safe when several instances start together.
-pub async fn migrate(pool: &Pool, all: &[Migrations]) -> anyhow::Result<()> {
+pub fn migrate<'a>(pool: &'a Pool, all: &'a [Migrations]) -> BoxFuture<'a, anyhow::Result<()>> {
+    migrate_alone(pool, all).boxed()
+}
+
+async fn migrate_alone(pool: &Pool, all: &[Migrations]) -> anyhow::Result<()> {
     let mut client = pool.get().await.context("connecting to migrate")?;
     let wait = LOCK_WAIT.as_millis();
     let lock = format!("SET statement_timeout = 0; SET lock_timeout = {wait}; SELECT pg_advisory_lock({LOCK})");

@@ -17,6 +17,7 @@ use common_events::{OrderId, Service};
 use rstest::rstest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::*;
 use crate::settings::{CommonSettings, Env};
@@ -96,7 +97,7 @@ impl Answered {
 
 async fn ask(request: TestRequest) -> Answered {
     crate::metrics::start().expect("a recorder");
-    let service = init_service(app(&runtime(), routes).expect("an app")).await;
+    let service = init_service(app(&runtime(), &Routes::new(routes)).expect("an app")).await;
     let response = match try_call_service(&service, request.to_request()).await {
         Ok(response) => response.into_parts().1,
         // As actix's server does it.
@@ -229,11 +230,11 @@ impl Running {
         let serving = std::thread::spawn(move || {
             let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
             let stopping = web::Data::new(served.shutdown.clone());
-            let configure = move |config: &mut ServiceConfig| {
+            let routes = Routes::new(move |config| {
                 config.app_data(stopping.clone());
                 routes(config);
-            };
-            tokio.block_on(serve(&served, configure, move |address| tell.send(address).expect("somebody listens")))
+            });
+            tokio.block_on(serve(&served, routes, move |address| tell.send(address).expect("somebody listens")))
         });
         let address = told.recv_timeout(Duration::from_secs(10)).expect("it listens");
         Self { runtime, address, serving }
@@ -302,6 +303,6 @@ fn a_port_that_is_taken_is_named() {
     let mut runtime = runtime();
     runtime.settings.http_addr = taken.local_addr().expect("an address");
     let tokio = tokio::runtime::Runtime::new().expect("a runtime");
-    let error = tokio.block_on(runtime.serve(routes)).expect_err("taken");
+    let error = tokio.block_on(runtime.serve(Routes::new(routes))).expect_err("taken");
     assert!(format!("{error:#}").starts_with(&format!("listening on HTTP_ADDR {}", runtime.settings.http_addr)));
 }

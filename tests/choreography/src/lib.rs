@@ -6,7 +6,7 @@
 //! quiet, and the law is checked. A failing seed is printed and replays:
 //!
 //! ```sh
-//! CHOREOGRAPHY_SEED=42 cargo test -p choreography
+//! CHOREOGRAPHY_SEED=42 cargo nextest run --workspace --no-capture histories
 //! ```
 //!
 //! Seeds decide the schedule. Two deliveries at the same time race in PostgreSQL as they like, so a

@@ -8,9 +8,12 @@ use actix_web::{
     test::{TestRequest, init_service},
 };
 use common_events::Service;
+use futures::{FutureExt, future::LocalBoxFuture};
 use serde_json::Value;
-use service_runtime::{CommonSettings, Env, Runtime, http::app};
-use utoipa_actix_web::service_config::ServiceConfig;
+use service_runtime::{
+    CommonSettings, Env, Runtime,
+    http::{Routes, app},
+};
 
 /// A service that believes its gateway and has no other settings: no signals, logs or spans.
 ///
@@ -43,12 +46,9 @@ impl Served {
     ///
     /// # Panics
     /// When there is no free port.
-    pub fn new<R>(runtime: &Runtime, routes: R) -> Self
-    where
-        R: Fn(&mut ServiceConfig<'_>) + Clone + Send + 'static,
-    {
+    pub fn new(runtime: &Runtime, routes: Routes) -> Self {
         let runtime = runtime.clone();
-        let server = HttpServer::new(move || app(&runtime, routes.clone()).expect("an app of these settings"))
+        let server = HttpServer::new(move || app(&runtime, &routes).expect("an app of these settings"))
             .workers(1)
             .disable_signals()
             .bind("127.0.0.1:0")
@@ -102,11 +102,13 @@ impl Answer {
 ///
 /// # Panics
 /// When the answer isn't JSON.
-pub async fn ask<R>(runtime: &Runtime, routes: R, request: TestRequest) -> Answer
-where
-    R: FnOnce(&mut ServiceConfig<'_>) + 'static,
-{
-    let app = init_service(app(runtime, routes).expect("an app of these settings")).await;
+pub fn ask(runtime: &Runtime, routes: Routes, request: TestRequest) -> LocalBoxFuture<'_, Answer> {
+    // Boxed, so that it is compiled here and not in every test.
+    ask_new_instance(runtime, routes, request).boxed_local()
+}
+
+async fn ask_new_instance(runtime: &Runtime, routes: Routes, request: TestRequest) -> Answer {
+    let app = init_service(app(runtime, &routes).expect("an app of these settings")).await;
     // A refusal before any handler is an error here; the server would write it in the same way.
     let response = match app.call(request.to_request()).await {
         Ok(response) => response.into_parts().1.map_into_boxed_body(),

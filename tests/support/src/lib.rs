@@ -8,11 +8,13 @@
 mod database;
 mod eventually;
 mod http;
+mod ports;
 mod seam;
 
 pub use database::Database;
 pub use eventually::{PATIENCE, eventually};
 pub use http::{Answer, Served, ask, runtime, runtime_with};
+pub use ports::free_port;
 pub use seam::Seam;
 
 /// Where the tests' Kafka listens.

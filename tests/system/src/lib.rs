@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`shop`] | the verbs of customers and admins, over HTTP |
 //! | [`suite`] | the real programs as processes with databases, topics and ports of their own; kill, stop, start |
-//! | [`parts`] | where Kafka, PostgreSQL and Zipkin are; a second set of them, for tests that switch them off |
+//! | [`parts`] | where Kafka, PostgreSQL, Redis and Zipkin are; some of them once more, for tests that switch them off |
 //! | [`office`] | what operators see of a service: where an event stands, dead letters |
 //! | [`outside`] | the platform outside: what arrived there, and how it answers |
 //! | [`topics`] | what the topics hold, and where the consumer groups stand |

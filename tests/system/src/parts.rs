@@ -1,5 +1,5 @@
-//! Where the real parts are. A test that switches a part off brings up a second set of them, so that it
-//! disturbs nobody else.
+//! Where the real parts are. A test that switches a part off brings up a second Kafka, PostgreSQL and Redis, so that
+//! it disturbs nobody else.
 
 use std::{
     env,
@@ -58,7 +58,11 @@ fn without_database(url: &str) -> &str {
     url.rsplit_once('/').map_or(url, |(before, _)| before)
 }
 
-/// A second set of real parts in a folder of its own, stopped and removed when this is dropped.
+/// Who brings parts up chooses ports that are free, and holds this until they are taken.
+static BRINGING_UP: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// A second set of real parts in a folder of its own, stopped and removed when this is dropped. Zipkin is everybody's:
+/// it takes long to start, and nobody switches it off.
 pub struct OwnParts {
     home: PathBuf,
     offset: i32,
@@ -67,9 +71,9 @@ pub struct OwnParts {
 }
 
 impl OwnParts {
-    /// Brings up Kafka, PostgreSQL, Redis and Zipkin on free ports.
+    /// Brings up Kafka, PostgreSQL and Redis on free ports.
     pub async fn up() -> anyhow::Result<Self> {
-        Self::up_by(&["up-parts"]).await
+        Self::up_by(&["up-parts", "kafka", "postgres", "redis"]).await
     }
 
     /// Brings up a Kafka and nothing else.
@@ -83,8 +87,10 @@ impl OwnParts {
         let home = env::temp_dir().join(format!("commerce-parts-{}", Uuid::now_v7().simple()));
         std::fs::create_dir_all(&home).with_context(|| format!("making {}", home.display()))?;
         let mut own = Self { home, offset: 0, control, addresses: Parts::from_env() };
+        let alone = BRINGING_UP.lock().await;
         own.offset = own.free_offset().await?;
         own.run(arguments).await?;
+        drop(alone);
         own.addresses = own.read_addresses().await?;
         Ok(own)
     }
@@ -134,7 +140,7 @@ impl OwnParts {
         Ok(Parts {
             kafka: value("TEST_KAFKA_BROKERS")?,
             postgres: without_database(&value("TEST_POSTGRES_URL")?).to_owned(),
-            zipkin: value("TEST_ZIPKIN_URL")?,
+            zipkin: Parts::from_env().zipkin,
             redis: value("TEST_REDIS_URL")?,
         })
     }
@@ -151,6 +157,7 @@ impl OwnParts {
         command
             .args(arguments)
             .env("SUITE_HOME", &self.home)
+            .env("SUITE_SHORT_LIVED", "yes")
             .env("SUITE_PORT_OFFSET", offset.to_string())
             .stdin(Stdio::null());
         command

@@ -55,8 +55,8 @@ pub const PROGRAMS: [Service; 8] = [
 /// The platform outside: no part of the suite, and never killed with it.
 const RECEIVER: &str = "platform-receiver";
 
-/// Ports that no outgoing connection is given, so that a restarted program finds its own free.
-const PORTS: std::ops::Range<u16> = 22_000..32_000;
+/// Ports that no outgoing connection is given, and no part, so that a restarted program finds its own free.
+const PORTS: std::ops::Range<u16> = 12_500..15_000;
 const READY_PATIENCE: Duration = Duration::from_secs(40);
 /// How long a suite may take to come to rest; a killed member's partitions are free after 10 s.
 const QUIET_PATIENCE: Duration = Duration::from_mins(2);

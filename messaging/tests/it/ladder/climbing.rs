@@ -31,7 +31,7 @@ const SCALED: Ladder = Ladder {
 };
 
 /// The ladder of this run: scaled, or as the environment says, to be watched once at its full length:
-/// `RETRY_DELAYS=30s,1m,2m PARKED_INTERVAL=3m cargo test -p messaging --test it each_rung -- --nocapture`
+/// `RETRY_DELAYS=30s,1m,2m PARKED_INTERVAL=3m cargo nextest run --workspace --no-capture each_rung`
 fn ladder_of_this_run() -> Ladder {
     let env = Env::process();
     if env.text("RETRY_DELAYS").is_none() {

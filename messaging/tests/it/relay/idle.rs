@@ -5,11 +5,11 @@ use std::time::Duration;
 use common_events::envelope;
 use messaging::relay;
 use service_runtime::settings::Env;
-use test_support::eventually;
+use test_support::{eventually, free_port};
 use tokio::time::Instant;
 
 use super::{
-    process::{Relay, free_udp_address},
+    process::Relay,
     writers::{self, Kind},
 };
 use crate::{
@@ -40,7 +40,7 @@ async fn a_hint_makes_an_idle_relay_publish_at_once() {
     const IDLE: Duration = Duration::from_millis(100);
     let broker = Broker::with(&["order-created"]).await;
     let (hinted, silent) = (writers::database(1).await, writers::database(1).await);
-    let address = free_udp_address();
+    let address = format!("127.0.0.1:{}", free_port());
     let name = hinted.url.rsplit_once('/').unwrap().1;
     relay::send_hints(&Env::of([("OUTBOX_WAKE_ADDR", &*address)]), name).unwrap();
     let urls = [&*hinted.url, &*silent.url];

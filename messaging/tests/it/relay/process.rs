@@ -1,14 +1,13 @@
 //! The process, and what is done to it.
 
 use std::{
-    net::{TcpListener, UdpSocket},
     process::{ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use serde_json::Value;
-use test_support::{PATIENCE, eventually};
+use test_support::{PATIENCE, eventually, free_port};
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
@@ -25,16 +24,6 @@ pub(crate) struct Relay {
     child: Child,
     port: u16,
     said: Arc<Mutex<Vec<String>>>,
-}
-
-/// A port that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
-}
-
-/// An address for hints that was free a moment ago.
-pub(crate) fn free_udp_address() -> String {
-    UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").to_string()
 }
 
 impl Relay {

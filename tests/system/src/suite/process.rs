@@ -38,7 +38,7 @@ impl Process {
             .stdout(log.try_clone().context("the log")?)
             .stderr(log)
             .spawn()
-            .with_context(|| format!("starting {} (cargo build --bins? TEST_BIN_DIR?)", program.display()))?;
+            .with_context(|| format!("starting {} (tests/run builds it; TEST_BIN_DIR?)", program.display()))?;
         Ok(Self { child })
     }
 

@@ -1,13 +1,14 @@
 //! The suite end to end, as processes on real parts (ARCHITECTURE.md, "Tests").
 //!
-//! Tests run one after the other, as they freeze, kill and measure. Most share one suite, and those that switch
-//! parts off share another, with parts of its own: after each test the law has to hold, and one that fails takes its
-//! suite with it, so that the next begins with a new one.
+//! They freeze, kill and wait, so few run side by side: each belongs to a lane, in which one runs after the other.
+//! Most share one suite, and those that switch parts off share another, with parts of its own: after each test the
+//! law has to hold, and one that fails takes its suite with it, so that the next begins with a new one.
 
 mod at_once;
 mod browser;
 mod crashes;
 mod ladder;
+mod lane;
 mod monitor;
 mod outages;
 mod page;
@@ -18,16 +19,13 @@ mod sales_outages;
 mod stopping;
 mod tracing;
 
-use std::sync::{Arc, Mutex};
-
 use anyhow::Context;
 use futures::{FutureExt, future::LocalBoxFuture};
-use libtest_mimic::{Arguments, Failed, Trial};
+use lane::Lane;
+use libtest_mimic::{Arguments, Trial};
 use system::{Settings, Suite, law, parts::OwnParts, suite::logs_of_this_process};
 use tokio::runtime::Runtime;
 
-/// What tests share, while none of them uses it.
-type Shared<T> = Arc<Mutex<Option<T>>>;
 /// A suite and the parts it runs on. The suite goes first.
 struct WithParts(Suite, OwnParts);
 type OnShared = for<'s> fn(&'s Suite) -> LocalBoxFuture<'s, anyhow::Result<()>>;
@@ -53,12 +51,6 @@ macro_rules! alone {
 }
 
 fn main() -> anyhow::Result<()> {
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads = Some(1);
-    let runtime = Arc::new(
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("a runtime")?,
-    );
-    let (shared, with_parts) = (Shared::<Suite>::default(), Shared::<WithParts>::default());
     let on_shared = on_shared![
         purchases::a_purchase_takes_stock_and_points_and_shows_in_the_ranking,
         purchases::out_of_stock_on_the_second_line_gives_the_first_back,
@@ -86,6 +78,8 @@ fn main() -> anyhow::Result<()> {
         stopping::each_program_stops_within_five_seconds_while_idle_clients_hang_on,
     ];
     let on_own_parts = on_own_parts![
+        outages::without_kafka_orders_are_still_taken_and_end_once_it_is_back,
+        outages::a_restart_of_postgresql_loses_no_acknowledged_order,
         sales_outages::without_kafka_for_thirty_seconds_every_admission_is_kept_and_goes_to_its_topic_later,
         sales_outages::flushall_in_mid_sale_closes_the_gate_until_it_is_rebuilt,
         sales_outages::redis_restarted_without_its_data_in_mid_sale_is_rebuilt,
@@ -100,27 +94,19 @@ fn main() -> anyhow::Result<()> {
         monitor::a_parked_event_has_one_alarm_that_says_so,
         page::an_operator_finds_what_is_wrong_and_mends_it_by_clicks,
         stopping::a_wrong_setting_stops_the_start_with_one_line_that_names_it,
-        outages::without_kafka_orders_are_still_taken_and_end_once_it_is_back,
-        outages::a_restart_of_postgresql_loses_no_acknowledged_order,
         sales_outages::with_a_second_cluster_admissions_are_kept_there_while_the_first_is_away,
     ];
-    let mut trials: Vec<Trial> = on_shared
-        .into_iter()
-        .map(|(name, test)| {
-            let (runtime, shared) = (Arc::clone(&runtime), Arc::clone(&shared));
-            Trial::test(name, move || as_outcome(run_on_shared(&runtime, &shared, test)))
-        })
-        .collect();
-    trials.extend(on_own_parts.into_iter().map(|(name, test)| {
-        let (runtime, with_parts) = (Arc::clone(&runtime), Arc::clone(&with_parts));
-        Trial::test(name, move || as_outcome(run_on_own_parts(&runtime, &with_parts, test)))
-    }));
-    trials.extend(alone.into_iter().map(|(name, test)| {
-        let runtime = Arc::clone(&runtime);
-        Trial::test(name, move || as_outcome(runtime.block_on(test())))
-    }));
+    // Every trial waits in its lane for its turn.
+    let lanes = (Lane::open(run_on_shared)?, Lane::open(run_on_own_parts)?, Lane::open(run_alone)?);
+    let trials = on_shared.into_iter().map(|(name, test)| lanes.0.trial(name, test));
+    let trials = trials.chain(on_own_parts.into_iter().map(|(name, test)| lanes.1.trial(name, test)));
+    let trials: Vec<Trial> = trials.chain(alone.into_iter().map(|(name, test)| lanes.2.trial(name, test))).collect();
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(trials.len());
     let conclusion = libtest_mimic::run(&arguments, trials);
-    drop((taken(&shared), taken(&with_parts)));
+    lanes.0.close();
+    lanes.1.close();
+    lanes.2.close();
     let logs = logs_of_this_process();
     if conclusion.has_failed() {
         eprintln!("the programs' logs are in {}", logs.display());
@@ -130,8 +116,8 @@ fn main() -> anyhow::Result<()> {
     conclusion.exit()
 }
 
-fn run_on_shared(runtime: &Runtime, shared: &Shared<Suite>, test: OnShared) -> anyhow::Result<()> {
-    let suite = match taken(shared) {
+fn run_on_shared(runtime: &Runtime, shared: &mut Option<Suite>, test: OnShared) -> anyhow::Result<()> {
+    let suite = match shared.take() {
         Some(suite) => suite,
         None => runtime.block_on(Suite::start(Settings::default())).context("starting the suite")?,
     };
@@ -139,12 +125,12 @@ fn run_on_shared(runtime: &Runtime, shared: &Shared<Suite>, test: OnShared) -> a
         test(&suite).await?;
         law::holds(&suite).await
     })?;
-    give_back(shared, suite);
+    *shared = Some(suite);
     Ok(())
 }
 
-fn run_on_own_parts(runtime: &Runtime, shared: &Shared<WithParts>, test: OnOwnParts) -> anyhow::Result<()> {
-    let both = match taken(shared) {
+fn run_on_own_parts(runtime: &Runtime, shared: &mut Option<WithParts>, test: OnOwnParts) -> anyhow::Result<()> {
+    let both = match shared.take() {
         Some(both) => both,
         None => runtime.block_on(start_with_parts())?,
     };
@@ -153,26 +139,16 @@ fn run_on_own_parts(runtime: &Runtime, shared: &Shared<WithParts>, test: OnOwnPa
         test(parts, suite).await?;
         law::holds(suite).await
     })?;
-    give_back(shared, both);
+    *shared = Some(both);
     Ok(())
+}
+
+fn run_alone(runtime: &Runtime, _nothing: &mut Option<()>, test: Alone) -> anyhow::Result<()> {
+    runtime.block_on(test())
 }
 
 async fn start_with_parts() -> anyhow::Result<WithParts> {
     let parts = OwnParts::up().await.context("starting parts")?;
     let settings = Settings { parts: parts.addresses().clone(), ..Settings::default() };
     Ok(WithParts(Suite::start(settings).await.context("starting the suite")?, parts))
-}
-
-fn taken<T>(shared: &Shared<T>) -> Option<T> {
-    shared.lock().ok().and_then(|mut shared| shared.take())
-}
-
-fn give_back<T>(shared: &Shared<T>, value: T) {
-    if let Ok(mut shared) = shared.lock() {
-        *shared = Some(value);
-    }
-}
-
-fn as_outcome(result: anyhow::Result<()>) -> Result<(), Failed> {
-    result.map_err(|error| Failed::from(format!("{error:#}")))
 }

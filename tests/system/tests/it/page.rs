@@ -182,18 +182,19 @@ async fn each_page_opens_by_its_link_also_on_a_phone(desk: &Desk<'_>) -> anyhow:
     for (width, height) in [(1_280, 900), (360, 740)] {
         browser.resize(width, height).await?;
         desk.open("/").await?;
-        for (link, path, shown) in [
-            ("Sagas", "/sagas", "#live tbody tr"),
-            ("Dead letters", "/dead-letters", "#letters tbody tr"),
-            ("Replays", "/replays", "#live tbody tr"),
-            ("Consumers", "/consumers", "#group-payment-service .chart"),
-            ("Events", "/events", "tbody tr"),
-            ("Where is an event?", "/where", "main input[name=event]"),
-            ("Audit", "/audit", "tbody tr"),
-            ("Overview", "/", "section[aria-labelledby=services] tbody tr"),
-            ("All alarms, also those that are over", "/alarms", "article.card"),
+        for (link, heading, path, shown) in [
+            ("Sagas", "Sagas", "/sagas", "#live tbody tr"),
+            ("Dead letters", "By cause", "/dead-letters", "#letters tbody tr"),
+            ("Replays", "Replays", "/replays", "#live tbody tr"),
+            ("Consumers", "payment-service", "/consumers", "#group-payment-service .chart"),
+            ("Events", "order-created", "/events", "tbody tr"),
+            ("Where is an event?", "Where is it?", "/where", "main input[name=event]"),
+            ("Audit", "resume", "/audit", "tbody tr"),
+            ("Overview", "Services", "/", "section[aria-labelledby=services] tbody tr"),
+            ("All alarms, also those that are over", "Alarms", "/alarms", "article.card"),
         ] {
             browser.press(link).await.with_context(|| format!("{link} at {width} px"))?;
+            browser.until_shown(heading).await.with_context(|| format!("{link} at {width} px"))?;
             eventually(&format!("{path} shows {shown} at {width} px"), PATIENCE, async || {
                 let question =
                     format!("return location.pathname === '{path}' && document.querySelector('{shown}') !== null");

@@ -1,0 +1,12 @@
+//! order-service on real PostgreSQL: its handlers through the seam, its endpoints over HTTP; and its domain alone.
+
+mod cancel_order;
+mod catalogue;
+mod domain;
+mod get_order;
+mod list_orders;
+mod place_order;
+mod rivals;
+mod saga;
+mod shop;
+mod timeout;

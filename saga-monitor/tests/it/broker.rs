@@ -1,0 +1,126 @@
+//! The monitor against the real broker: what lies on topics under a prefix of its own gets into the log, and the
+//! watermark follows what was read.
+
+mod corner;
+
+use chrono::{TimeDelta, Utc};
+use common_events::Service;
+use messaging::{OwnTopic, Rung};
+use saga_monitor::{
+    cluster::Cluster,
+    detection::{Detection, watermark},
+    events,
+    services::{Identity, Services},
+    store::{alarms::Notices, positions::list_positions},
+};
+use service_runtime::Env;
+use test_support::eventually;
+
+use self::corner::Corner;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_lies_on_the_topics_gets_into_the_log_once() {
+    let corner = Corner::new().await;
+    let consumer = corner.start_monitor();
+    let sent = [
+        corner.send("order-created", "a", b"rubbish", &[]).await,
+        corner.send("stock-deducted", "b", br#"{"specversion":"1.0"}"#, &[]).await,
+        corner.send("point-charged", "kim", b"{}", &[]).await,
+        corner
+            .send(
+                &OwnTopic::Retry(Rung::Second).name(Service::Product),
+                "a",
+                b"\xff",
+                &[("x-origin-topic", "order-created")],
+            )
+            .await,
+        corner.send(&OwnTopic::Dlt.name(Service::Coupon), "a", b"", &[]).await,
+    ];
+    let heard = eventually("all of it is in the log", async || {
+        let rows = corner.logged().await;
+        (rows.len() >= sent.len()).then_some(rows)
+    })
+    .await;
+    for place in &sent {
+        assert!(heard.contains(place), "{place:?} is in {heard:?}");
+    }
+    consumer.stop().await.expect("it stops");
+    let again = corner.start_monitor();
+    let more = corner.send("order-created", "a", b"more rubbish", &[]).await;
+    eventually("the rest is in the log", async || corner.logged().await.contains(&more).then_some(())).await;
+    again.stop().await.expect("it stops");
+    assert_eq!(corner.logged().await.len(), sent.len() + 1, "nothing of it twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_own_failures_are_not_heard() {
+    let own: Vec<String> = OwnTopic::ALL.iter().map(|own| own.name(Service::SagaMonitor)).collect();
+    assert!(events::topics().all(|topic| !own.contains(&topic)));
+    let of_catalogue: Vec<&str> =
+        common_events::Topic::read_by(Service::SagaMonitor).map(common_events::Topic::name).collect();
+    let heard: Vec<String> = events::topics().collect();
+    assert!(of_catalogue.iter().all(|topic| heard.iter().any(|heard| heard == topic)), "all that the catalogue says");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_known_beyond_what_was_read() {
+    let corner = Corner::new().await;
+    let cluster = Cluster::new(&corner.settings);
+    let known_until = async || {
+        let looked_at = Utc::now();
+        let standing = cluster.look().await.expect("Kafka answers");
+        let client = corner.database.pool.get().await.expect("a connection");
+        let read = list_positions(&client).await.expect("PostgreSQL answers");
+        (looked_at, watermark(events::topics(), &standing, &read, looked_at))
+    };
+    let (looked_at, known) = known_until().await;
+    assert_eq!(known, Some(looked_at), "nothing was ever written");
+    corner.send("order-created", "a", b"{}", &[]).await;
+    assert_eq!(known_until().await.1, None, "something lies there that was never read");
+    let consumer = corner.start_monitor();
+    eventually("it is read", async || {
+        let (looked_at, known) = known_until().await;
+        (known == Some(looked_at)).then_some(())
+    })
+    .await;
+    consumer.stop().await.expect("it stops");
+    let away_since = Utc::now();
+    corner.send("order-created", "a", b"{}", &[]).await;
+    let (_, known) = known_until().await;
+    assert!(known.is_some_and(|known| known <= away_since), "what happens while it is away isn't known: {known:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_are_seen_where_they_stand() {
+    let corner = Corner::new().await;
+    let consumer = corner.start_monitor();
+    let (_, partition, offset) = corner.send("order-created", "a", b"{}", &[]).await;
+    let cluster = Cluster::new(&corner.settings);
+    let standing = eventually("the monitor has committed", async || {
+        let standing = cluster.look().await.expect("Kafka answers");
+        let committed =
+            standing.committed[&Service::SagaMonitor].get(&("order-created".to_owned(), partition)).copied();
+        (committed == Some(offset + 1)).then_some(standing)
+    })
+    .await;
+    assert!(standing.is_alive(Service::SagaMonitor));
+    assert!(!standing.is_alive(Service::Coupon), "nobody else is there");
+    let place = saga_monitor::domain::Place { partition, offset };
+    assert!(standing.is_unread(Service::Coupon, "order-created", place));
+    assert!(!standing.is_unread(Service::SagaMonitor, "order-created", place));
+    assert_eq!(standing.lag(Service::Coupon, &("order-created".to_owned(), place.partition)), Some(1));
+    consumer.stop().await.expect("it stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_round_without_kafka_judges_nothing() {
+    let corner = Corner::new().await;
+    let nowhere = Env::of([("KAFKA_BROKERS", "127.0.0.1:1"), ("SERVICE_URLS", "order-service=http://127.0.0.1:1")]);
+    let settings = service_runtime::settings::KafkaSettings::read(&nowhere).expect("good settings");
+    let identity = Identity::read(&nowhere, "saga-monitor").expect("a name");
+    let services = Services::read(&nowhere, identity, std::time::Duration::from_secs(1)).expect("a URL");
+    let pool = corner.database.pool.clone();
+    let mut detection =
+        Detection::new(pool, Cluster::new(&settings), services, TimeDelta::seconds(1), Notices::NotTold);
+    detection.round().await.expect_err("Kafka doesn't answer");
+}

@@ -1,0 +1,17 @@
+//! The monitor against a real PostgreSQL; records come from the tests, answers of other services from stand-ins.
+//! `broker` is the monitor against the real Kafka, `sagactl` the operators' command line as a program.
+
+mod api;
+mod bad_input;
+mod broker;
+mod causes;
+mod log;
+mod page;
+mod quiet;
+mod reading;
+mod resuming;
+mod rounds;
+mod sagactl;
+mod story;
+mod telling;
+mod watch;

@@ -1,0 +1,3 @@
+//! The whole choreography in one process, without a broker.
+
+mod histories;

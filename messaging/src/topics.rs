@@ -1,6 +1,10 @@
 //! Topics on a cluster: their full names, and making a cluster look like the catalogue.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, bail};
 use common_events::{Service, Topic, catalogue::Retention};
@@ -17,6 +21,9 @@ use crate::{ladder::OwnTopic, record::Record};
 
 /// How long one question to the cluster may take.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a new partition may be without a leader.
+const LED_WITHIN: Duration = Duration::from_secs(30);
+const LED_LOOK_EVERY: Duration = Duration::from_millis(20);
 /// A group's own topics keep their records longer than any event is remembered.
 const GROUP_TOPIC_DAYS: u16 = 60;
 const GROUP_TOPIC_PARTITIONS: i32 = 3;
@@ -219,10 +226,10 @@ impl Cluster {
         Ok(changes)
     }
 
-    /// Makes the changes. Doing it again does nothing.
+    /// Makes the changes. Doing it again does nothing. New topics can be read and written when it returns.
     ///
     /// # Errors
-    /// The first change the cluster refuses, by name.
+    /// The first change the cluster refuses, by name; and a new partition that nobody leads in time.
     pub async fn apply(&self, changes: &[Change]) -> anyhow::Result<()> {
         let options = AdminOptions::new().operation_timeout(Some(ADMIN_TIMEOUT)).request_timeout(Some(ADMIN_TIMEOUT));
         let created: Vec<NewTopic<'_>> = changes.iter().filter_map(as_new_topic).collect();
@@ -253,6 +260,26 @@ impl Cluster {
                         result.map_err(|(_, code)| anyhow::anyhow!("configuring {}: {code}", wanted.name))?;
                     }
                 }
+            }
+        }
+        for change in changes {
+            if let Change::Create(wanted) = change {
+                self.until_led(wanted).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until each partition of a new topic has a leader that answers. The controller knows of a topic before the
+    /// brokers do.
+    async fn until_led(&self, new: &Wanted) -> anyhow::Result<()> {
+        let until = Instant::now() + LED_WITHIN;
+        for partition in 0..new.partitions {
+            while let Err(error) = self.admin.inner().fetch_watermarks(&new.name, partition, ADMIN_TIMEOUT) {
+                if Instant::now() > until {
+                    return Err(error).with_context(|| format!("nobody leads {}/{partition}", new.name));
+                }
+                tokio::time::sleep(LED_LOOK_EVERY).await;
             }
         }
         Ok(())

@@ -7,7 +7,10 @@ use std::{
     fs::OpenOptions,
     io::Write,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::mpsc::{Receiver, Sender, channel},
+    sync::{
+        PoisonError, RwLock,
+        mpsc::{Receiver, Sender, channel},
+    },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -27,11 +30,24 @@ pub(crate) struct Lane<T> {
     thread: JoinHandle<()>,
 }
 
+/// Held by every test while it runs, and by one that measures alone.
+static MACHINE: RwLock<()> = RwLock::new(());
+
+/// What a test needs of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// Its share.
+    Some,
+    /// All of it, as it measures time: the tests of other lanes wait meanwhile.
+    All,
+}
+
 struct Turn<T> {
     /// Its place among those of the lane.
     number: usize,
     name: &'static str,
     test: T,
+    needs: Needs,
     outcome: Sender<anyhow::Result<()>>,
 }
 
@@ -43,7 +59,9 @@ impl<T: Copy + Send + 'static> Lane<T> {
         let (turns, waiting): (_, Receiver<Turn<T>>) = channel();
         let thread = std::thread::spawn(move || {
             let mut shared = None;
-            for Turn { name, test, outcome, .. } in in_order(&waiting) {
+            for Turn { name, test, needs, outcome, .. } in in_order(&waiting) {
+                let _all = (needs == Needs::All).then(|| MACHINE.write().unwrap_or_else(PoisonError::into_inner));
+                let _some = (needs == Needs::Some).then(|| MACHINE.read().unwrap_or_else(PoisonError::into_inner));
                 let began = Instant::now();
                 let result = catch_unwind(AssertUnwindSafe(|| run(&runtime, &mut shared, test)));
                 write_down(name, began.elapsed());
@@ -55,12 +73,12 @@ impl<T: Copy + Send + 'static> Lane<T> {
     }
 
     /// A test that waits for its turn.
-    pub(crate) fn trial(&self, name: &'static str, test: T) -> Trial {
+    pub(crate) fn trial(&self, name: &'static str, test: T, needs: Needs) -> Trial {
         let (turns, number) = (self.turns.clone(), self.trials.get());
         self.trials.set(number + 1);
         Trial::test(name, move || {
             let (outcome, ended) = channel();
-            let ended = match turns.send(Turn { number, name, test, outcome }) {
+            let ended = match turns.send(Turn { number, name, test, needs, outcome }) {
                 Ok(()) => ended.recv().unwrap_or_else(|_| Err(anyhow::anyhow!("its lane ended"))),
                 Err(_) => Err(anyhow::anyhow!("its lane has ended")),
             };

@@ -21,7 +21,7 @@ mod tracing;
 
 use anyhow::Context;
 use futures::{FutureExt, future::LocalBoxFuture};
-use lane::Lane;
+use lane::{Lane, Needs};
 use libtest_mimic::{Arguments, Trial};
 use system::{Settings, Suite, law, parts::OwnParts, suite::logs_of_this_process};
 use tokio::runtime::Runtime;
@@ -92,15 +92,17 @@ fn main() -> anyhow::Result<()> {
         purchases::a_payment_that_completes_after_the_timeout_is_refunded,
         monitor::each_stall_has_one_alarm_with_its_cause_and_a_resume_ends_what_can_be_resumed,
         monitor::a_parked_event_has_one_alarm_that_says_so,
-        page::an_operator_finds_what_is_wrong_and_mends_it_by_clicks,
         stopping::a_wrong_setting_stops_the_start_with_one_line_that_names_it,
         sales_outages::with_a_second_cluster_admissions_are_kept_there_while_the_first_is_away,
     ];
+    let measuring = alone![page::an_operator_finds_what_is_wrong_and_mends_it_by_clicks];
     // Every trial waits in its lane for its turn.
     let lanes = (Lane::open(run_on_shared)?, Lane::open(run_on_own_parts)?, Lane::open(run_alone)?);
-    let trials = on_shared.into_iter().map(|(name, test)| lanes.0.trial(name, test));
-    let trials = trials.chain(on_own_parts.into_iter().map(|(name, test)| lanes.1.trial(name, test)));
-    let trials: Vec<Trial> = trials.chain(alone.into_iter().map(|(name, test)| lanes.2.trial(name, test))).collect();
+    let trials = on_shared.into_iter().map(|(name, test)| lanes.0.trial(name, test, Needs::Some));
+    let trials = trials.chain(on_own_parts.into_iter().map(|(name, test)| lanes.1.trial(name, test, Needs::Some)));
+    let trials = trials.chain(alone.into_iter().map(|(name, test)| lanes.2.trial(name, test, Needs::Some)));
+    let trials = trials.chain(measuring.into_iter().map(|(name, test)| lanes.2.trial(name, test, Needs::All)));
+    let trials: Vec<Trial> = trials.collect();
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(trials.len());
     let conclusion = libtest_mimic::run(&arguments, trials);

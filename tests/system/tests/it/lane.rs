@@ -7,17 +7,14 @@ use std::{
     fs::OpenOptions,
     io::Write,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        PoisonError, RwLock,
-        mpsc::{Receiver, Sender, channel},
-    },
+    sync::mpsc::{Receiver, Sender, channel},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use anyhow::Context;
 use libtest_mimic::{Failed, Trial};
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, sync::Semaphore};
 
 /// Whoever waits has begun to by then.
 const NOBODY_ELSE_AFTER: Duration = Duration::from_millis(50);
@@ -30,15 +27,16 @@ pub(crate) struct Lane<T> {
     thread: JoinHandle<()>,
 }
 
-/// Held by every test while it runs, and by one that measures alone.
-static MACHINE: RwLock<()> = RwLock::new(());
+/// So many suites are under load at once, at most; two cores carry no more. Fair: who has waited longest is next.
+const AT_ONCE: u32 = 2;
+static MACHINE: Semaphore = Semaphore::const_new(AT_ONCE as usize);
 
 /// What a test needs of the machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Needs {
     /// Its share.
     Some,
-    /// All of it, as it measures time: the tests of other lanes wait meanwhile.
+    /// All of it, as it measures time: the other lanes wait meanwhile.
     All,
 }
 
@@ -60,8 +58,11 @@ impl<T: Copy + Send + 'static> Lane<T> {
         let thread = std::thread::spawn(move || {
             let mut shared = None;
             for Turn { name, test, needs, outcome, .. } in in_order(&waiting) {
-                let _all = (needs == Needs::All).then(|| MACHINE.write().unwrap_or_else(PoisonError::into_inner));
-                let _some = (needs == Needs::Some).then(|| MACHINE.read().unwrap_or_else(PoisonError::into_inner));
+                let room = match needs {
+                    Needs::Some => 1,
+                    Needs::All => AT_ONCE,
+                };
+                let _room = runtime.block_on(MACHINE.acquire_many(room)).expect("it is never closed");
                 let began = Instant::now();
                 let result = catch_unwind(AssertUnwindSafe(|| run(&runtime, &mut shared, test)));
                 write_down(name, began.elapsed());

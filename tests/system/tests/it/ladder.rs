@@ -20,12 +20,12 @@ const PRICE: i64 = 1_000;
 /// Payments that meet a platform which is down.
 const PAYMENTS: usize = 12;
 
-/// A suite whose ladder takes seconds.
+/// A suite whose ladder takes seconds, and on each rung long enough for a look on a busy machine.
 async fn suite() -> anyhow::Result<Suite> {
     let variables = [
-        ("RETRY_DELAYS", "1s,2s,3s"),
+        ("RETRY_DELAYS", "4s,4s,4s"),
         ("PARKED_ATTEMPTS", "1"),
-        ("PARKED_INTERVAL", "1s"),
+        ("PARKED_INTERVAL", "3s"),
         ("FAULT_INJECTION", "true"),
     ];
     let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();

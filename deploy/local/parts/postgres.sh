@@ -7,7 +7,7 @@ readonly ORPHANS_LIMIT_S=10
 
 # Every DROP DATABASE waits for a checkpoint, and that for the disk: tests do without. Processes may die
 # all the same; only a machine that dies loses something.
-postgres_options() { [[ ${SUITE_SHORT_LIVED:-} != yes ]] || echo -c fsync=off -c full_page_writes=off; }
+postgres_options() { [[ -z ${SUITE_SHORT_LIVED:-} ]] || echo -c fsync=off -c full_page_writes=off; }
 
 start_postgres() {
   local bin options

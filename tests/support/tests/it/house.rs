@@ -60,15 +60,6 @@ fn no_service_knows_another() {
     }
 }
 
-/// A level for all packages would be one for build scripts and macros, too; so each of ours is named.
-#[test]
-fn each_crate_of_ours_but_the_monitor_is_compiled_for_tests_without_optimising() {
-    let manifest = fs::read_to_string(house().join("Cargo.toml")).expect("the root's manifest");
-    for name in dependencies().keys().filter(|name| *name != "saga-monitor") {
-        assert!(manifest.contains(&format!("\npackage.{name}.opt-level = 0\n")), "[profile.dev] doesn't name {name}");
-    }
-}
-
 #[test]
 fn nothing_that_is_shipped_depends_on_tests() {
     let tests = ["test-support", "choreography", "system", "load", "bench"];

@@ -2,9 +2,6 @@
 // Everything else works without it.
 "use strict";
 (() => {
-  const root = document.documentElement;
-  root.classList.add("js");
-
   // --- keeping current ---------------------------------------------------------------------------
 
   // A form that is being filled in, a text that is selected, a tab that nobody sees: nothing is changed then.

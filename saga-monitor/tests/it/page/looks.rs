@@ -54,6 +54,25 @@ async fn every_page_opens_and_carries_what_protects_it_also_while_all_services_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn assets_are_kept_for_good_by_an_address_that_changes_with_them() {
+    let watch = Watch::begin().await;
+    let page = watch.page("/").await;
+    let named: Vec<&str> = page.html.split('"').filter(|part| part.starts_with("/assets/")).collect();
+    assert_eq!(named.len(), 5, "{named:?}");
+    for address in named {
+        let (path, version) = address.split_once("?v=").expect(address);
+        let (now, tag) = (watch.page(address).await, format!("\"{version}\""));
+        assert_eq!(now.header("cache-control"), "public, max-age=31536000, immutable", "{address}");
+        assert_eq!(now.header("etag"), tag, "{address}");
+        // A page of the release before or after, or somebody who looks by hand.
+        for other in [path.to_owned(), format!("{path}?v=0123")] {
+            let other = watch.page(&other).await;
+            assert_eq!((other.header("cache-control"), other.header("etag")), ("no-cache", &*tag), "{address}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_is_away_is_named_where_it_would_have_said_something() {
     let watch = Watch::begin().await;
     watch.others_answer("/admin/dead-letters", ResponseTemplate::new(503)).await;

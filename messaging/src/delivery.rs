@@ -174,6 +174,19 @@ impl Group {
         Ok(delivered)
     }
 
+    /// Nothing for this group lies before that offset any more, whose topic is without the suite's prefix.
+    ///
+    /// # Errors
+    /// [`Stalled`] when what the group stands on is away; say it again later.
+    pub fn note_position<'a>(
+        &'a self,
+        topic: &'a str,
+        partition: i32,
+        next_offset: i64,
+    ) -> BoxFuture<'a, Result<(), Stalled>> {
+        self.subscriptions.raw.pass(topic, partition, next_offset).boxed()
+    }
+
     /// How much of this group is set aside: keys that are waited for, events that wait, parked events, dead letters.
     pub(crate) async fn count_set_aside(&self) -> Result<[i64; 4], Stalled> {
         let client = self.pool.get().await?;
@@ -186,6 +199,19 @@ impl Group {
             .await?;
         let row = client.query_one(&statement, &[]).await?;
         Ok([0, 1, 2, 3].map(|column| row.get(column)))
+    }
+
+    /// What waits in the outbox: by topic, how many rows, and for how many seconds the oldest has.
+    pub(crate) async fn count_outbox(&self) -> Result<Vec<(String, i64, f64)>, Stalled> {
+        let client = self.pool.get().await?;
+        let statement = client
+            .prepare_cached(
+                "SELECT topic, count(*), extract(epoch FROM clock_timestamp() - min(written_at))::float8
+                 FROM outbox GROUP BY topic",
+            )
+            .await?;
+        let rows = client.query(&statement, &[]).await?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
     }
 
     /// Drops what is remembered of events past the maximum age. Returns how many day partitions went.
@@ -245,10 +271,9 @@ impl Group {
 
     fn read<'r>(&'r self, record: &'r Record, today: NaiveDate) -> Result<Reading<'r>, (&'static str, String)> {
         let topic = record.event_topic();
-        let hearing = self
-            .subscriptions
-            .hearing(topic)
-            .ok_or_else(|| ("unknown-topic", format!("{} hears no {topic}", self.subscriptions.group())))?;
+        let hearing = self.subscriptions.hearing(topic).ok_or_else(|| {
+            ("unknown-topic", format!("{} hears no {}", self.subscriptions.group(), record.origin().0))
+        })?;
         let value = record.value.as_deref().ok_or_else(|| ("undecodable", "a record without a value".to_owned()))?;
         let decoded = hearing.decode(value).map_err(|error| ("undecodable", chain(&error)))?;
         match decoded.day {

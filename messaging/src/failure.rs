@@ -84,6 +84,11 @@ impl Failure {
         matches!(self, Self::Transient(t) if t.database_error().is_some_and(service_runtime::database::is_time_limit))
     }
 
+    /// A statement waited too long for a lock that somebody else holds.
+    pub(crate) fn is_lock_wait(&self) -> bool {
+        matches!(self, Self::Transient(t) if t.database_error().is_some_and(service_runtime::database::is_lock_wait))
+    }
+
     /// The database went away in the middle: not the message's fault.
     pub(crate) fn is_connection_lost(&self) -> bool {
         matches!(self, Self::Transient(t)
@@ -134,6 +139,7 @@ impl From<Transient> for Failure {
 
 impl From<tokio_postgres::Error> for Failure {
     fn from(error: tokio_postgres::Error) -> Self {
-        Self::Transient(Transient::new("database", error))
+        let class = if service_runtime::database::is_lock_wait(&error) { "lock-wait" } else { "database" };
+        Self::Transient(Transient::new(class, error))
     }
 }

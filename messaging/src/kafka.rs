@@ -1,14 +1,15 @@
 //! The Kafka clients: their settings, each with its reason; and whether a cluster is there for them.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use common_events::Service;
 use rdkafka::{
-    ClientConfig, ClientContext, Statistics,
-    consumer::{BaseConsumer, ConsumerContext},
+    ClientConfig, ClientContext, Offset, Statistics,
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::KafkaError,
     producer::{BaseProducer, Producer},
 };
@@ -81,6 +82,8 @@ pub(crate) fn producer(settings: &KafkaSettings) -> ClientConfig {
         .set("acks", "all")
         // Whatever would leave a gap in the order ends the producer; the relay begins anew, from the lowest row.
         .set("enable.gapless.guarantee", "true")
+        // A topic that isn't there is known as such after this; its rows are set apart then (relay::barred).
+        .set("topic.metadata.propagation.max.ms", "10000")
         // 0: no time after which a message is given up.
         .set("message.timeout.ms", "0")
         // What is there is sent at once; under load batches form by themselves.
@@ -156,7 +159,26 @@ impl ClientContext for BrokerWatch {
 
 impl ConsumerContext for BrokerWatch {}
 
-/// A client that only asks, and joins nothing. After a question that failed the next one gets a new client, as this
+/// By full topic name and partition.
+pub type Offsets = BTreeMap<(String, i32), i64>;
+
+/// What a consumer reads next, of each of its partitions of which it has read something. That is the offset after the
+/// last record it was given and after the control records behind it, with which transactions end: they take offsets,
+/// and nobody is given them. So an end that is compared with the last record alone may never be reached.
+///
+/// # Errors
+/// What librdkafka answers. Nobody else is asked.
+pub fn positions<C: ConsumerContext>(consumer: &impl Consumer<C>) -> Result<Offsets, KafkaError> {
+    let positions = consumer.position()?;
+    let known = positions.elements().into_iter().filter_map(|at| match at.offset() {
+        Offset::Offset(next) => Some(((at.topic().to_owned(), at.partition()), next)),
+        _ => None,
+    });
+    Ok(known.collect())
+}
+
+/// A client that only asks, and joins nothing. Where a partition ends is its high watermark: what lies behind a
+/// transaction that is still open is written, though nobody gets it yet. After a question that failed the next one gets a new client, as this
 /// one may know no broker any more, and would never learn of one again (librdkafka#5301).
 pub struct Asking {
     config: ClientConfig,
@@ -168,7 +190,8 @@ impl Asking {
     ///
     /// # Errors
     /// When the settings make no client.
-    pub fn with(config: ClientConfig) -> Result<Self, KafkaError> {
+    pub fn with(mut config: ClientConfig) -> Result<Self, KafkaError> {
+        config.set("isolation.level", "read_uncommitted");
         let client = Mutex::new(Some(Arc::new(config.create()?)));
         Ok(Self { config, client })
     }

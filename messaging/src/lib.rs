@@ -43,6 +43,7 @@ pub use delivery::{Delivered, Stalled};
 pub use event::{Cause, Draft, Event};
 pub use failure::{Failure, Handled, Transient, Unprocessable};
 pub use ladder::{OwnTopic, Rung, headers::*};
+pub use raw::Raw;
 pub use record::Record;
 pub use subscriptions::Subscriptions;
 pub use tx::{MAX_EVENT_BYTES, Tx};

@@ -20,7 +20,8 @@ use crate::{kafka, topics::Names};
 /// How long one question to the cluster may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where each partition ends.
+/// Where each partition ends: its high watermark, so that what a transaction that is still open keeps from being read
+/// is before it.
 pub type Ends = BTreeMap<i32, i64>;
 
 /// Watches a group's progress on one topic. Joins nothing.

@@ -5,8 +5,10 @@ use common_events::{EventId, Topic, catalogue::Retention, envelope};
 use tokio_postgres::Row;
 
 use crate::inbox;
-use crate::ladder::headers::{X_ORIGIN_OFFSET, X_ORIGIN_PARTITION, X_ORIGIN_TOPIC, X_RESUME};
+use crate::ladder::headers::{X_EVENT_TOPIC, X_ORIGIN_OFFSET, X_ORIGIN_PARTITION, X_ORIGIN_TOPIC, X_RESUME};
 
+/// The longest name that Kafka gives a topic.
+const MAX_TOPIC_NAME_BYTES: usize = 249;
 /// The first year that PostgreSQL's timestamps reach back to; chrono's go further.
 const FIRST_YEAR: i32 = -4712;
 
@@ -36,33 +38,42 @@ impl Record {
         std::str::from_utf8(value).ok()
     }
 
-    /// The topic whose event it carries: its own, or the one it was sent on from.
+    /// The topic whose event it carries: its own, or the one of the catalogue that it was sent on from.
     pub fn event_topic(&self) -> &str {
-        self.origin_topic().map_or(&*self.topic, |topic| topic.name())
+        self.said_event_topic().map_or(&*self.topic, |topic| topic.name())
     }
 
     /// Where it lay first, if it says so; else where it lies.
     pub(crate) fn origin(&self) -> (&str, i32, i64) {
-        let first = || {
-            let partition = self.header(X_ORIGIN_PARTITION)?.parse().ok()?;
-            let offset = self.header(X_ORIGIN_OFFSET)?.parse().ok()?;
-            Some((self.origin_topic()?.name(), partition, offset))
-        };
-        first().unwrap_or((&self.topic, self.partition, self.offset))
+        self.said_origin().unwrap_or((&self.topic, self.partition, self.offset))
     }
 
     /// Whether it came from somewhere else.
     pub(crate) fn has_origin(&self) -> bool {
-        self.origin_topic().is_some()
+        self.said_origin().is_some() || self.said_event_topic().is_some()
     }
 
-    /// Only what lies on a group's own topic comes from somewhere else: on a topic of the catalogue
-    /// nobody can call it an event of another.
-    fn origin_topic(&self) -> Option<Topic> {
-        if self.topic.parse::<Topic>().is_ok() {
-            return None;
-        }
-        self.header(X_ORIGIN_TOPIC)?.parse().ok()
+    /// Whose event it says it is, when where it lay first doesn't tell that.
+    pub(crate) fn event_topic_beside_origin(&self) -> Option<Topic> {
+        self.said_event_topic().filter(|topic| topic.name() != self.origin().0)
+    }
+
+    fn said_event_topic(&self) -> Option<Topic> {
+        let said = |name| self.sent_on(name)?.parse().ok();
+        said(X_EVENT_TOPIC).or_else(|| said(X_ORIGIN_TOPIC))
+    }
+
+    /// Believed whatever topic it names, also one that the catalogue doesn't know any more, or a group's own: what a
+    /// record is known by must be the same at each of its hops. Half a place is none.
+    fn said_origin(&self) -> Option<(&str, i32, i64)> {
+        let topic = self.sent_on(X_ORIGIN_TOPIC).filter(|name| is_topic_name(name))?;
+        Some((topic, self.sent_on(X_ORIGIN_PARTITION)?.parse().ok()?, self.sent_on(X_ORIGIN_OFFSET)?.parse().ok()?))
+    }
+
+    /// What a header says of where it comes from. Only what lies on a group's own topic comes from somewhere else: on a
+    /// topic of the catalogue nobody can call it an event of another.
+    fn sent_on(&self, name: &str) -> Option<&str> {
+        if self.topic.parse::<Topic>().is_ok() { None } else { self.header(name) }
     }
 
     /// The inbox's row of an event that was readable once, as far as its label can be read now.
@@ -127,6 +138,11 @@ impl<'h> HeaderColumns<'h> {
         }
         columns
     }
+}
+
+fn is_topic_name(name: &str) -> bool {
+    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=MAX_TOPIC_NAME_BYTES).contains(&name.len()) && name.bytes().all(is_legal)
 }
 
 /// A time that PostgreSQL can hold; a hostile record's may be another.

@@ -9,8 +9,10 @@
 //! - **At least once**: a row is deleted after its ack. A crash in between sends it again, with the same
 //!   id. On compacted topics a late duplicate would stay for ever, so their rows go through a producer
 //!   that is fenced ([`fenced`]).
+//! - **A topic that takes nothing** holds up its own rows only ([`barred`]).
 //! - **Adaptive polling**: at once while there are rows, then ever slower, and woken by a hint.
 
+mod barred;
 mod claim;
 mod fenced;
 mod lease;
@@ -75,6 +77,7 @@ async fn move_rows(
         async move { lease::is_there(&probed).await }
     });
     let mut lease = lease::Lease::new(source.pool.clone(), times);
+    let mut barred = barred::Barred::new(source.name);
     let mut kafka_reached = false;
     while !runtime.shutdown.is_cancelled() {
         match lease.acquire().await {
@@ -93,7 +96,7 @@ async fn move_rows(
             }
         }
         info!(database = source.name, "leading: moving this database's events");
-        let pipeline = pipeline::Pipeline::new(kafka_settings, &names, &source, health.clone())
+        let pipeline = pipeline::Pipeline::new(kafka_settings, &names, &source, health.clone(), &mut barred)
             .with_context(|| format!("a producer for {}", source.name))?;
         match pipeline.run(&lease, &runtime.shutdown, wakes.clone()).await {
             Ok(()) => info!(database = source.name, "standing by"),

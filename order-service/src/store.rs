@@ -119,14 +119,36 @@ pub async fn lock_orders(tx: &Tx<'_>, ids: &BTreeSet<OrderId>) -> Result<BTreeMa
     rows.iter().map(|row| order(row).map(|order| (order.id, order))).collect()
 }
 
+/// Orders that are open for too long.
+pub struct Overdue {
+    /// Those that can be read.
+    pub orders: Vec<Order>,
+    /// The others, each with why.
+    pub unreadable: Vec<(OrderId, Error)>,
+}
+
 /// Locks the orders that are open for `open_for` or longer, by the database's clock: the oldest, at most
 /// so many. Those that somebody else works on are left out.
-pub async fn lock_overdue_orders(tx: &Tx<'_>, open_for: TimeDelta, at_most: i64) -> Result<Vec<Order>, Error> {
+pub async fn lock_overdue_orders(tx: &Tx<'_>, open_for: TimeDelta, at_most: i64) -> Result<Overdue, Error> {
     let overdue = select_orders!(
         "WHERE open_since <= now() - $1::bigint * interval '1 millisecond'
          ORDER BY open_since LIMIT $2 FOR UPDATE SKIP LOCKED"
     );
-    tx.query(overdue, &[&open_for.num_milliseconds(), &at_most]).await?.iter().map(order).collect()
+    let mut found = Overdue { orders: Vec::new(), unreadable: Vec::new() };
+    for row in tx.query(overdue, &[&open_for.num_milliseconds(), &at_most]).await? {
+        match order(&row) {
+            Ok(order) => found.orders.push(order),
+            Err(error) => found.unreadable.push((OrderId::new(row.try_get("order_id")?), error)),
+        }
+    }
+    Ok(found)
+}
+
+/// Counts from now on how long these orders are open, so that they aren't the oldest any more.
+pub async fn postpone_orders(tx: &Tx<'_>, ids: impl IntoIterator<Item = OrderId>) -> Result<(), Error> {
+    let ids: Vec<Uuid> = ids.into_iter().map(OrderId::uuid).collect();
+    tx.execute("UPDATE orders SET open_since = now() WHERE order_id = ANY($1)", &[&ids]).await?;
+    Ok(())
 }
 
 /// Reads one order.

@@ -7,11 +7,16 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use messaging::{Cause, Failure, Tx};
-use service_runtime::Pool;
+use metrics::counter;
+use service_runtime::{Pool, chain};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::{domain::Order, store, waiting::Waiting};
+use crate::{
+    domain::Order,
+    store::{self, Overdue},
+    waiting::Waiting,
+};
 
 /// How many orders one transaction cancels.
 const BATCH: i64 = 200;
@@ -45,20 +50,25 @@ pub async fn sweep_until(stopping: CancellationToken, pool: Pool, waiting: Waiti
 }
 
 /// Cancels the orders that are open for longer than `order_timeout`, at most [`BATCH`] of them.
-/// Returns how many.
+/// Returns how many. One that can't be read is told of, and looked at again after another timeout: the others go on.
 pub async fn sweep(pool: &Pool, waiting: &Waiting, order_timeout: TimeDelta) -> anyhow::Result<usize> {
     let mut client = pool.get().await?;
     let tx = Tx::begin(&mut client).await?;
-    let mut orders = store::lock_overdue_orders(&tx, order_timeout, BATCH).await?;
+    let Overdue { mut orders, unreadable } = store::lock_overdue_orders(&tx, order_timeout, BATCH).await?;
+    if orders.is_empty() && unreadable.is_empty() {
+        tx.rollback().await?;
+        return Ok(0);
+    }
+    for (order_id, error) in &unreadable {
+        counter!("orders_unreadable_total").increment(1);
+        tracing::error!(%order_id, error = chain(error), "an order that is open for too long can't be read");
+    }
     for order in &mut orders {
         time_out(&tx, order, waiting)?;
     }
-    if orders.is_empty() {
-        tx.rollback().await?;
-    } else {
-        store::update_orders(&tx, &orders).await?;
-        tx.commit().await?;
-    }
+    store::update_orders(&tx, &orders).await?;
+    store::postpone_orders(&tx, unreadable.iter().map(|(order_id, _)| *order_id)).await?;
+    tx.commit().await?;
     Ok(orders.len())
 }
 

@@ -2,14 +2,16 @@
 //! nothing, so nobody's progress is touched.
 
 use std::{
-    collections::BTreeMap,
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
 use common_events::{Service, Topic};
-use messaging::{kafka, topics::Names};
+use messaging::{
+    kafka::{self, Asking, Offsets},
+    topics::Names,
+};
 use rdkafka::{
     Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
@@ -25,12 +27,10 @@ const POLL: Duration = Duration::from_millis(200);
 /// Without a single record for this long, though there are more, reading is given up.
 const STALLED_AFTER: Duration = Duration::from_secs(30);
 
-/// By topic and partition.
-type Offsets = BTreeMap<(String, i32), i64>;
-
 /// Some topics, and how far each of their partitions was read.
 pub(crate) struct TopicsReader {
     consumer: BaseConsumer,
+    asking: Asking,
     names: Names,
     next: Offsets,
 }
@@ -39,44 +39,43 @@ impl TopicsReader {
     /// Opens the topics at their beginning. Blocks.
     pub(crate) fn open(settings: &KafkaSettings, topics: &[Topic]) -> anyhow::Result<Self> {
         let names = Names::with_prefix(settings.topic_prefix.clone());
-        let consumer: BaseConsumer = kafka::client(settings)
-            // librdkafka wants a group to be named before partitions can be assigned; it isn't joined.
-            .set("group.id", names.group(Service::Payment))
+        // librdkafka wants a group to be named before partitions can be assigned; it isn't joined.
+        let mut config = kafka::client(settings);
+        config.set("group.id", names.group(Service::Payment));
+        let asking = Asking::with(config.clone()).context("a Kafka client that asks")?;
+        let consumer: BaseConsumer = config
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("isolation.level", "read_committed")
             // What was there must not be skipped in silence.
             .set("auto.offset.reset", "error")
-            // Questions for offsets queue behind a fetch that waits at the end of a topic.
-            .set("fetch.wait.max.ms", "20")
             .set("queued.max.messages.kbytes", "8192")
             .create()
             .context("a Kafka consumer")?;
         let mut next = Offsets::new();
         for topic in topics {
             let name = names.topic(topic.name());
-            for partition in partitions(&consumer, &name)? {
-                let (first, _) = watermarks(&consumer, &name, partition)?;
-                next.insert((name.clone(), partition), first);
-            }
+            asking.ask(|client| {
+                for partition in partitions(client, &name)? {
+                    let (first, _) = watermarks(client, &name, partition)?;
+                    next.insert((name.clone(), partition), first);
+                }
+                Ok(())
+            })?;
         }
         let mut assigned = TopicPartitionList::with_capacity(next.len());
         for ((topic, partition), first) in &next {
             assigned.add_partition_offset(topic, *partition, Offset::Offset(*first))?;
         }
         consumer.assign(&assigned).context("assigning the topics")?;
-        Ok(Self { consumer, names, next })
+        Ok(Self { consumer, asking, names, next })
     }
 
     /// Hands over what lies between where it stopped and the end as it is now: the topic, without
-    /// prefix, and the record's value. Blocks.
+    /// prefix, and the record's value. Waits for transactions that are open there. Blocks.
     pub(crate) fn read_to_end(&mut self, mut take: impl FnMut(&str, &[u8])) -> anyhow::Result<()> {
-        let mut ends = Offsets::new();
-        for (topic, partition) in self.next.keys() {
-            let (_, end) = watermarks(&self.consumer, topic, *partition)?;
-            ends.insert((topic.clone(), *partition), end);
-        }
-        let mut last_progress = Instant::now();
+        let ends = self.ends()?;
+        let (mut last_progress, mut last_look) = (Instant::now(), Instant::now());
         let mut last_error = None;
         while self.first_behind(&ends).is_some() {
             match self.consumer.poll(POLL) {
@@ -90,6 +89,15 @@ impl TopicsReader {
                 Some(Err(error)) => last_error = Some(error),
                 None => {}
             }
+            // Where transactions ended, the end lies behind the last record.
+            if last_look.elapsed() >= POLL {
+                let read = kafka::positions(&self.consumer).context("how far the topics are read")?;
+                if read.iter().any(|(place, next)| self.next.get(place) != Some(next)) {
+                    last_progress = Instant::now();
+                }
+                self.next.extend(read);
+                last_look = Instant::now();
+            }
             if last_progress.elapsed() > STALLED_AFTER
                 && let Some(((topic, partition), next)) = self.first_behind(&ends)
             {
@@ -98,6 +106,17 @@ impl TopicsReader {
             }
         }
         Ok(())
+    }
+
+    fn ends(&self) -> anyhow::Result<Offsets> {
+        self.asking.ask(|client| {
+            let mut ends = Offsets::new();
+            for (topic, partition) in self.next.keys() {
+                let (_, end) = watermarks(client, topic, *partition)?;
+                ends.insert((topic.clone(), *partition), end);
+            }
+            Ok(ends)
+        })
     }
 
     fn first_behind(&self, ends: &Offsets) -> Option<(&(String, i32), &i64)> {

@@ -18,6 +18,8 @@ words! {
         DeadLetter => "dead-letter",
         /// A group falls behind.
         Lag => "lag",
+        /// Events don't leave a service's database.
+        Outbox => "outbox",
     }
 }
 
@@ -64,6 +66,8 @@ words! {
         DeadLetters => "DEAD_LETTERS",
         /// More is written than read.
         GrowingLag => "GROWING_LAG",
+        /// Rows of an outbox wait: the relay is dead, or Kafka doesn't take their topic.
+        OutboxWaits => "OUTBOX_WAITS",
     }
 }
 
@@ -77,6 +81,7 @@ impl CauseClass {
             | Self::Parked
             | Self::WaitingBehind
             | Self::RelayDead
+            | Self::OutboxWaits
             | Self::Unknown => true,
             Self::Dead
             | Self::Discarded

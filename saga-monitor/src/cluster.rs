@@ -31,13 +31,16 @@ pub type Offsets = BTreeMap<(String, i32), i64>;
 /// How the cluster stood at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// The offset after the last record of each partition. Topics that aren't there are missing.
+    /// Each partition's high watermark: what is written is before it, also what nobody gets before a transaction ends,
+    /// and the ends of transactions themselves, which nobody ever gets. Topics that aren't there are missing.
     pub ends: Offsets,
     /// The first offset that is still there.
     pub begins: Offsets,
-    /// What each group has committed; nothing of partitions it never read.
+    /// Partitions that nobody leads: where they begin and end can't be asked, and nothing is written to them meanwhile.
+    pub leaderless: BTreeSet<(String, i32)>,
+    /// What each group has committed; nothing of partitions it never read. A group that couldn't be asked is missing.
     pub committed: BTreeMap<Service, Offsets>,
-    /// How many members each group has.
+    /// How many members each group has, as far as it could be asked.
     pub members: BTreeMap<Service, usize>,
 }
 
@@ -49,18 +52,25 @@ impl Standing {
         committed.copied().unwrap_or_default() <= place.offset
     }
 
-    /// Whether anybody of the group is there.
+    /// Whether anybody of the group is there. Of a group that couldn't be asked it isn't said that it is dead.
     pub fn is_alive(&self, group: Service) -> bool {
-        self.members.get(&group).is_some_and(|members| *members > 0)
+        self.members.get(&group).is_none_or(|members| *members > 0)
     }
 
-    /// How many records of a partition the group has before it.
+    /// How many records of a partition the group has before it, if both could be asked.
     pub fn lag(&self, group: Service, at: &(String, i32)) -> Option<i64> {
         let end = *self.ends.get(at)?;
         let begin = self.begins.get(at).copied().unwrap_or_default();
-        let committed = self.committed.get(&group).and_then(|offsets| offsets.get(at)).copied().unwrap_or(begin);
+        let committed = self.committed.get(&group)?.get(at).copied().unwrap_or(begin);
         Some((end - committed.max(begin)).max(0))
     }
+}
+
+/// Partitions, by whether somebody leads them.
+#[derive(Default)]
+struct Partitions {
+    led: BTreeSet<(String, i32)>,
+    leaderless: BTreeSet<(String, i32)>,
 }
 
 /// A cluster that is asked. Cheap to clone.
@@ -98,17 +108,25 @@ impl Cluster {
     }
 
     fn ask_everybody(&self) -> anyhow::Result<Standing> {
-        let mut standing = Standing::default();
         let anybody = self.client(Service::SagaMonitor)?;
-        let partitions = anybody.ask(|client| self.partitions(client))?;
+        let Partitions { led, leaderless } = anybody.ask(|client| self.partitions(client))?;
+        let mut standing = Standing { leaderless, ..Standing::default() };
+        let all: BTreeSet<(String, i32)> = led.union(&standing.leaderless).cloned().collect();
         // Groups before ends: what is committed later can't be beyond what is written by then.
         for group in readers() {
             let of_group = self.client(group)?;
-            standing.committed.insert(group, of_group.ask(|client| self.committed(client, group, &partitions))?);
-            standing.members.insert(group, of_group.ask(|client| self.members(client, group))?);
+            let asked = of_group.ask(|client| Ok((self.committed(client, group, &all)?, self.members(client, group)?)));
+            match asked {
+                Ok((committed, members)) => {
+                    standing.committed.insert(group, committed);
+                    standing.members.insert(group, members);
+                }
+                Err(error) => tracing::warn!(%group, error = format!("{error:#}"), "a group can't be asked"),
+            }
         }
-        standing.begins = anybody.ask(|client| self.offsets(client, &partitions, Offset::Beginning))?;
-        standing.ends = anybody.ask(|client| self.offsets(client, &partitions, Offset::End))?;
+        anyhow::ensure!(!standing.members.is_empty(), "no group can be asked");
+        standing.begins = anybody.ask(|client| self.offsets(client, &led, Offset::Beginning))?;
+        standing.ends = anybody.ask(|client| self.offsets(client, &led, Offset::End))?;
         Ok(standing)
     }
 
@@ -132,16 +150,17 @@ impl Cluster {
     }
 
     /// The partitions of our topics that are there.
-    fn partitions(&self, client: &BaseConsumer) -> anyhow::Result<BTreeSet<(String, i32)>> {
+    fn partitions(&self, client: &BaseConsumer) -> anyhow::Result<Partitions> {
         let wanted: BTreeSet<String> = topics_of_interest().map(|topic| self.names.topic(&topic)).collect();
         let metadata = client.fetch_metadata(None, ASK_TIMEOUT).context("asking for the topics")?;
-        let ours = metadata.topics().iter().filter(|topic| wanted.contains(topic.name()));
-        Ok(ours
-            .flat_map(|topic| {
-                topic.partitions().iter().map(|partition| (self.names.bare(topic.name()), partition.id()))
-            })
-            .map(|(topic, partition)| (topic.to_owned(), partition))
-            .collect())
+        let mut partitions = Partitions::default();
+        for topic in metadata.topics().iter().filter(|topic| wanted.contains(topic.name())) {
+            for partition in topic.partitions() {
+                let at = (self.names.bare(topic.name()).to_owned(), partition.id());
+                if partition.leader() < 0 { &mut partitions.leaderless } else { &mut partitions.led }.insert(at);
+            }
+        }
+        Ok(partitions)
     }
 
     /// Where all partitions begin or end, in one question to each broker: to be asked for the offset at a time,

@@ -74,6 +74,11 @@ impl Observed {
         Some((Arc::clone(kept.looks.front()?), Arc::clone(kept.looks.back()?)))
     }
 
+    /// The latest look.
+    pub fn latest(&self) -> Option<Arc<Look>> {
+        self.kept().looks.back().map(Arc::clone)
+    }
+
     /// How groups did over the last hour, the oldest first.
     pub fn history(&self) -> Vec<Moment> {
         self.kept().history.moments()

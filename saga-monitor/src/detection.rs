@@ -8,6 +8,7 @@
 
 mod cause;
 mod lag;
+mod outbox;
 mod watermark;
 
 use std::time::Duration;
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     alarm::{AlarmKind, CauseClass, Raised},
     cluster::{Cluster, Standing},
+    consumers::Observed,
     events,
     services::{Question, Services, readers},
     store::{
@@ -36,6 +38,7 @@ use crate::{
 };
 use cause::Inquiry;
 use lag::Lags;
+use outbox::Outboxes;
 pub use watermark::watermark;
 
 /// What is known is believed this long after: records of one moment are written within it.
@@ -60,6 +63,7 @@ pub struct Detection {
     services: Services,
     stuck_after: TimeDelta,
     notices: Notices,
+    observed: Observed,
     lags: Lags,
 }
 
@@ -77,9 +81,17 @@ pub struct Round {
 }
 
 impl Detection {
-    /// Over this database; nothing is asked yet. A saga that doesn't move for `stuck_after` is stuck.
-    pub fn new(pool: Pool, cluster: Cluster, services: Services, stuck_after: TimeDelta, notices: Notices) -> Self {
-        Self { pool, cluster, services, stuck_after, notices, lags: Lags::default() }
+    /// Over this database; nothing is asked yet. A saga that doesn't move for `stuck_after` is stuck; so is an outbox,
+    /// whose rows services tell of in what was `observed`.
+    pub fn new(
+        pool: Pool,
+        cluster: Cluster,
+        services: Services,
+        stuck_after: TimeDelta,
+        notices: Notices,
+        observed: Observed,
+    ) -> Self {
+        Self { pool, cluster, services, stuck_after, notices, observed, lags: Lags::default() }
     }
 
     /// Goes its rounds until the process stops.
@@ -110,34 +122,45 @@ impl Detection {
     /// One round.
     ///
     /// # Errors
-    /// When the database or Kafka doesn't answer: then nothing is judged, and no alarm changes.
+    /// When the database doesn't answer. When Kafka doesn't, no saga is judged and no lag is known: alarms of these
+    /// stay as they are, the others go on.
     pub fn round(&mut self) -> BoxFuture<'_, anyhow::Result<Round>> {
         self.look_and_judge().boxed()
     }
 
     async fn look_and_judge(&mut self) -> anyhow::Result<Round> {
         let looked_at = Utc::now();
-        let cluster = self.cluster.look().await?;
+        let cluster = match self.cluster.look().await {
+            Ok(cluster) => Some(cluster),
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "Kafka doesn't say how groups stand: no saga is judged");
+                None
+            }
+        };
         let read = list_positions(&self.pool.get().await?).await?;
-        let known_until = watermark(events::topics(), &cluster, &read, looked_at);
-        self.round_over(&cluster, known_until).await
+        let known_until = cluster.as_ref().and_then(|cluster| watermark(events::topics(), cluster, &read, looked_at));
+        self.round_over(cluster.as_ref(), known_until).await
     }
 
-    /// The same, given how the cluster stands and up to when everything is known.
+    /// The same, given how the cluster stands, if that is known, and up to when everything is known.
     ///
     /// # Errors
     /// When the database doesn't answer.
     pub fn round_over<'a>(
         &'a mut self,
-        cluster: &'a Standing,
+        cluster: Option<&'a Standing>,
         known_until: Option<DateTime<Utc>>,
     ) -> BoxFuture<'a, anyhow::Result<Round>> {
         self.judge_all(cluster, known_until).boxed()
     }
 
-    async fn judge_all(&mut self, cluster: &Standing, known_until: Option<DateTime<Utc>>) -> anyhow::Result<Round> {
+    async fn judge_all(
+        &mut self,
+        cluster: Option<&Standing>,
+        known_until: Option<DateTime<Utc>>,
+    ) -> anyhow::Result<Round> {
         let mut round = Round { known_until, ..Round::default() };
-        if let Some(known_until) = known_until {
+        if let (Some(cluster), Some(known_until)) = (cluster, known_until) {
             let known_until = known_until - GRACE;
             (round.stuck, round.mismatched) = self.mark(known_until).await?;
             let mut inquiry = Inquiry::new(&self.pool, &self.services, cluster, known_until - self.stuck_after);
@@ -146,8 +169,12 @@ impl Detection {
             self.alarm_of_sagas(&judged, inquiry).await?;
         }
         let dead = self.ask_for_dead_letters().await;
-        let lags = self.lags.look(cluster);
-        self.alarm_of_groups(dead, lags).await?;
+        let lags = match cluster {
+            Some(cluster) => self.lags.look(cluster),
+            None => self.lags.alarming(),
+        };
+        let outboxes = self.observed.latest().map(|look| outbox::waiting(&look, self.stuck_after));
+        self.alarm_of_groups(dead, lags, outboxes).await?;
         Ok(round)
     }
 
@@ -190,13 +217,22 @@ impl Detection {
         Ok(())
     }
 
-    async fn alarm_of_groups(&self, dead: DeadLetters, lags: Vec<Raised>) -> anyhow::Result<()> {
+    async fn alarm_of_groups(
+        &self,
+        dead: DeadLetters,
+        lags: Vec<Raised>,
+        outboxes: Option<Outboxes>,
+    ) -> anyhow::Result<()> {
         let mut client = self.pool.get().await?;
         let tx = Tx::begin(&mut client).await?;
         store::lock_detection(&tx).await?;
         let is_silent = |cause: &str| dead.silent.iter().any(|group| cause.starts_with(&format!("{group}/")));
         update_alarms(&tx, AlarmKind::DeadLetter, &dead.raised, is_silent, self.notices).await?;
         update_alarms(&tx, AlarmKind::Lag, &lags, |_| false, self.notices).await?;
+        if let Some(Outboxes { raised, silent }) = outboxes {
+            let is_silent = |cause: &str| silent.iter().any(|service| cause.starts_with(&format!("{service}/")));
+            update_alarms(&tx, AlarmKind::Outbox, &raised, is_silent, self.notices).await?;
+        }
         tx.commit().await?;
         Ok(())
     }

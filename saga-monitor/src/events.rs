@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use common_events::{Service, Topic};
 use futures::FutureExt;
-use messaging::{OwnTopic, Rung, Subscriptions};
+use messaging::{OwnTopic, Raw, Rung, Subscriptions};
 
 use recorder::Recorder;
 
@@ -35,8 +35,14 @@ pub fn topics() -> impl Iterator<Item = String> {
 
 /// The group `saga-monitor`.
 pub fn subscriptions(recorder: Arc<Recorder>) -> Subscriptions {
-    Subscriptions::of(Service::SagaMonitor).hear_raw(topics(), move |records| {
+    Subscriptions::of(Service::SagaMonitor).hear_raw(topics(), move |heard| {
         let recorder = Arc::clone(&recorder);
-        async move { recorder.record(records).await }.boxed()
+        async move {
+            match heard {
+                Raw::Records(records) => recorder.record(records).await,
+                Raw::Passed { topic, partition, next_offset } => recorder.pass(topic, partition, next_offset).await,
+            }
+        }
+        .boxed()
     })
 }

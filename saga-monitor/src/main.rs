@@ -67,12 +67,13 @@ async fn serve(runtime: Runtime) -> anyhow::Result<()> {
     let consumer = Consumer::start(&runtime, pool.clone(), events::subscriptions(recorder))?;
 
     let notices = if webhook.is_some() { Notices::Told } else { Notices::NotTold };
-    let detection = Detection::new(pool.clone(), cluster.clone(), services.clone(), stuck_after, notices);
+    let observed = Observed::default();
+    let detection =
+        Detection::new(pool.clone(), cluster.clone(), services.clone(), stuck_after, notices, observed.clone());
     tokio::spawn(detection.run_until(runtime.shutdown.clone()));
     if let Some(url) = webhook {
         tokio::spawn(Webhook::new(url, pool.clone())?.run_until(runtime.shutdown.clone()));
     }
-    let observed = Observed::default();
     tokio::spawn(observe_until(runtime.shutdown.clone(), cluster.clone(), services.clone(), observed.clone()));
     let zipkin = settings.traces.zipkin_endpoint.clone();
     let desk = Desk { pool, cluster, services, observed, zipkin };

@@ -38,6 +38,11 @@ pub fn is_time_limit(error: &Error) -> bool {
     error.code().is_some_and(|code| matches!(code.code(), "57014" | "55P03"))
 }
 
+/// Whether a statement waited too long for a lock that somebody else holds (55P03).
+pub fn is_lock_wait(error: &Error) -> bool {
+    error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE)
+}
+
 fn is_timeout(cause: &(dyn std::error::Error + 'static)) -> bool {
     cause.is::<tokio::time::error::Elapsed>()
 }

@@ -69,9 +69,14 @@ impl Backlog {
 
     pub(super) fn subtract(&self, records: &[Record]) {
         let bytes = records.iter().map(Record::size).sum();
-        self.records.fetch_sub(records.len(), Ordering::Relaxed);
+        self.records.fetch_sub(records.len(), Ordering::Release);
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.total.0.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// All that was pushed is applied.
+    pub(super) fn is_empty(&self) -> bool {
+        self.records.load(Ordering::Acquire) == 0
     }
 
     /// Time to pause the partition.

@@ -2,7 +2,11 @@
 //! days forgotten. All of it is found in the database, so it doesn't matter which member does it, nor that
 //! one died in the middle.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use metrics::gauge;
 use tokio::task::JoinSet;
@@ -107,10 +111,15 @@ async fn forget_old(group: Arc<Group>) {
     }
 }
 
-/// Every member tells the same numbers: they are the group's.
+/// Every member tells the same numbers: they are the group's. The outbox is told of here, and not by the relay: one that
+/// is dead tells nothing.
 async fn measure(group: Arc<Group>) {
     let mut saying = Saying::of("counting what waits");
+    let mut seen = BTreeSet::new();
     loop {
+        if let Some(waiting) = saying.note(group.count_outbox().await) {
+            tell_outbox(&mut seen, waiting);
+        }
         if let Some(counts) = saying.note(group.count_set_aside().await) {
             let gauges =
                 [gauge!("keys_waiting"), gauge!("events_waiting"), gauge!("events_parked"), gauge!("dead_letters")];
@@ -120,5 +129,18 @@ async fn measure(group: Arc<Group>) {
             }
         }
         tokio::time::sleep(MEASURE_EVERY).await;
+    }
+}
+
+/// A topic of which nothing waits any more is told of as empty.
+#[expect(clippy::cast_precision_loss, reason = "a count that large is exact enough")]
+fn tell_outbox(seen: &mut BTreeSet<String>, waiting: Vec<(String, i64, f64)>) {
+    let mut waiting: BTreeMap<String, (i64, f64)> =
+        waiting.into_iter().map(|(topic, rows, seconds)| (topic, (rows, seconds))).collect();
+    seen.extend(waiting.keys().cloned());
+    for topic in &*seen {
+        let (rows, seconds) = waiting.remove(topic).unwrap_or_default();
+        gauge!("outbox_rows_waiting", "topic" => topic.clone()).set(rows as f64);
+        gauge!("outbox_oldest_seconds", "topic" => topic.clone()).set(seconds.max(0.0));
     }
 }

@@ -34,6 +34,8 @@ use crate::{delivery::Group, kafka, ladder::OwnTopic, record::Record, topics::Na
 
 /// How long one poll waits for a record: also how soon a stop or a resume of a partition is noticed.
 const POLL: Duration = Duration::from_millis(100);
+/// How often workers with nothing left hear how far the reading is.
+const PASS_EVERY: Duration = Duration::from_secs(1);
 /// How long a hand-over waits for workers to finish their batch. Well below `max.poll.interval`.
 const HAND_OVER: Duration = Duration::from_secs(10);
 
@@ -77,11 +79,12 @@ impl Rebalances {
         for element in partitions.elements() {
             let place = Place {
                 consumer: Weak::clone(consumer),
-                topic: element.topic().to_owned(),
+                full_topic: element.topic().to_owned(),
+                topic: self.names.bare(element.topic()).to_owned(),
                 partition: element.partition(),
             };
-            let key = (place.topic.clone(), place.partition);
-            let own = OwnTopic::of(self.group.subscriptions().group(), self.names.bare(&place.topic));
+            let key = (place.full_topic.clone(), place.partition);
+            let own = OwnTopic::of(self.group.subscriptions().group(), &place.topic);
             let worker = Worker::start(&self.runtime, Arc::clone(&self.group), place, self.totals.backlog(own));
             workers.insert(key, Running { worker, paused: false });
         }
@@ -257,6 +260,7 @@ impl Member {
     /// Polls until told to stop; then hands everything over and leaves. Ends by itself when a worker did.
     pub(super) fn run(mut self) {
         let mut quiet_until = Instant::now();
+        let mut pass_at = Instant::now();
         while !self.stopping.is_cancelled() {
             self.last_poll.is_now();
             match self.consumer.poll(POLL) {
@@ -266,6 +270,10 @@ impl Member {
                     quiet_until = Instant::now() + Duration::from_secs(5);
                 }
                 Some(Err(_)) | None => {}
+            }
+            if Instant::now() >= pass_at {
+                self.pass();
+                pass_at = Instant::now() + PASS_EVERY;
             }
             if !self.resume_partitions() || (self.knows_no_broker() && !self.join_again()) {
                 break;
@@ -307,6 +315,26 @@ impl Member {
         running.worker.push(self.owned(message));
         if running.worker.backlog().is_high() && !running.paused {
             running.paused = switch(&self.consumer, message.topic(), message.partition(), Flow::Pause);
+        }
+    }
+
+    /// Tells workers with nothing left how far the reading is. This thread is the one that reads: what lies before a
+    /// position was pushed.
+    fn pass(&self) {
+        let positions = match kafka::positions(&*self.consumer) {
+            Ok(positions) => positions,
+            Err(error) => {
+                debug!(%error, "no positions");
+                return;
+            }
+        };
+        let workers = self.consumer.context().workers();
+        for (place, next_offset) in positions {
+            if let Some(running) = workers.get(&place)
+                && running.worker.backlog().is_empty()
+            {
+                running.worker.pass(next_offset);
+            }
         }
     }
 

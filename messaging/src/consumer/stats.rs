@@ -26,17 +26,13 @@ pub(super) fn record(statistics: &Statistics, names: &Names, health: &health::Pa
     }
 }
 
-/// How many records wait for this member, as far as that is known. None of a partition that is another's
-/// by now: the members' lags add up to the group's.
+/// How many records wait for this member, as far as that is known; what lies behind a transaction that is still open
+/// waits, too. None of a partition that is another's by now: the members' lags add up to the group's.
 fn lag(partition: &Partition) -> Option<i64> {
     if partition.fetch_state != READ_HERE {
         return Some(0);
     }
-    if partition.consumer_lag >= 0 {
-        return Some(partition.consumer_lag);
-    }
     // A group that has committed nothing yet has everything before it.
-    let nothing_committed = partition.committed_offset < 0;
-    let known = partition.lo_offset >= 0 && partition.ls_offset >= 0;
-    (nothing_committed && known).then(|| partition.ls_offset - partition.lo_offset)
+    let begin = if partition.committed_offset >= 0 { partition.committed_offset } else { partition.lo_offset };
+    (begin >= 0 && partition.hi_offset >= 0).then(|| (partition.hi_offset - begin).max(0))
 }

@@ -1,4 +1,5 @@
-//! One partition's worker: takes what waits and is due, as one batch, applies it, stores the offset.
+//! One partition's worker: takes what waits and is due, as one batch, applies it, stores the offset. With nothing left
+//! it passes what holds no record for anybody, so that its group stands at the end of a partition that is read.
 
 use std::{
     sync::{Arc, Weak},
@@ -6,7 +7,7 @@ use std::{
 };
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -28,6 +29,7 @@ const LAST_BATCH: Duration = Duration::from_secs(8);
 /// A partition's worker, as the poll thread holds it.
 pub(super) struct Worker {
     records: mpsc::UnboundedSender<Record>,
+    position: watch::Sender<i64>,
     backlog: Arc<Backlog>,
     stopping: CancellationToken,
     task: tokio::task::JoinHandle<()>,
@@ -37,23 +39,45 @@ pub(super) struct Worker {
 pub(super) struct Place {
     /// Weak, so that a worker that doesn't end keeps no client from closing.
     pub(super) consumer: Weak<BaseConsumer<Rebalances>>,
-    /// Full name.
+    pub(super) full_topic: String,
+    /// Without the suite's prefix.
     pub(super) topic: String,
     pub(super) partition: i32,
+}
+
+impl Place {
+    /// The group has everything up to this offset.
+    fn store(&self, last: i64) {
+        let Some(consumer) = self.consumer.upgrade() else { return };
+        if let Err(error) = consumer.store_offset(&self.full_topic, self.partition, last) {
+            // The partition is somebody else's by now; the inbox knows what was applied.
+            debug!(topic = self.topic, partition = self.partition, %error, "offset not stored");
+        }
+    }
 }
 
 impl Worker {
     pub(super) fn start(runtime: &tokio::runtime::Handle, group: Arc<Group>, place: Place, backlog: Backlog) -> Self {
         let (records, inbox) = mpsc::unbounded_channel();
+        let (position, passed) = watch::channel(0);
         let (backlog, stopping) = (Arc::new(backlog), CancellationToken::new());
-        let task = runtime.spawn(run(group, place, inbox, Arc::clone(&backlog), stopping.clone()));
-        Self { records, backlog, stopping, task }
+        let task = runtime.spawn(run(group, place, Fed { inbox, passed }, Arc::clone(&backlog), stopping.clone()));
+        Self { records, position, backlog, stopping, task }
     }
 
     pub(super) fn push(&self, record: Record) {
         self.backlog.add(&record);
         // A worker that ended by itself is found out by the poll thread.
         let _ = self.records.send(record);
+    }
+
+    /// Nothing for the worker lies before this offset, as it has applied everything that it was given.
+    pub(super) fn pass(&self, next_offset: i64) {
+        self.position.send_if_modified(|known| {
+            let is_new = next_offset > *known;
+            *known = next_offset.max(*known);
+            is_new
+        });
     }
 
     pub(super) fn backlog(&self) -> &Backlog {
@@ -70,20 +94,32 @@ impl Worker {
     }
 }
 
-async fn run(
-    group: Arc<Group>,
-    place: Place,
-    mut inbox: mpsc::UnboundedReceiver<Record>,
-    backlog: Arc<Backlog>,
-    stopping: CancellationToken,
-) {
+/// What the poll thread hands over.
+struct Fed {
+    inbox: mpsc::UnboundedReceiver<Record>,
+    passed: watch::Receiver<i64>,
+}
+
+async fn run(group: Arc<Group>, place: Place, mut fed: Fed, backlog: Arc<Backlog>, stopping: CancellationToken) {
     let mut waiting: Vec<Record> = Vec::new();
+    let mut next_offset = 0;
     loop {
         if waiting.is_empty() {
             tokio::select! {
                 biased;
                 () = stopping.cancelled() => return,
-                received = inbox.recv_many(&mut waiting, MAX_BATCH) => if received == 0 { return },
+                received = fed.inbox.recv_many(&mut waiting, MAX_BATCH) => if received == 0 { return },
+                Ok(()) = fed.passed.changed() => {
+                    let passed = *fed.passed.borrow_and_update();
+                    // What came meanwhile lies behind it.
+                    if passed > next_offset {
+                        if !pass(&group, &place, passed, &stopping).await {
+                            return;
+                        }
+                        next_offset = passed;
+                    }
+                    continue;
+                }
             }
         }
         let Some(due) = find_due(&group, &place, &waiting, &stopping).await else { return };
@@ -99,6 +135,7 @@ async fn run(
         if !apply(&group, &place, &batch, &stopping).await {
             return;
         }
+        next_offset = batch.last().map_or(next_offset, |last| last.offset + 1);
         backlog.subtract(&batch);
     }
 }
@@ -125,13 +162,23 @@ async fn apply(group: &Group, place: &Place, batch: &[Record], stopping: &Cancel
         delivered = delivering => delivered,
         () = late => false,
     };
-    if let Some(consumer) = place.consumer.upgrade().filter(|_| delivered)
-        && let Err(error) = consumer.store_offset(&place.topic, place.partition, last.offset)
-    {
-        // The partition is somebody else's by now; the inbox knows what was applied.
-        debug!(topic = place.topic, partition = place.partition, %error, "offset not stored");
+    if delivered {
+        place.store(last.offset);
     }
     delivered
+}
+
+/// Passes what holds no record. False when told to stop meanwhile.
+async fn pass(group: &Group, place: &Place, next_offset: i64, stopping: &CancellationToken) -> bool {
+    let mut patience = Patience::at(place);
+    while let Err(stalled) = group.note_position(&place.topic, place.partition, next_offset).await {
+        if !patience.wait(&stalled, stopping).await {
+            return false;
+        }
+    }
+    patience.end();
+    place.store(next_offset - 1);
+    true
 }
 
 /// Which of these may be delivered now. `None` when told to stop meanwhile.

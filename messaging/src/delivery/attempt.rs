@@ -27,17 +27,31 @@ use crate::{
     tx::Tx,
 };
 
+/// While the record is looked for that waits for a lock, nobody waits long.
+const BRIEFLY: &str = "SET LOCAL lock_timeout = '500ms'";
+
+/// How long parts of a batch wait for locks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Locks {
+    /// For as long as any statement.
+    Patiently,
+    /// A record of the batch is known to wait. One that stands alone waits as long as any.
+    InBrief,
+}
+
 impl Group {
     /// Tries a part of a batch. The inner error is about its records; the outer one isn't.
-    pub(super) async fn attempt(&self, part: &[Item<'_>]) -> Result<Result<Delivered, Failure>, Stalled> {
+    pub(super) async fn attempt(&self, part: &[Item<'_>], locks: Locks) -> Result<Result<Delivered, Failure>, Stalled> {
         let mut client = self.pool.get().await?;
         let outcome = match Tx::begin(&mut client).await {
-            Ok(tx) => self.apply(tx, part).await,
+            Ok(tx) => self.apply(tx, part, locks).await,
             Err(error) => Err(error.into()),
         };
         drop(client);
         match outcome {
-            // Too much for one transaction, perhaps; or one record of it waits for a lock.
+            // Somebody holds what one record needs: that is the record's own matter, and others needn't wait for it.
+            Err(failure) if failure.is_lock_wait() => Ok(Err(failure)),
+            // Too much for one transaction, perhaps. What is too much of one record is too much for the database.
             Err(failure) if failure.is_time_limit() && part.len() > 1 => Ok(Err(failure)),
             Err(failure) if failure.is_connection_lost() => Err(Stalled(chain(&failure).into())),
             // Whatever failed: while what we stand on is away it isn't the record's fault.
@@ -49,8 +63,11 @@ impl Group {
         }
     }
 
-    async fn apply(&self, tx: Tx<'_>, part: &[Item<'_>]) -> Result<Delivered, Failure> {
+    async fn apply(&self, tx: Tx<'_>, part: &[Item<'_>], locks: Locks) -> Result<Delivered, Failure> {
         let (started, start) = (Instant::now(), SystemTime::now());
+        if locks == Locks::InBrief && part.len() > 1 {
+            tx.execute(BRIEFLY, &[]).await?;
+        }
         let mut delivered = Delivered::default();
         let fresh = admission::admit(&tx, part, &mut delivered).await?;
         // One that was not expected to be new has not been called for.

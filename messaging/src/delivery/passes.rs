@@ -15,7 +15,7 @@ use metrics::counter;
 use service_runtime::chain;
 use tracing::warn;
 
-use super::{Delivered, Group, Heard, Reading, Stalled};
+use super::{Delivered, Group, Heard, Reading, Stalled, attempt::Locks};
 use crate::{
     failure::Failure,
     ladder::{Hope, headers::Trouble, moves::Failed},
@@ -121,12 +121,17 @@ impl Group {
         let left = pass.without_held(left);
         pass.fail_all(self.call_remotes(&left).await?);
         let mut parts = vec![left, again];
+        let mut locks = Locks::Patiently;
         while let Some(part) = parts.pop() {
             let mut part = pass.without_held(part);
             if part.is_empty() {
                 continue;
             }
-            match self.attempt(&part).await? {
+            let outcome = self.attempt(&part, locks).await?;
+            if outcome.as_ref().is_err_and(Failure::is_lock_wait) {
+                locks = Locks::InBrief;
+            }
+            match outcome {
                 Ok(done) => pass.delivered += done,
                 Err(failure) if failure.is_conflict() && conflicts == MAX_CONFLICTS => {
                     return Err(Stalled(chain(&failure).into()));

@@ -47,6 +47,8 @@ const LEFT_ALONE: Duration = Duration::from_secs(5);
 const MAX_ON_THE_WAY: usize = 10_000;
 /// How long a question about offsets may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often the reading passes what holds no letter.
+const PASS_EVERY: Duration = Duration::from_secs(1);
 /// The pause after the cluster or the database failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// The most letters that are written into the table at once, and how long the first of them waits for company.
@@ -186,6 +188,13 @@ impl SecondCluster {
             let first = tokio::select! {
                 () = knows_none.cancelled() => anyhow::bail!("the client knows no broker any more"),
                 first = consumer.recv() => first?,
+                () = tokio::time::sleep(PASS_EVERY) => {
+                    // All that was read is in the table: what is left before here are ends of transactions.
+                    if let Some(next) = kafka::positions(&consumer)?.get(&(self.topic.clone(), PARTITION)) {
+                        consumer.store_offset(&self.topic, PARTITION, next - 1)?;
+                    }
+                    continue;
+                }
             };
             let mut batch = vec![read(&first)];
             let until = tokio::time::Instant::now() + COMPANY;

@@ -16,6 +16,8 @@ pub const X_ORIGIN_PARTITION: &str = "x-origin-partition";
 pub const X_ORIGIN_OFFSET: &str = "x-origin-offset";
 /// When it was written there, as its broker or producer says; RFC 3339, UTC, like all times here.
 pub const X_ORIGIN_TIMESTAMP: &str = "x-origin-timestamp";
+/// Whose event it is, when that isn't the topic it came from: it was put on a group's own topic for it.
+pub const X_EVENT_TOPIC: &str = "x-event-topic";
 /// Attempts made so far, those in place too.
 pub const X_ATTEMPT: &str = "x-attempt";
 /// When the first of them failed.
@@ -32,11 +34,12 @@ pub const X_GROUP: &str = "x-group";
 pub const X_HOP: &str = "x-hop";
 
 /// What a hop writes, and so what it takes off the record first.
-const OF_THE_LADDER: [&str; 11] = [
+const OF_THE_LADDER: [&str; 12] = [
     X_ORIGIN_TOPIC,
     X_ORIGIN_PARTITION,
     X_ORIGIN_OFFSET,
     X_ORIGIN_TIMESTAMP,
+    X_EVENT_TOPIC,
     X_ATTEMPT,
     X_FIRST_FAILED_AT,
     X_DUE_AT,
@@ -106,10 +109,12 @@ pub(crate) fn on_the_way(record: &Record, group: Service, hop: Hop, trouble: &Tr
 }
 
 /// What the record carried before it failed for the first time. On a topic of the catalogue that is
-/// everything, however it is called.
+/// everything, however it is called. Whose event it is goes along when its origin doesn't say so.
 pub(crate) fn own_headers(record: &Record) -> Vec<(String, Vec<u8>)> {
     let is_ours = |name: &str| OF_THE_LADDER.contains(&name);
-    record.headers.iter().filter(|(name, _)| !is_ours(name)).cloned().collect()
+    let own = record.headers.iter().filter(|(name, _)| !is_ours(name)).cloned();
+    let event_topic = record.event_topic_beside_origin().map(|topic| (X_EVENT_TOPIC.to_owned(), topic.name().into()));
+    own.chain(event_topic).collect()
 }
 
 impl Record {

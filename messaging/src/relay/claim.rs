@@ -46,21 +46,38 @@ const DELETE_AND_CLAIM: &str = "
     FROM (SELECT id, topic, key, payload, header_names, header_values, traceparent, parent_span, compacted, written_at,
                  coalesce(sum(octet_length(payload))
                      OVER (ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS bytes_before
-          FROM outbox WHERE id <> ALL($2) ORDER BY id LIMIT $3) AS lowest
+          FROM outbox WHERE id <> ALL($2) AND topic <> ALL($5) ORDER BY id LIMIT $3) AS lowest
     WHERE bytes_before < $4 ORDER BY id";
 
-/// Deletes `acknowledged`, and claims rows that are neither among them nor in flight.
+const LOWEST_OF_TOPIC: &str = "
+    SELECT id, topic, key, payload, header_names, header_values, traceparent, parent_span, compacted, written_at
+    FROM outbox WHERE topic = $1 AND id <> ALL($2) ORDER BY id LIMIT 1";
+
+/// Deletes `acknowledged`, and claims rows that are neither among them nor in flight, nor of one of the topics `barred`.
 pub(super) async fn delete_and_claim(
     client: &Client,
     acknowledged: &[i64],
     in_flight: &HashSet<i64>,
     room: Room,
+    barred: &[&str],
 ) -> Result<Vec<Row>, tokio_postgres::Error> {
     let taken: Vec<i64> = in_flight.iter().chain(acknowledged).copied().collect();
     let at_most = |size: usize| i64::try_from(size).unwrap_or(i64::MAX);
     let statement = client.prepare_cached(DELETE_AND_CLAIM).await?;
-    let rows = client.query(&statement, &[&acknowledged, &taken, &at_most(room.rows), &at_most(room.bytes)]).await?;
+    let (rows, bytes) = (at_most(room.rows), at_most(room.bytes));
+    let rows = client.query(&statement, &[&acknowledged, &taken, &rows, &bytes, &barred]).await?;
     Ok(rows.into_iter().map(|row| read(&row)).collect())
+}
+
+/// Claims the lowest row of a topic, which isn't in flight.
+pub(super) async fn claim_lowest(
+    client: &Client,
+    topic: &str,
+    in_flight: &HashSet<i64>,
+) -> Result<Option<Row>, tokio_postgres::Error> {
+    let taken: Vec<i64> = in_flight.iter().copied().collect();
+    let statement = client.prepare_cached(LOWEST_OF_TOPIC).await?;
+    Ok(client.query_opt(&statement, &[&topic, &taken]).await?.map(|row| read(&row)))
 }
 
 fn read(row: &tokio_postgres::Row) -> Row {

@@ -28,6 +28,7 @@ use tracing::warn;
 
 use super::{
     Source,
+    barred::{Barred, is_refused},
     claim::{self, Room, Row},
     fenced::{Fenced, Generation},
     lease::Lease,
@@ -49,6 +50,8 @@ const MAX_UNDELETED: usize = 500;
 const HOLD_LOOK_EVERY: Duration = Duration::from_millis(200);
 /// After a failed row, nothing is sent for so long.
 const AFTER_FAILED_ROW: Duration = Duration::from_secs(1);
+/// How long Kafka may take for the row by which a topic is tried.
+const TRY_TIMEOUT_MS: &str = "10000";
 /// How long a stop waits for acknowledgements of what is in flight.
 const LAST_ACKS: Duration = Duration::from_secs(3);
 
@@ -115,8 +118,15 @@ pub(super) struct Pipeline<'s> {
     source: &'s Source,
     names: Names,
     health: health::Part,
+    settings: &'s KafkaSettings,
     producer: ThreadedProducer<Reports>,
+    /// Of the row by which a topic was tried last: what it is refused must not end the other producer.
+    trying: Option<ThreadedProducer<Reports>>,
+    /// The row by which a topic is being tried.
+    tried_row: Option<i64>,
     fenced: Fenced,
+    barred: &'s mut Barred,
+    reports: mpsc::UnboundedSender<Ack>,
     acks: mpsc::UnboundedReceiver<Ack>,
     in_flight: HashMap<i64, Flying>,
     in_flight_bytes: usize,
@@ -128,19 +138,34 @@ pub(super) struct Pipeline<'s> {
 
 impl<'s> Pipeline<'s> {
     pub(super) fn new(
-        settings: &KafkaSettings,
+        settings: &'s KafkaSettings,
         names: &Names,
         source: &'s Source,
         health: health::Part,
+        barred: &'s mut Barred,
     ) -> anyhow::Result<Self> {
-        let (send, acks) = mpsc::unbounded_channel();
-        let reports = Reports { acks: send.clone(), health: health.clone(), brokers: <_>::default() };
-        let producer = kafka::producer(settings).create_with_context(reports).context("a Kafka producer")?;
-        let fenced = Fenced::new(settings, names, source.name, send);
-        let names = names.clone();
+        let (reports, acks) = mpsc::unbounded_channel();
+        let context = Reports { acks: reports.clone(), health: health.clone(), brokers: <_>::default() };
+        let producer = kafka::producer(settings).create_with_context(context).context("a Kafka producer")?;
+        let fenced = Fenced::new(settings, names, source.name, reports.clone());
         let (in_flight, in_flight_bytes, acknowledged) = <_>::default();
-        let holding = None;
-        Ok(Self { source, names, health, producer, fenced, acks, in_flight, in_flight_bytes, acknowledged, holding })
+        Ok(Self {
+            source,
+            names: names.clone(),
+            health,
+            settings,
+            producer,
+            trying: None,
+            tried_row: None,
+            fenced,
+            barred,
+            reports,
+            acks,
+            in_flight,
+            in_flight_bytes,
+            acknowledged,
+            holding: None,
+        })
     }
 
     /// Moves rows while the lease is held.
@@ -167,6 +192,7 @@ impl<'s> Pipeline<'s> {
                 continue;
             }
             let claimed = self.round(&client).await?;
+            self.try_barred(&client).await?;
             let first_pause = if *wakes.borrow() > 0 { FIRST_PAUSE_WITH_HINTS } else { FIRST_PAUSE };
             pause = if claimed > 0 { first_pause } else { (pause * 2).min(LONGEST_PAUSE) };
             if claimed < claim::MAX_CLAIM_ROWS {
@@ -176,7 +202,7 @@ impl<'s> Pipeline<'s> {
         self.wait_for_acks(LAST_ACKS).await;
         self.drain_acks();
         let acknowledged = std::mem::take(&mut self.acknowledged);
-        claim::delete_and_claim(&client, &acknowledged, &HashSet::new(), Room::NONE)
+        claim::delete_and_claim(&client, &acknowledged, &HashSet::new(), Room::NONE, &[])
             .await
             .context("deleting the last rows")?;
         self.give_up();
@@ -191,7 +217,7 @@ impl<'s> Pipeline<'s> {
         };
         let in_flight: HashSet<i64> = self.in_flight.keys().copied().collect();
         let generation = self.fenced.generation();
-        let rows = claim::delete_and_claim(client, &self.acknowledged, &in_flight, room)
+        let rows = claim::delete_and_claim(client, &self.acknowledged, &in_flight, room, &self.barred.names())
             .await
             .context("asking for outbox rows")?;
         self.acknowledged.clear();
@@ -205,6 +231,31 @@ impl<'s> Pipeline<'s> {
         #[expect(clippy::cast_precision_loss, reason = "at most MAX_IN_FLIGHT")]
         gauge!("outbox_in_flight", "database" => self.source.name).set(self.in_flight.len() as f64);
         Ok(claimed)
+    }
+
+    /// Sends the lowest row of a topic whose time has come.
+    async fn try_barred(&mut self, client: &deadpool_postgres::Client) -> anyhow::Result<()> {
+        if self.tried_row.is_some() {
+            return Ok(());
+        }
+        let Some(topic) = self.barred.take_due() else { return Ok(()) };
+        let in_flight: HashSet<i64> = self.in_flight.keys().copied().collect();
+        let generation = self.fenced.generation();
+        let lowest = claim::claim_lowest(client, &topic, &in_flight).await.context("asking for a row of a topic")?;
+        let Some(row) = lowest else {
+            // Whoever led meanwhile has sent all of it.
+            self.barred.lift(&topic);
+            return Ok(());
+        };
+        if !row.compacted {
+            let context = Reports { acks: self.reports.clone(), health: self.health.clone(), brokers: <_>::default() };
+            let mut config = kafka::producer(self.settings);
+            config.set("enable.gapless.guarantee", "false").set("message.timeout.ms", TRY_TIMEOUT_MS);
+            self.trying = Some(config.create_with_context(context).context("a Kafka producer")?);
+        }
+        self.tried_row = Some(row.id);
+        self.send(generation, row);
+        Ok(())
     }
 
     fn send(&mut self, claimed_at: Generation, row: Row) {
@@ -224,7 +275,11 @@ impl<'s> Pipeline<'s> {
         let topic = self.names.topic(&row.topic);
         let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(&topic, Box::new(row.id)).headers(headers(&row));
         (record.key, record.payload) = (row.key.as_deref(), row.payload.as_deref());
-        if let Err((error, record)) = self.producer.send(record) {
+        let producer = match &self.trying {
+            Some(trying) if self.tried_row == Some(row.id) => trying,
+            Some(_) | None => &self.producer,
+        };
+        if let Err((error, record)) = producer.send(record) {
             let id = *record.delivery_opaque;
             self.note(Ack { id, outcome: Outcome::Failed(error) });
         }
@@ -239,14 +294,31 @@ impl<'s> Pipeline<'s> {
     fn note(&mut self, Ack { id, outcome }: Ack) {
         let Some(flying) = self.in_flight.remove(&id) else { return };
         self.in_flight_bytes -= flying.bytes;
+        let was_try = self.tried_row.take_if(|tried| *tried == id).is_some();
         match outcome {
             Outcome::Published => {
                 self.health.ready();
                 self.acknowledged.push(id);
                 flying.tell(self.source.name);
+                if self.barred.lift(&flying.topic) {
+                    tracing::info!(database = self.source.name, topic = flying.topic, "the topic takes rows again");
+                }
             }
             Outcome::Failed(error) => {
                 counter!("outbox_failed_total", "topic" => flying.topic.clone()).increment(1);
+                if was_try {
+                    self.barred.note_failed_try(&flying.topic);
+                    return;
+                }
+                if self.barred.has(&flying.topic) || is_refused(&error) {
+                    if self.barred.bar(&flying.topic) {
+                        let (database, topic) = (self.source.name, &flying.topic);
+                        tracing::error!(database, topic, %error, "the topic takes nothing: its rows wait, others go on");
+                        // What is in flight ends first: something of this topic may be among it.
+                        self.holding = self.holding.or(Some(Duration::ZERO));
+                    }
+                    return;
+                }
                 if self.holding.is_none_or(|length| length.is_zero()) {
                     let (database, topic) = (self.source.name, &flying.topic);
                     warn!(database, topic, %error, "a row failed; it and what is behind it go again, in order");

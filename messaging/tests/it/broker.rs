@@ -75,6 +75,16 @@ impl Broker {
         Self { settings, names, topics, producer }
     }
 
+    /// Makes one more topic of the catalogue.
+    pub(crate) async fn make(&mut self, topic: &str) {
+        let name = self.names.topic(topic);
+        let wanted: Vec<Wanted> = topics::wanted(&self.names).into_iter().filter(|one| one.name == name).collect();
+        let cluster = Cluster::connect(&self.settings).expect("settings of a client");
+        let plan = cluster.plan(&wanted).await.expect("Kafka answers");
+        cluster.apply(&plan).await.expect("the topic is made");
+        self.topics.push(name);
+    }
+
     /// Sends an event as the relay would. Returns the partition and offset where it lies.
     pub(crate) async fn send<T: EventData>(&self, event: &envelope::Event<T>) -> (i32, i64) {
         let value = envelope::encode(event).expect("events are JSON");

@@ -9,6 +9,7 @@ mod lost_brokers;
 mod order;
 mod outage;
 mod replay_topic;
+mod transactions;
 
 /// The topics of a group of toys alone: what it hears, and its own.
 pub(crate) const TOPICS: [&str; 6] = topics("order-created");

@@ -3,6 +3,7 @@
 mod database_away;
 mod days;
 mod failing;
+mod locks;
 mod once;
 mod publishing;
 mod resume;

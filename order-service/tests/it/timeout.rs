@@ -112,3 +112,24 @@ async fn the_sweep_goes_on_until_it_is_stopped() {
     stopping.cancel();
     sweeping.await.expect("it ends well");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_cannot_be_read_keeps_no_other_from_timing_out() {
+    let shop = Shop::open().await;
+    let (unreadable, others) = (shop.place(&["cup"]).await, [shop.place(&["cup"]).await, shop.place(&["cup"]).await]);
+    let client = shop.database.pool.get().await.expect("a connection");
+    let age = "UPDATE orders SET open_since = now() - interval '1 hour'";
+    client.execute(age, &[]).await.expect("aged");
+    let damage =
+        "UPDATE orders SET lines = '[{\"odd\": 1}]', open_since = open_since - interval '1 hour' WHERE order_id = $1";
+    client.execute(damage, &[&unreadable.uuid()]).await.expect("damaged");
+    let sweep = || timeout::sweep(&shop.database.pool, &shop.waiting, TimeDelta::minutes(15));
+    assert_eq!(sweep().await.expect("it isn't in the way"), 2);
+    for other in others {
+        assert_eq!(shop.order(other).await.status, Status::Cancelled);
+    }
+    // It is looked at again when another timeout is over, not all the time.
+    let state = "SELECT status, open_since > now() - interval '1 minute' FROM orders WHERE order_id = $1";
+    let row = client.query_one(state, &[&unreadable.uuid()]).await.expect("it is there");
+    assert_eq!((row.get::<_, &str>(0), row.get::<_, bool>(1)), ("PENDING", true));
+}

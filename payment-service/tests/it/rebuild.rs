@@ -14,6 +14,7 @@ use rand::{rng, seq::SliceRandom};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use service_runtime::settings::{Env, KafkaSettings};
 use std::{sync::Arc, time::Duration};
+use test_support::Foreign;
 use uuid::Uuid;
 
 use crate::cashier::{Cashier, order, user, won};
@@ -97,6 +98,20 @@ async fn balances_rebuilt_from_the_topics_equal_the_ledger_whatever_came_twice_o
     topics.close().await;
     assert!(report.all_agree(), "{report}");
     assert_eq!((report.entries, report.duplicates, report.users, report.unreadable), (12, 5, 3, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_of_somebody_else_on_the_topics_hold_nothing_up() {
+    let (cashier, topics) = (trading_cashier().await, Topics::open().await);
+    topics.relay_badly(&cashier).await;
+    let (charged, foreign) = (topics.names.topic(Topic::PointCharged.name()), Foreign::at(&topics.settings.brokers));
+    foreign.begin(&charged, 0, b"never there");
+    foreign.abort();
+    foreign.begin(&charged, 1, b"no event");
+    foreign.commit();
+    let report = compare(&cashier, &topics, Accounts::Leave).await;
+    topics.close().await;
+    assert_eq!((report.entries, report.users, report.unreadable), (12, 3, 1), "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

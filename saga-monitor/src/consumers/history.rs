@@ -84,7 +84,8 @@ mod tests {
     fn look(seconds: i64, handled: u32, end: i64) -> Look {
         let text = format!("events_handled_total{{topic=\"order-created\"}} {handled}\n");
         let at = ("order-created".to_owned(), 0);
-        let cluster = Standing { ends: [(at, end)].into(), ..Standing::default() };
+        let committed = [(Service::Coupon, <_>::default())].into();
+        let cluster = Standing { ends: [(at, end)].into(), committed, ..Standing::default() };
         Look {
             at: DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds),
             cluster: Some(cluster),

@@ -35,6 +35,12 @@ impl Sample {
         self.0.get(name)?.first().map(|series| series.value)
     }
 
+    /// The value of that name by each value of this label.
+    pub fn by<'s>(&'s self, name: &str, label: &'s str) -> impl Iterator<Item = (&'s str, f64)> {
+        let series = self.0.get(name).into_iter().flatten();
+        series.filter_map(move |series| Some((series.labels.get(label)?.as_str(), series.value)))
+    }
+
     fn series<'s>(&'s self, name: &str, labels: &'s [(&str, &str)]) -> impl Iterator<Item = &'s Series> {
         let has = |series: &&Series| {
             labels.iter().all(|(label, value)| series.labels.get(*label).is_some_and(|is| is == value))

@@ -33,10 +33,18 @@ impl Lags {
             for topic in topics_read_by(group).filter(|topic| !is_own_retry(group, topic)) {
                 let from = (topic.clone(), 0);
                 let partitions = cluster.ends.range(from..).map(|(at, _)| at).take_while(|(of, _)| *of == topic);
-                let lag = partitions.filter_map(|at| cluster.lag(group, at)).sum();
-                self.take((group, topic), lag);
+                // A group that can't be asked keeps the lag that it had.
+                if cluster.committed.contains_key(&group) {
+                    let lag = partitions.filter_map(|at| cluster.lag(group, at)).sum();
+                    self.take((group, topic), lag);
+                }
             }
         }
+        self.alarming()
+    }
+
+    /// Those that were too large when they were looked at last.
+    pub(super) fn alarming(&self) -> Vec<Raised> {
         self.alarming.iter().map(|((group, topic), lag)| raised(*group, topic, *lag)).collect()
     }
 

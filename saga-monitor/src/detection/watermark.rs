@@ -9,7 +9,7 @@ use crate::{cluster::Standing, store::positions::Positions};
 /// partition was never read, though something lies there.
 ///
 /// A partition that is read to its end is known up to the look; any other up to the last record that was read
-/// of it.
+/// of it, as one is that nobody leads. What lies behind a transaction that is still open is before the end, and not read.
 pub fn watermark(
     heard: impl Iterator<Item = String>,
     cluster: &Standing,
@@ -18,8 +18,10 @@ pub fn watermark(
 ) -> Option<DateTime<Utc>> {
     let mut known_until = looked_at;
     for topic in heard {
-        let from = (topic.clone(), 0);
-        let partitions = cluster.ends.range(from..).take_while(|((of, _), _)| *of == topic);
+        let partitions = cluster.ends.range(from_first(&topic)..).take_while(|((of, _), _)| *of == topic);
+        for at in cluster.leaderless.range(from_first(&topic)..).take_while(|(of, _)| *of == topic) {
+            known_until = known_until.min(read.get(at)?.last_at);
+        }
         for (at, end) in partitions {
             let begin = cluster.begins.get(at).copied().unwrap_or_default();
             let position = read.get(at);
@@ -29,6 +31,10 @@ pub fn watermark(
         }
     }
     Some(known_until)
+}
+
+fn from_first(topic: &str) -> (String, i32) {
+    (topic.to_owned(), 0)
 }
 
 #[cfg(test)]
@@ -75,6 +81,15 @@ mod tests {
     #[test]
     fn a_partition_of_which_nothing_was_read_lets_nothing_be_judged() {
         assert_eq!(known_until(&cluster(&[("a", 0, 1)]), &read(&[])), None);
+    }
+
+    #[test]
+    fn a_partition_that_nobody_leads_is_known_up_to_what_was_read_of_it() {
+        let mut cluster = cluster(&[("a", 0, 5), ("b", 0, 2)]);
+        cluster.leaderless.insert(("b".to_owned(), 1));
+        let known = [("a", 0, 5, 10), ("b", 0, 2, 20), ("b", 1, 7, 30)];
+        assert_eq!(known_until(&cluster, &read(&known)), Some(at(30)));
+        assert_eq!(known_until(&cluster, &read(&known[..2])), None, "it may hold what was never read");
     }
 
     #[test]

@@ -290,3 +290,29 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_a_newer_release_has_kept_of_a_saga_is_kept_as_it_is() {
+    let mut saga = heard(Flow::Order, &compensated());
+    saga.mark(Mark::OtherTrace);
+    let mut kept: serde_json::Value = serde_json::from_str(&saga.to_json()).expect("JSON");
+    let fact = kept["f"][0][2].clone();
+    let newer = [
+        serde_json::json!(["order-shipped", null, fact]),
+        serde_json::json!(["order-confirmed", null, {"says": "otherwise"}]),
+        serde_json::json!({"written": "otherwise"}),
+    ];
+    kept["f"].as_array_mut().expect("facts").extend(newer.clone());
+    kept["m"].as_array_mut().expect("marks").push("odder".into());
+    let read = Saga::from_json(Flow::Order, &kept.to_string()).expect("the newer is left as it is");
+    assert_eq!((read.standing(), read.marks()), (saga.standing(), saga.marks()));
+    let mut more = read.clone();
+    more.take(StepKey::once(Topic::OrderCreated), self::fact(99, Says::default()));
+    for saga in [read, more] {
+        let written: serde_json::Value = serde_json::from_str(&saga.to_json()).expect("JSON");
+        let has = |fact: &serde_json::Value| written["f"].as_array().is_some_and(|facts| facts.contains(fact));
+        assert!(newer.iter().all(has), "{written}");
+        assert_eq!(written["m"], serde_json::json!(["odder", "other-trace"]));
+    }
+    Saga::from_json(Flow::Order, "[]").expect_err("no saga was ever kept so");
+}

@@ -56,14 +56,15 @@ struct Handed {
 /// Hands records to the writer. Cheap to share; the writer ends with the last of them.
 pub struct Recorder {
     queue: mpsc::Sender<Handed>,
+    pool: Pool,
 }
 
 impl Recorder {
     /// Starts the writer of this database.
     pub fn start(pool: Pool) -> Self {
         let (queue, handed) = mpsc::channel(QUEUE);
-        tokio::spawn(write_all(pool, handed));
-        Self { queue }
+        tokio::spawn(write_all(pool.clone(), handed));
+        Self { queue, pool }
     }
 
     /// Writes records of one partition down; returns when they are committed. Again for the same records:
@@ -81,6 +82,33 @@ impl Recorder {
             answer.await.map_err(|_| gone())?
         })
     }
+}
+
+impl Recorder {
+    /// Notes that a partition is read up to an offset that no record is before. What was recorded of it before is
+    /// committed by then.
+    ///
+    /// # Errors
+    /// When the database doesn't take it.
+    pub fn pass<'r>(
+        &'r self,
+        topic: &'r str,
+        partition: i32,
+        next_offset: i64,
+    ) -> BoxFuture<'r, Result<(), NotRecorded>> {
+        Box::pin(async move {
+            let here = Position { next_offset, last_at: DateTime::UNIX_EPOCH };
+            let passed = Positions::from([((topic.to_owned(), partition), here)]);
+            note_positions(&self.pool, &passed).await.map_err(|error| NotRecorded(Arc::new(error)))
+        })
+    }
+}
+
+async fn note_positions(pool: &Pool, positions: &Positions) -> anyhow::Result<()> {
+    let mut client = pool.get().await?;
+    let tx = Tx::begin(&mut client).await?;
+    update_positions(&tx, positions).await?;
+    Ok(tx.commit().await?)
 }
 
 impl Handed {
@@ -235,7 +263,7 @@ const REBUILD_PAGE: i64 = 4_000;
 pub async fn rebuild(pool: &Pool) -> anyhow::Result<u64> {
     let mut client = pool.get().await?;
     let tx = Tx::begin(&mut client).await?;
-    tx.execute("SET LOCAL statement_timeout = 0", &[]).await?;
+    tx.execute("SELECT set_config('statement_timeout', '0', true), set_config('lock_timeout', '0', true)", &[]).await?;
     store::lock_detection(&tx).await?;
     store::lock_projection(&tx).await?;
     sagas::delete_projection(&tx).await?;

@@ -117,6 +117,8 @@ pub(crate) async fn look_at(desk: &Desk, only: Option<Service>) -> Result<Consum
 
 fn of_group(cluster: &Standing, before: &Look, now: &Look, group: Service) -> Vec<ConsumerView> {
     let mut views = Vec::new();
+    // Of a group that couldn't be asked nothing is said, rather than that it has read nothing.
+    let Some(committed) = cluster.committed.get(&group) else { return views };
     for topic in topics_read_by(group) {
         let doing = now.doing(before, group, &topic);
         let from = (topic.clone(), 0);
@@ -125,7 +127,7 @@ fn of_group(cluster: &Standing, before: &Look, now: &Look, group: Service) -> Ve
             group: group.name(),
             topic: at.0.clone(),
             partition: at.1,
-            committed_offset: cluster.committed.get(&group).and_then(|offsets| offsets.get(at)).copied(),
+            committed_offset: committed.get(at).copied(),
             end_offset: *end,
             lag: cluster.lag(group, at).unwrap_or_default(),
             doing,

@@ -68,7 +68,10 @@ impl Card {
         match (self.alarm.state, self.alarm.kind) {
             (AlarmState::Acknowledged, _) => "quiet",
             (AlarmState::Closed, _) => "over",
-            (AlarmState::Open, AlarmKind::Stuck | AlarmKind::Mismatched | AlarmKind::DeadLetter) => "bad",
+            (
+                AlarmState::Open,
+                AlarmKind::Stuck | AlarmKind::Mismatched | AlarmKind::DeadLetter | AlarmKind::Outbox,
+            ) => "bad",
             (AlarmState::Open, AlarmKind::Lag) => "warn",
         }
     }
@@ -107,6 +110,7 @@ fn leads_to(alarm: &Alarm) -> (String, &'static str) {
             (format!("/dead-letters{}", query(fields)), "Look at them")
         }
         AlarmKind::Lag => (format!("/consumers{}", query([("group", says("group"))])), "Look at the group"),
+        AlarmKind::Outbox => (format!("/consumers{}", query([("group", says("service"))])), "Look at the service"),
     }
 }
 

@@ -87,6 +87,7 @@ impl AlarmKind {
             Self::Mismatched => "Does not match",
             Self::DeadLetter => "Dead letters",
             Self::Lag => "Falling behind",
+            Self::Outbox => "Events wait",
         }
     }
 
@@ -98,6 +99,8 @@ impl AlarmKind {
             (Self::DeadLetter, 1) => "dead letter",
             (Self::DeadLetter, _) => "dead letters",
             (Self::Lag, _) => "records behind",
+            (Self::Outbox, 1) => "event",
+            (Self::Outbox, _) => "events",
         }
     }
 
@@ -107,7 +110,8 @@ impl AlarmKind {
             Self::Stuck => 0,
             Self::Mismatched => 1,
             Self::DeadLetter => 2,
-            Self::Lag => 3,
+            Self::Outbox => 3,
+            Self::Lag => 4,
         }
     }
 }
@@ -130,6 +134,7 @@ impl CauseClass {
             Self::Mismatch => "facts contradict each other",
             Self::DeadLetters => "events were set aside",
             Self::GrowingLag => "more is written than read",
+            Self::OutboxWaits => "events do not leave the service's database",
         }
     }
 
@@ -158,6 +163,9 @@ impl CauseClass {
             Self::Mismatch => "Compare the steps below. What was not undone may have to be undone by hand.",
             Self::DeadLetters => "Look at one, mend the cause, then replay them all.",
             Self::GrowingLag => "Look at the group's rates, and at its log.",
+            Self::OutboxWaits => {
+                "Start the outbox-relay, or look at its log: Kafka may not take this topic. Nothing is lost, it waits."
+            }
         }
     }
 }

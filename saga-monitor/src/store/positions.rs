@@ -10,9 +10,9 @@ use tokio_postgres::Error;
 /// How far one partition is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
-    /// The offset after the last that is in the log.
+    /// What is read next: everything before it is in the log, or no record.
     pub next_offset: i64,
-    /// The latest record time so far.
+    /// The latest record time so far; 1970 while there was none.
     pub last_at: DateTime<Utc>,
 }
 

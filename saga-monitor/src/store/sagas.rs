@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use messaging::Tx;
+use metrics::counter;
 use tokio_postgres::Error;
 use uuid::Uuid;
 
@@ -28,16 +29,23 @@ use crate::{
 /// The facts that are kept of sagas, by reference.
 pub type Facts = BTreeMap<SagaRef, Saga>;
 
-/// Reads what is kept of these sagas; for one of which nothing is known, an empty one. Whoever calls holds the
-/// projection's lock.
-pub async fn list_facts(tx: &Tx<'_>, refs: impl Iterator<Item = SagaRef>) -> anyhow::Result<Facts> {
+/// Reads what is kept of these sagas; for one of which nothing is known, an empty one. One that can't be read is left
+/// out, so that it holds up no other; the log has what belongs to it. Whoever calls holds the projection's lock.
+pub async fn list_facts(tx: &Tx<'_>, refs: impl Iterator<Item = SagaRef>) -> Result<Facts, Error> {
     let mut facts: Facts = refs.map(|saga| (saga.clone(), Saga::new(saga.flow))).collect();
     let names: BTreeMap<String, SagaRef> = facts.keys().map(|saga| (saga.to_string(), saga.clone())).collect();
     let keys: Vec<&str> = names.keys().map(String::as_str).collect();
     let rows = tx.query("SELECT saga, facts FROM sagas WHERE saga = ANY($1)", &[&keys]).await?;
     for row in &rows {
-        if let Some(saga) = names.get(row.get::<_, &str>(0)) {
-            facts.insert(saga.clone(), Saga::from_json(saga.flow, row.get(1))?);
+        let Some(saga) = names.get(row.get::<_, &str>(0)) else { continue };
+        match Saga::from_json(saga.flow, row.get(1)) {
+            Ok(known) => _ = facts.insert(saga.clone(), known),
+            Err(error) => {
+                counter!("sagas_unreadable_total").increment(1);
+                let error = service_runtime::chain(&error);
+                tracing::error!(%saga, error, "what is kept of a saga can't be read: rebuild the projection from the log");
+                facts.remove(saga);
+            }
         }
     }
     Ok(facts)

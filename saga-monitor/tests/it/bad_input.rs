@@ -3,7 +3,7 @@
 use chrono::Utc;
 use common_events::Service;
 use messaging::OwnTopic;
-use saga_monitor::store::positions::list_positions;
+use saga_monitor::{events::recorder::rebuild, store::positions::list_positions};
 use serde_json::{Value, json};
 
 use crate::{
@@ -160,4 +160,42 @@ async fn a_payload_of_a_mebibyte_is_kept_whole_and_shown_by_its_size() {
         assert_eq!(steps[5]["payloadBytes"], json!(MEBIBYTE));
         assert_eq!((&steps[0]["payload"]["id"], &steps[0]["payloadBytes"]), (&json!(story.told[0].id), &Value::Null));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_saga_whose_facts_cannot_be_read_holds_up_no_other_and_comes_back_from_the_log() {
+    let watch = Watch::begin().await;
+    let [broken, newer, well] = [(); 3].map(|()| Story::of(&["tea"]).created());
+    for story in [&broken, &newer, &well] {
+        watch.hear_all(story).await;
+    }
+    let client = watch.database.pool.get().await.expect("a connection");
+    let of = |story: &Story| format!("order:{}", story.order);
+    let damage = "UPDATE sagas SET facts = 'rubbish' WHERE saga = $1";
+    assert_eq!(client.execute(damage, &[&of(&broken)]).await.expect("PostgreSQL answers"), 1);
+    let shipped = r#"UPDATE sagas SET facts = replace(facts, '{"f":[', '{"f":[["order-shipped",null,{"by":"ship"}],')
+                     WHERE saga = $1"#;
+    assert_eq!(client.execute(shipped, &[&of(&newer)]).await.expect("PostgreSQL answers"), 1);
+    let mut records = Vec::new();
+    for story in [broken.clone(), newer.clone(), well.clone()] {
+        let more = story.placed();
+        records.extend(more.told[1..].iter().map(|told| watch.record_of(told)));
+    }
+    watch.hear(&records).await;
+    let placed =
+        |saga: &Value| saga["steps"].as_array().expect("steps").iter().any(|s| s["eventType"] == "order-line-placed");
+    for story in [&newer, &well] {
+        let saga = watch.saga(story.order).await;
+        assert!(placed(&saga), "{saga}");
+    }
+    let facts: String = client
+        .query_one("SELECT facts FROM sagas WHERE saga = $1", &[&of(&newer)])
+        .await
+        .expect("PostgreSQL answers")
+        .get(0);
+    assert!(facts.contains(r#"["order-shipped",null,{"by":"ship"}]"#), "{facts}");
+    let known = list_positions(&client).await.expect("PostgreSQL answers");
+    assert!(records.iter().all(|record| known[&(record.topic.clone(), 0)].next_offset > record.offset), "all is read");
+    rebuild(&watch.database.pool).await.expect("it is rebuilt");
+    assert!(placed(&watch.saga(broken.order).await));
 }

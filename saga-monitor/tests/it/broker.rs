@@ -8,15 +8,20 @@ use common_events::Service;
 use messaging::{OwnTopic, Rung};
 use saga_monitor::{
     cluster::Cluster,
+    consumers::Observed,
     detection::{Detection, watermark},
     events,
     services::{Identity, Services},
     store::{alarms::Notices, positions::list_positions},
 };
+use serde_json::json;
 use service_runtime::Env;
-use test_support::eventually;
+use test_support::{Foreign, eventually};
+use wiremock::{Mock, MockServer, ResponseTemplate, matchers::path};
 
 use self::corner::Corner;
+
+const SECOND: TimeDelta = TimeDelta::seconds(1);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_lies_on_the_topics_gets_into_the_log_once() {
@@ -91,6 +96,34 @@ async fn nothing_is_known_beyond_what_was_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn transactions_of_somebody_else_hold_up_nothing_once_they_have_ended_and_hide_nothing_before() {
+    let corner = Corner::new().await;
+    let (cluster, foreign) = (Cluster::new(&corner.settings), Foreign::at(&corner.settings.brokers));
+    let order_created = corner.full("order-created");
+    let is_all_known = async || {
+        let looked_at = Utc::now();
+        let standing = cluster.look().await.expect("Kafka answers");
+        let client = corner.database.pool.get().await.expect("a connection");
+        let read = list_positions(&client).await.expect("PostgreSQL answers");
+        let of_monitor = standing.committed[&Service::SagaMonitor].keys();
+        let lag: i64 = of_monitor.filter_map(|at| standing.lag(Service::SagaMonitor, at)).sum();
+        watermark(events::topics(), &standing, &read, looked_at) == Some(looked_at) && lag == 0
+    };
+    let consumer = corner.start_monitor();
+    // A partition of which nobody ever gets anything, and one that ends with a commit.
+    foreign.begin(&order_created, 0, b"{}");
+    assert!(!is_all_known().await, "something is written that may come yet");
+    foreign.abort();
+    eventually("what was aborted is passed", async || is_all_known().await.then_some(())).await;
+    foreign.begin(&order_created, 1, b"{}");
+    assert!(!is_all_known().await, "something is written that may come yet");
+    foreign.commit();
+    eventually("the commit is passed", async || is_all_known().await.then_some(())).await;
+    assert_eq!(corner.logged().await, [("order-created".to_owned(), 1, 0)]);
+    consumer.stop().await.expect("it stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn groups_are_seen_where_they_stand() {
     let corner = Corner::new().await;
     let consumer = corner.start_monitor();
@@ -113,14 +146,24 @@ async fn groups_are_seen_where_they_stand() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_round_without_kafka_judges_nothing() {
+async fn without_kafka_no_saga_is_judged_and_dead_letters_are_told_of_all_the_same() {
     let corner = Corner::new().await;
-    let nowhere = Env::of([("KAFKA_BROKERS", "127.0.0.1:1"), ("SERVICE_URLS", "order-service=http://127.0.0.1:1")]);
+    let others = MockServer::start().await;
+    let counted = json!({"items": [{"errorClass": "undecodable", "topic": "order-created", "count": 3}]});
+    let groups = Mock::given(path("/admin/dead-letters/groups"));
+    groups.respond_with(ResponseTemplate::new(200).set_body_json(&counted)).mount(&others).await;
+    let urls = format!("coupon-service={}", others.uri());
+    let nowhere = Env::of([("KAFKA_BROKERS", "127.0.0.1:1"), ("SERVICE_URLS", &urls)]);
     let settings = service_runtime::settings::KafkaSettings::read(&nowhere).expect("good settings");
     let identity = Identity::read(&nowhere, "saga-monitor").expect("a name");
     let services = Services::read(&nowhere, identity, std::time::Duration::from_secs(1)).expect("a URL");
     let pool = corner.database.pool.clone();
     let mut detection =
-        Detection::new(pool, Cluster::new(&settings), services, TimeDelta::seconds(1), Notices::NotTold);
-    detection.round().await.expect_err("Kafka doesn't answer");
+        Detection::new(pool.clone(), Cluster::new(&settings), services, SECOND, Notices::NotTold, Observed::default());
+    let round = detection.round().await.expect("PostgreSQL answers");
+    assert_eq!(round.known_until, None, "nothing is known, so nothing is judged");
+    let client = pool.get().await.expect("a connection");
+    let alarms = client.query("SELECT kind, cause FROM alarms WHERE closed_at IS NULL", &[]).await.expect("alarms");
+    let alarms: Vec<(String, String)> = alarms.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert_eq!(alarms, [("dead-letter".to_owned(), "coupon-service/order-created/undecodable".to_owned())]);
 }

@@ -72,10 +72,17 @@ impl Watch {
         let settings = CommonSettings::read(Service::SagaMonitor, &env).expect("good settings");
         let pool = database.pool.clone();
         let cluster = Cluster::new(&settings.kafka);
-        let detection = Detection::new(pool.clone(), cluster.clone(), services.clone(), STUCK_AFTER, Notices::Told);
+        let observed = Observed::default();
+        let detection = Detection::new(
+            pool.clone(),
+            cluster.clone(),
+            services.clone(),
+            STUCK_AFTER,
+            Notices::Told,
+            observed.clone(),
+        );
         let zipkin = settings.traces.zipkin_endpoint.clone();
-        let desk =
-            Desk { pool: pool.clone(), cluster, services: services.clone(), observed: Observed::default(), zipkin };
+        let desk = Desk { pool: pool.clone(), cluster, services: services.clone(), observed, zipkin };
         let runtime = Runtime::new(Service::SagaMonitor, env, settings);
         let routes = http::routes(desk.clone()).and(page::routes(&runtime, desk).expect("good settings"));
         Self {
@@ -160,7 +167,7 @@ impl Watch {
 
     pub(crate) async fn round_over(&self, cluster: &Standing, known_until: DateTime<Utc>) -> Round {
         let mut detection = self.detection.lock().await;
-        detection.round_over(cluster, Some(known_until)).await.expect("PostgreSQL answers")
+        detection.round_over(Some(cluster), Some(known_until)).await.expect("PostgreSQL answers")
     }
 
     /// Makes every group answer so about this event.

@@ -23,6 +23,8 @@ const PLANS: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off
 /// this, in milliseconds and seconds: before others give up waiting for them (`statement_timeout`).
 const ABANDONED: &str = "-c idle_in_transaction_session_timeout=15000 \
     -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=2";
+/// A statement waits for a lock for this part of its time at most: then it is known that it was a lock, and not the load.
+const LOCK_WAIT_PART: u32 = 3;
 /// How often the database is tried while it isn't there at the start.
 const START_RETRY_EVERY: Duration = Duration::from_millis(200);
 
@@ -30,7 +32,9 @@ const START_RETRY_EVERY: Duration = Duration::from_millis(200);
 /// `sslmode=require`, none otherwise.
 pub fn connect(service: Service, settings: &DatabaseSettings, size: usize) -> anyhow::Result<Pool> {
     let mut config = settings.url.config();
-    let session = format!("{PLANS} {ABANDONED} -c statement_timeout={}", settings.statement_timeout.as_millis());
+    let (statement, lock) = (settings.statement_timeout, settings.statement_timeout / LOCK_WAIT_PART);
+    let (statement, lock) = (statement.as_millis(), lock.as_millis());
+    let session = format!("{PLANS} {ABANDONED} -c statement_timeout={statement} -c lock_timeout={lock}");
     let options = config.get_options().map_or(session.clone(), |own| format!("{session} {own}"));
     config
         .application_name(service.name())

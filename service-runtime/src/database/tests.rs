@@ -46,6 +46,8 @@ async fn a_migrated_connection_goes_back_with_its_timeout() {
     let client = database.pool.get().await.expect("connects");
     let timeout: String = client.query_one("SHOW statement_timeout", &[]).await.expect("shows").get(0);
     assert_eq!(timeout, "30s");
+    let timeout: String = client.query_one("SHOW lock_timeout", &[]).await.expect("shows").get(0);
+    assert_eq!(timeout, "10s");
     drop(client);
     database.drop().await;
 }

@@ -110,7 +110,8 @@ pub struct DatabaseSettings {
     pub pool_size: usize,
     /// `DATABASE_POOL_WAIT` (5s): how long a caller waits for a free connection.
     pub pool_wait: Duration,
-    /// `DATABASE_STATEMENT_TIMEOUT` (30s): how long one statement may run.
+    /// `DATABASE_STATEMENT_TIMEOUT` (30s): how long one statement may run; a third of it, how long it may wait
+    /// for a lock.
     pub statement_timeout: Duration,
     /// `DATABASE_START_WAIT` (30s): how long a start waits for the database to be there.
     pub start_wait: Duration,

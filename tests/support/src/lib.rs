@@ -1,5 +1,5 @@
 //! What tests of any service need, and no service by name: a database each ([`Database`]), the seam
-//! without a broker ([`Seam`]), calls without a process ([`Served`], [`ask`]), and waiting without sleeping
+//! without a broker ([`Seam`]), somebody else's transactions ([`Foreign`]), calls without a process ([`Served`], [`ask`]), and waiting without sleeping
 //! ([`eventually`]).
 //!
 //! The real parts are looked for where `TEST_POSTGRES_URL` and `TEST_KAFKA_BROKERS` say, else at the
@@ -7,12 +7,14 @@
 
 mod database;
 mod eventually;
+mod foreign;
 mod http;
 mod ports;
 mod seam;
 
 pub use database::Database;
 pub use eventually::{PATIENCE, eventually};
+pub use foreign::Foreign;
 pub use http::{Answer, Served, ask, runtime, runtime_with};
 pub use ports::free_port;
 pub use seam::Seam;

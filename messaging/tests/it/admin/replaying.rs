@@ -2,7 +2,10 @@
 
 use chrono::{Days, Utc};
 use common_events::Service;
-use messaging::{Delivered, Record, Subscriptions, X_HOP, X_ORIGIN_TOPIC, delivery::Group};
+use messaging::{
+    Delivered, Record, Subscriptions, X_HOP, X_ORIGIN_OFFSET, X_ORIGIN_PARTITION, X_ORIGIN_TOPIC, X_RESUME,
+    delivery::Group,
+};
 use serde_json::{Value, json};
 use test_support::eventually;
 use uuid::Uuid;
@@ -423,4 +426,82 @@ async fn purged_or_discarded_ones_are_refused_and_nothing_of_the_selection_is_se
     assert_eq!(desk.count("SELECT count(*) FROM replays").await, 0);
     let by_filter = desk.replay(json!({"filter": {"topic": ORIGIN}, "reason": "r"})).await;
     assert_eq!(by_filter.body["total"], 1, "a filter means those that are dead");
+}
+
+/// What is on a group's own topic and isn't from one that we know: put there by a stranger, or from before a topic was
+/// renamed.
+fn strangers(desk: &Desk) -> Vec<Record> {
+    let said = |topic: &str| {
+        let headers = [(X_ORIGIN_TOPIC, topic), (X_ORIGIN_PARTITION, "2"), (X_ORIGIN_OFFSET, "77")];
+        headers.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec())).to_vec()
+    };
+    let junk = |own: &str, headers: Vec<(String, Vec<u8>)>| Record {
+        topic: format!("order-service.{own}"),
+        value: Some(b"junk".to_vec()),
+        headers,
+        ..desk.record(&event(answering(1)))
+    };
+    let own = ["retry-1", "retry-2", "retry-3", "replay", "dlt"];
+    let bare = own.iter().map(|own| junk(own, Vec::new()));
+    let renamed = own.iter().map(|own| junk(own, said(&format!("order-was-{own}"))));
+    let of_another_group = own.iter().map(|own| junk(own, said(&format!("gone-service.{own}"))));
+    bare.chain(renamed).chain(of_another_group).collect()
+}
+
+#[actix_web::test]
+async fn one_record_is_one_letter_however_often_it_is_replayed_also_of_a_topic_that_nobody_knows() {
+    let desk = Desk::open().await;
+    let strangers = strangers(&desk);
+    let dead = strangers.len();
+    let letters = i64::try_from(dead).expect("few");
+    let delivered = desk.deliver(&strangers).await;
+    assert_eq!(delivered, Delivered { dead, ..Delivered::default() });
+    let count = || desk.count("SELECT count(*) FROM dead_letters");
+    let places = async || {
+        let client = desk.pool().get().await.expect("a connection");
+        let sql = "SELECT origin_topic, origin_partition, origin_offset FROM dead_letters ORDER BY 1, 2, 3";
+        let rows = client.query(sql, &[]).await.expect("the table");
+        let read = |row: &tokio_postgres::Row| (row.get(0), row.get(1), row.get(2));
+        rows.iter().map(read).collect::<Vec<(String, i32, i64)>>()
+    };
+    let lay = places().await;
+    assert_eq!(lay.len(), dead, "each is one");
+    let notices = desk.carry("order-service.dlt").await;
+    assert_eq!((notices.dead, count().await), (0, letters), "its own notices are no news to the group: {notices:?}");
+    let client = desk.pool().get().await.expect("a connection");
+    let ids = client.query("SELECT id FROM dead_letters", &[]).await.expect("the table");
+    drop(client);
+    for id in ids.iter().map(|row| row.get::<_, Uuid>(0)) {
+        for round in 1..=2 {
+            let asked = desk.replay(json!({"ids": [id], "reason": "let us see"})).await;
+            let ended = desk.finish(&asked, OWN).await;
+            assert_eq!(ended["deadAgain"], 1, "round {round}: {ended}");
+        }
+    }
+    let notices = desk.carry("order-service.dlt").await;
+    assert_eq!((notices.dead, places().await), (0, lay), "{notices:?}");
+    assert_eq!(desk.count("SELECT count(*) FROM dead_letters WHERE state = 'DEAD'").await, letters);
+}
+
+#[actix_web::test]
+async fn an_event_that_was_put_on_the_replay_topic_by_hand_stays_that_event_at_each_hop() {
+    let desk = Desk::open().await;
+    let toy = event(Toy::new("bear", 1, Mood::AnswersAndIsNonsense));
+    let by_hand = Record {
+        topic: OWN.to_owned(),
+        headers: [(X_RESUME, "1"), (X_ORIGIN_TOPIC, ORIGIN)]
+            .map(|(name, value)| (name.to_owned(), value.into()))
+            .to_vec(),
+        ..desk.record(&toy)
+    };
+    assert_eq!(desk.deliver(&[by_hand]).await, Delivered { dead: 1, ..Delivered::default() });
+    assert_eq!(desk.carry("order-service.dlt").await, Delivered { duplicates: 1, ..Delivered::default() });
+    for round in 1..=2 {
+        let asked = desk.replay(json!({"filter": {"errorClass": "unprocessable"}, "reason": "let us see"})).await;
+        assert_eq!(desk.finish(&asked, OWN).await["deadAgain"], 1, "round {round}");
+        assert_eq!(desk.carry("order-service.dlt").await, Delivered { duplicates: 1, ..Delivered::default() });
+    }
+    let letters = desk.get("/admin/dead-letters").await;
+    let [letter] = letters.items() else { panic!("one: {}", letters.body) };
+    assert_eq!((&letter["eventId"], &letter["state"]), (&json!(toy.id), &json!("DEAD")));
 }

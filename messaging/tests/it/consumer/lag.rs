@@ -4,7 +4,7 @@ use common_events::{Service, envelope};
 use futures::FutureExt;
 use messaging::{Subscriptions, delivery::Group};
 use metrics_exporter_prometheus::PrometheusBuilder;
-use test_support::eventually;
+use test_support::{Foreign, eventually};
 use tokio::sync::watch;
 
 use crate::{
@@ -45,5 +45,14 @@ async fn the_lag_is_told_while_there_is_one_and_when_it_is_gone() {
     eventually("the lag is told", || async { (lag(&recorder.render()) == Some(all)).then_some(()) }).await;
     free.send_replace(true);
     eventually("the lag is gone", || async { (lag(&recorder.render()) == Some(0.0)).then_some(()) }).await;
+
+    let (topic, foreign) = (broker.names.topic("point-charged"), Foreign::at(&broker.settings.brokers));
+    foreign.begin(&topic, 0, b"nobody gets it yet");
+    eventually("what is behind an open transaction waits", || async {
+        (lag(&recorder.render()) == Some(1.0)).then_some(())
+    })
+    .await;
+    foreign.abort();
+    eventually("and is gone with it", || async { (lag(&recorder.render()) == Some(0.0)).then_some(()) }).await;
     member.stop().await;
 }

@@ -122,6 +122,37 @@ async fn a_row_that_kafka_refuses_stays_and_does_not_stop_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_takes_nothing_holds_up_its_own_rows_only_until_it_does() {
+    /// More than may be in flight, before all others.
+    const ROWS: i64 = 5_000;
+    let (mut broker, database) = (Broker::with(&["order-created"]).await, writers::database(5).await);
+    let client = own_connection(&database.url).await;
+    let refused = "INSERT INTO outbox (topic, key, payload)
+                   SELECT 'order-reserved', 'bear', convert_to(n::text, 'UTF8') FROM generate_series(1, $1::bigint) n
+                   ORDER BY n";
+    client.execute(refused, &[&ROWS]).await.unwrap();
+    let relay = Relay::start(&broker, &[&database.url]);
+    for round in 1..=20 {
+        writers::write(&database.pool, Kind::Toy, &[0, 1, 2, 3, 4]).await;
+        let lying = broker.read("order-created", all_have(5, round)).await;
+        nothing_is_lost_and_each_key_is_in_order(&lying, 5, round);
+        assert_eq!(i64::try_from(lying.len()), Ok(5 * round), "and nothing comes twice");
+    }
+    let told = relay.metrics().await;
+    assert!(told.contains("outbox_topic_refused{") && told.contains("topic=\"order-reserved\"} 1"), "{told}");
+    assert_eq!(relay.has_said("the topic takes nothing"), 1);
+
+    broker.make("order-reserved").await;
+    let rows = usize::try_from(ROWS).expect("few");
+    let lying = broker.read("order-reserved", |lying| lying.len() >= rows).await;
+    let values: Vec<String> = lying.iter().map(|lying| String::from_utf8_lossy(&lying.value).into_owned()).collect();
+    assert_eq!(values, (1..=ROWS).map(|n| n.to_string()).collect::<Vec<_>>(), "in their order, and once");
+    outbox_is_empty(&database.pool).await;
+    assert!(relay.metrics().await.contains("topic=\"order-reserved\"} 0"));
+    relay.terminate().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn large_rows_wait_in_the_database_not_in_memory() {
     const ROWS: i64 = 250;
     /// What the process has without any rows, and three times what may be in flight. All rows at once would be

@@ -66,6 +66,15 @@ impl Relay {
         Some((status.expect("a status"), serde_json::from_str(body).expect("JSON")))
     }
 
+    /// What `GET /metrics` says.
+    pub(crate) async fn metrics(&self) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.expect("it listens");
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.expect("it listens");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("text");
+        answer
+    }
+
     /// Waits until it answers so.
     pub(crate) async fn is(&self, status: u16, readiness: &Value) {
         eventually(&format!("{status} {readiness}"), || async {

@@ -95,7 +95,7 @@ pub(crate) struct Alarms {
     /// OPEN, ACKNOWLEDGED or CLOSED.
     #[arg(long)]
     state: Option<AlarmState>,
-    /// stuck, mismatched, dead-letter or lag.
+    /// stuck, mismatched, dead-letter, lag or outbox.
     #[arg(long)]
     kind: Option<AlarmKind>,
     /// Take this one on instead.

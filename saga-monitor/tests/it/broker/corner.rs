@@ -66,6 +66,11 @@ impl Corner {
         Consumer::start(&runtime, self.database.pool.clone(), events::subscriptions(recorder)).expect("a consumer")
     }
 
+    /// The full name of a topic.
+    pub(crate) fn full(&self, topic: &str) -> String {
+        self.names.topic(topic)
+    }
+
     /// Sends anything; returns where it lies.
     pub(crate) async fn send(&self, topic: &str, key: &str, value: &[u8], headers: &[(&str, &str)]) -> Place {
         let full = self.names.topic(topic);

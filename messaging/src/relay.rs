@@ -99,7 +99,10 @@ async fn move_rows(
         let pipeline = pipeline::Pipeline::new(kafka_settings, &names, &source, health.clone(), &mut barred)
             .with_context(|| format!("a producer for {}", source.name))?;
         match pipeline.run(&lease, &runtime.shutdown, wakes.clone()).await {
-            Ok(()) => info!(database = source.name, "standing by"),
+            Ok(()) => {
+                info!(database = source.name, "standing by");
+                barred.lift_all();
+            }
             Err(error) => {
                 warn!(database = source.name, error = format!("{error:#}"), "standing by after a failure");
                 pause(&runtime.shutdown, AFTER_FAILURE).await;

@@ -72,7 +72,8 @@ impl TopicsReader {
     }
 
     /// Hands over what lies between where it stopped and the end as it is now: the topic, without
-    /// prefix, and the record's value. Waits for transactions that are open there. Blocks.
+    /// prefix, and the record's value. A transaction that stays open there
+    /// hides what is behind it, and fails the reading. Blocks.
     pub(crate) fn read_to_end(&mut self, mut take: impl FnMut(&str, &[u8])) -> anyhow::Result<()> {
         let ends = self.ends()?;
         let (mut last_progress, mut last_look) = (Instant::now(), Instant::now());
@@ -101,8 +102,10 @@ impl TopicsReader {
             if last_progress.elapsed() > STALLED_AFTER
                 && let Some(((topic, partition), next)) = self.first_behind(&ends)
             {
-                let why = last_error.map_or_else(|| "no answer".to_owned(), |error| error.to_string());
-                bail!("{topic}/{partition} doesn't get past offset {next}: {why}");
+                let end = ends[&(topic.clone(), *partition)];
+                let why = last_error
+                    .map_or_else(|| "no answer, or an open transaction".to_owned(), |error| error.to_string());
+                bail!("{topic}/{partition} doesn't get past offset {next}, before its end at {end}: {why}");
             }
         }
         Ok(())

@@ -45,11 +45,11 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// Whether the group has that record still before it.
+    /// Whether the group has that record still before it. Of a group that couldn't be asked it isn't said.
     pub fn is_unread(&self, group: Service, topic: &str, place: Place) -> bool {
         let at = (topic.to_owned(), place.partition);
-        let committed = self.committed.get(&group).and_then(|offsets| offsets.get(&at));
-        committed.copied().unwrap_or_default() <= place.offset
+        let next = |offsets: &Offsets| offsets.get(&at).copied().unwrap_or_default();
+        self.committed.get(&group).is_some_and(|offsets| next(offsets) <= place.offset)
     }
 
     /// Whether anybody of the group is there. Of a group that couldn't be asked it isn't said that it is dead.

@@ -115,9 +115,10 @@ async fn forget_old(group: Arc<Group>) {
 /// is dead tells nothing.
 async fn measure(group: Arc<Group>) {
     let mut saying = Saying::of("counting what waits");
+    let mut saying_of_outbox = Saying::of("counting what waits in the outbox");
     let mut seen = BTreeSet::new();
     loop {
-        if let Some(waiting) = saying.note(group.count_outbox().await) {
+        if let Some(waiting) = saying_of_outbox.note(group.count_outbox().await) {
             tell_outbox(&mut seen, waiting);
         }
         if let Some(counts) = saying.note(group.count_set_aside().await) {

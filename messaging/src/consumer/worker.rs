@@ -170,15 +170,26 @@ async fn apply(group: &Group, place: &Place, batch: &[Record], stopping: &Cancel
 
 /// Passes what holds no record. False when told to stop meanwhile.
 async fn pass(group: &Group, place: &Place, next_offset: i64, stopping: &CancellationToken) -> bool {
-    let mut patience = Patience::at(place);
-    while let Err(stalled) = group.note_position(&place.topic, place.partition, next_offset).await {
-        if !patience.wait(&stalled, stopping).await {
-            return false;
+    let noting = async {
+        let mut patience = Patience::at(place);
+        while let Err(stalled) = group.note_position(&place.topic, place.partition, next_offset).await {
+            if !patience.wait(&stalled, stopping).await {
+                return false;
+            }
         }
+        patience.end();
+        true
+    };
+    // Whoever comes next passes it again.
+    let noted = tokio::select! {
+        biased;
+        () = stopping.cancelled() => false,
+        noted = noting => noted,
+    };
+    if noted {
+        place.store(next_offset - 1);
     }
-    patience.end();
-    place.store(next_offset - 1);
-    true
+    noted
 }
 
 /// Which of these may be delivered now. `None` when told to stop meanwhile.

@@ -31,11 +31,13 @@ use crate::{
 const BRIEFLY: &str = "SET LOCAL lock_timeout = '500ms'";
 
 /// How long parts of a batch wait for locks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Locks {
     /// For as long as any statement.
     Patiently,
     /// A record of the batch is known to wait. One that stands alone waits as long as any.
+    PartsInBrief,
+    /// One that stood alone has waited: others that need what it needs don't wait for as long again.
     InBrief,
 }
 
@@ -65,7 +67,7 @@ impl Group {
 
     async fn apply(&self, tx: Tx<'_>, part: &[Item<'_>], locks: Locks) -> Result<Delivered, Failure> {
         let (started, start) = (Instant::now(), SystemTime::now());
-        if locks == Locks::InBrief && part.len() > 1 {
+        if locks == Locks::InBrief || (locks == Locks::PartsInBrief && part.len() > 1) {
             tx.execute(BRIEFLY, &[]).await?;
         }
         let mut delivered = Delivered::default();

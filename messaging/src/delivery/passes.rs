@@ -77,7 +77,9 @@ impl Group {
             (again, left) = (Vec::new(), behind);
             for (item, failure) in failed {
                 let tried = note(&mut so_far[item.place], &failure);
-                if failure.hope() == Hope::Some && tried.made < self.ladder.attempts_in_place(item.heard.came) {
+                // Whoever has waited for a lock has tried long enough in place.
+                let has_hope = failure.hope() == Hope::Some && !failure.is_lock_wait();
+                if has_hope && tried.made < self.ladder.attempts_in_place(item.heard.came) {
                     item.heard.log_retried(self, tried.class, &tried.message, item.heard.history.attempts + tried.made);
                     count_retried(item.heard, tried.class);
                     again.push(item);
@@ -129,7 +131,7 @@ impl Group {
             }
             let outcome = self.attempt(&part, locks).await?;
             if outcome.as_ref().is_err_and(Failure::is_lock_wait) {
-                locks = Locks::InBrief;
+                locks = locks.max(if part.len() > 1 { Locks::PartsInBrief } else { Locks::InBrief });
             }
             match outcome {
                 Ok(done) => pass.delivered += done,

@@ -30,7 +30,7 @@ impl Barred {
         Self { database, topics: BTreeMap::new() }
     }
 
-    /// The topic took a row for no good. True for the first one.
+    /// The topic refused a row. True if it wasn't barred before.
     pub(super) fn bar(&mut self, topic: &str) -> bool {
         if self.has(topic) {
             return false;
@@ -45,6 +45,20 @@ impl Barred {
         if let Some(bar) = self.topics.get_mut(topic) {
             bar.wait = (bar.wait * 2).min(LAST_TRY);
             bar.try_at = Instant::now() + bar.wait;
+        }
+    }
+
+    /// The row by which the topic was tried came back without having been sent.
+    pub(super) fn try_at_once(&mut self, topic: &str) {
+        if let Some(bar) = self.topics.get_mut(topic) {
+            bar.try_at = Instant::now();
+        }
+    }
+
+    /// Another relay leads now, and knows by itself what its topics take.
+    pub(super) fn lift_all(&mut self) {
+        for topic in self.names().into_iter().map(str::to_owned).collect::<Vec<_>>() {
+            self.lift(&topic);
         }
     }
 
@@ -93,6 +107,7 @@ pub(super) fn is_refused(error: &KafkaError) -> bool {
                 | RDKafkaErrorCode::InvalidRecord
                 | RDKafkaErrorCode::InvalidTimestamp
                 | RDKafkaErrorCode::MessageSizeTooLarge
+                | RDKafkaErrorCode::MessageBatchTooLarge
                 | RDKafkaErrorCode::InvalidMessageSize
         )
     )

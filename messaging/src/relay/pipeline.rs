@@ -184,11 +184,12 @@ impl<'s> Pipeline<'s> {
                 return Ok(());
             }
             if self.producer.client().context().brokers.knows_none.is_cancelled() {
+                self.delete_acknowledged(&client).await?;
                 bail!("the producer knows no broker any more");
             }
             self.drain_acks();
             if let Some(length) = self.holding {
-                self.hold(length).await?;
+                self.hold(&client, length).await?;
                 continue;
             }
             let claimed = self.round(&client).await?;
@@ -200,11 +201,7 @@ impl<'s> Pipeline<'s> {
             }
         }
         self.wait_for_acks(LAST_ACKS).await;
-        self.drain_acks();
-        let acknowledged = std::mem::take(&mut self.acknowledged);
-        claim::delete_and_claim(&client, &acknowledged, &HashSet::new(), Room::NONE, &[])
-            .await
-            .context("deleting the last rows")?;
+        self.delete_acknowledged(&client).await?;
         self.give_up();
         Ok(())
     }
@@ -295,12 +292,15 @@ impl<'s> Pipeline<'s> {
         let Some(flying) = self.in_flight.remove(&id) else { return };
         self.in_flight_bytes -= flying.bytes;
         let was_try = self.tried_row.take_if(|tried| *tried == id).is_some();
+        if was_try {
+            self.end_try();
+        }
         match outcome {
             Outcome::Published => {
                 self.health.ready();
                 self.acknowledged.push(id);
                 flying.tell(self.source.name);
-                if self.barred.lift(&flying.topic) {
+                if was_try && self.barred.lift(&flying.topic) {
                     tracing::info!(database = self.source.name, topic = flying.topic, "the topic takes rows again");
                 }
             }
@@ -325,17 +325,37 @@ impl<'s> Pipeline<'s> {
                 }
                 self.holding = Some(AFTER_FAILED_ROW);
             }
+            Outcome::GivenBack if was_try => self.barred.try_at_once(&flying.topic),
             Outcome::GivenBack => self.holding = self.holding.or(Some(Duration::ZERO)),
         }
     }
 
+    /// The producer of a try goes; closing it takes a while.
+    fn end_try(&mut self) {
+        if let Some(producer) = self.trying.take() {
+            tokio::task::spawn_blocking(move || drop(producer));
+        }
+    }
+
+    /// Rows that Kafka has don't go again because the producer has to.
+    async fn delete_acknowledged(&mut self, client: &deadpool_postgres::Client) -> anyhow::Result<()> {
+        self.drain_acks();
+        let acknowledged = std::mem::take(&mut self.acknowledged);
+        claim::delete_and_claim(client, &acknowledged, &HashSet::new(), Room::NONE, &[])
+            .await
+            .context("deleting the last rows")?;
+        Ok(())
+    }
+
     /// Lets what is in flight end, one way or the other.
-    async fn hold(&mut self, length: Duration) -> anyhow::Result<()> {
+    async fn hold(&mut self, client: &deadpool_postgres::Client, length: Duration) -> anyhow::Result<()> {
         self.wait_for_acks(HOLD_LOOK_EVERY).await;
         if let Some((code, reason)) = self.producer.client().fatal_error() {
+            self.delete_acknowledged(client).await?;
             bail!("the producer ended: {code}: {reason}");
         }
-        if self.in_flight.is_empty() {
+        // A try may take long, and nothing can overtake it.
+        if self.in_flight.len() == usize::from(self.tried_row.is_some()) {
             self.holding = None;
             tokio::time::sleep(length).await;
         }

@@ -33,8 +33,9 @@ impl Lags {
             for topic in topics_read_by(group).filter(|topic| !is_own_retry(group, topic)) {
                 let from = (topic.clone(), 0);
                 let partitions = cluster.ends.range(from..).map(|(at, _)| at).take_while(|(of, _)| *of == topic);
-                // A group that can't be asked keeps the lag that it had.
-                if cluster.committed.contains_key(&group) {
+                // A group that can't be asked, and a topic that isn't led, keep the lag that they had.
+                let is_led = !cluster.leaderless.iter().any(|(leaderless, _)| *leaderless == topic);
+                if is_led && cluster.committed.contains_key(&group) {
                     let lag = partitions.filter_map(|at| cluster.lag(group, at)).sum();
                     self.take((group, topic), lag);
                 }

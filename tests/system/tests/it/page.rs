@@ -19,8 +19,12 @@ use crate::browser::Browser;
 
 const PATIENCE: Duration = Duration::from_secs(40);
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
-/// Pages of ten thousand rows open within this, in milliseconds, from the click to the last drawing.
+/// Pages of ten thousand rows open within this, in milliseconds, from the click to the last drawing …
 const OPEN_WITHIN_MS: f64 = 300.0;
+/// … on a machine whose browser draws a bare table of as many cells within this; on a slower one, in proportion.
+const BARE_WITHIN_MS: f64 = 30.0;
+/// How long the bare table is opened again and again.
+const BARE_FOR: Duration = Duration::from_secs(5);
 /// How long the machine may take to leave the browser what it needs for that.
 const MACHINE_QUIET_WITHIN: Duration = Duration::from_secs(30);
 /// Milliseconds from the click to the whole answer, and to the last drawing.
@@ -276,22 +280,33 @@ async fn ten_thousand_rows_open_at_once(desk: &Desk<'_>) -> anyhow::Result<()> {
          FROM (SELECT * FROM sagas WHERE state = 'COMPLETED' LIMIT 1) AS one, generate_series(1, 10000) AS n";
     database.execute(more, &[]).await?;
     database.batch_execute("ANALYZE sagas").await?;
+    let rows = format!("<tr>{}</tr>", "<td>some text</td>".repeat(6)).repeat(200);
+    let bare = format!("data:text/html,<!doctype html><title>bare</title><table>{rows}</table>");
+    let (bare, _) = opens_within(browser, &bare, BARE_WITHIN_MS, BARE_FOR).await?;
+    let limit = OPEN_WITHIN_MS * (bare / BARE_WITHIN_MS).max(1.0);
+    println!("a bare table opens within {bare:.0} ms, so the page has to within {limit:.0}");
     for path in ["/sagas?limit=200", "/sagas?state=COMPLETED&limit=200", "/", "/events?limit=200", "/dead-letters"] {
-        // The machine of a test is busy, and both cores are what a browser wants: the best is what the page takes.
-        let (mut best, mut answered, patience) = (f64::INFINITY, 0.0, Instant::now() + MACHINE_QUIET_WITHIN);
-        while best > OPEN_WITHIN_MS && Instant::now() < patience {
-            desk.open(path).await?;
-            let took = browser.eval(NAVIGATION_TOOK).await?;
-            let [answer, drawn]: [f64; 2] = serde_json::from_value(took).context("two times")?;
-            if drawn < best {
-                (best, answered) = (drawn, answer);
-            }
-        }
-        println!("{path} opens within {best:.0} ms, {answered:.0} of them until the answer was there");
-        ensure!(best <= OPEN_WITHIN_MS, "{path} takes {best:.0} ms");
+        let (drawn, answered) = opens_within(browser, &desk.url(path), limit, MACHINE_QUIET_WITHIN).await?;
+        println!("{path} opens within {drawn:.0} ms, {answered:.0} of them until the answer was there");
+        ensure!(drawn <= limit, "{path} takes {drawn:.0} ms of {limit:.0}");
     }
     database.execute("DELETE FROM sagas WHERE length(key) > 36", &[]).await?;
     browser.is_content().await
+}
+
+/// How long the page takes to be drawn, and until its answer is there, in milliseconds. The machine of a test is busy, and
+/// both cores are what a browser wants: the best is what the page takes.
+async fn opens_within(browser: &Browser, url: &str, limit: f64, patience: Duration) -> anyhow::Result<(f64, f64)> {
+    let (mut best, mut answered, patience) = (f64::INFINITY, 0.0, Instant::now() + patience);
+    while best > limit && Instant::now() < patience {
+        browser.open(url).await?;
+        let took = browser.eval(NAVIGATION_TOOK).await?;
+        let [answer, drawn]: [f64; 2] = serde_json::from_value(took).context("two times")?;
+        if drawn < best {
+            (best, answered) = (drawn, answer);
+        }
+    }
+    Ok((best, answered))
 }
 
 /// A token as an identity provider would sign it.

@@ -1,8 +1,8 @@
 //! Identifiers as types, so that an order id is never handed over where a user id is meant.
 //!
-//! Generated ids are `UUIDv7`, written with hyphens and in no other way; ids that come from outside (users,
-//! products, coupons) are opaque strings of `[A-Za-z0-9._:@-]{1,128}`, but for `.` and `..`, which are no
-//! names in a path. Both are checked when they are parsed, never later.
+//! Generated ids are `UUIDv7`, written with hyphens and in lower case, and read in either case; ids that come from
+//! outside (users, products, coupons) are opaque strings of `[A-Za-z0-9._:@-]{1,128}`, but for `.` and `..`, which
+//! are no names in a path. Both are checked when they are parsed, never later.
 
 use std::{fmt, str::FromStr};
 
@@ -62,6 +62,12 @@ macro_rules! generated_id {
 /// A UUID as RFC 9562 writes it. Other spellings of the same one would be other names of the same thing.
 fn hyphenated(text: &str) -> Option<Uuid> {
     if text.len() == uuid::fmt::Hyphenated::LENGTH { Uuid::parse_str(text).ok() } else { None }
+}
+
+/// The spelling of ours, where `text` is a UUID in another one. A record's key may also be an id of somebody else's
+/// making, in which case matters: so a key is looked for as it was given, and like this.
+pub fn in_lower_case(text: &str) -> Option<String> {
+    hyphenated(text).map(|id| id.to_string()).filter(|ours| ours != text)
 }
 
 struct Hyphenated(&'static str);
@@ -192,6 +198,18 @@ mod tests {
         for other in [id.replace('-', ""), format!("{{{id}}}"), format!("urn:uuid:{id}"), format!(" {id}")] {
             assert!(other.parse::<OrderId>().is_err(), "{other}");
             assert!(serde_json::from_str::<OrderId>(&format!("{other:?}")).is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_generated_id_is_read_in_either_case_and_written_in_lower_case() {
+        let id = "0190163d-8694-739b-aea5-966c26f8ad91";
+        let (order, capitals): (OrderId, String) = (id.parse().expect("an id"), id.to_uppercase());
+        assert_eq!(capitals.parse::<OrderId>().expect("an id").to_string(), id);
+        assert_eq!(serde_json::from_str::<OrderId>(&format!("{capitals:?}")).expect("an id"), order);
+        assert_eq!(in_lower_case(&capitals).as_deref(), Some(id));
+        for other in [id, "Kim", &capitals.replace('-', "")] {
+            assert_eq!(in_lower_case(other), None, "{other}");
         }
     }
 

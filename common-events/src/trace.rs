@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[error("not a W3C trace context")]
 pub struct InvalidTrace;
 
-/// 16 bytes, not all zero; 32 lower-case hex digits on the wire.
+/// 16 bytes, not all zero; 32 hex digits, written in lower case and read in either.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TraceId([u8; 16]);
@@ -44,8 +44,9 @@ impl FromStr for TraceId {
     type Err = InvalidTrace;
 
     fn from_str(text: &str) -> Result<Self, InvalidTrace> {
-        Self::new(u128::from_str_radix(lower_hex(text, 32)?, 16).map_err(|_| InvalidTrace)?.to_be_bytes())
-            .ok_or(InvalidTrace)
+        let digits = Some(text).filter(|text| text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit()));
+        let bytes = u128::from_str_radix(digits.ok_or(InvalidTrace)?, 16).map_err(|_| InvalidTrace)?.to_be_bytes();
+        Self::new(bytes).ok_or(InvalidTrace)
     }
 }
 
@@ -131,7 +132,8 @@ impl FromStr for TraceParent {
             return Err(InvalidTrace);
         }
         let flags = u8::from_str_radix(lower_hex(flags, 2)?, 16).map_err(|_| InvalidTrace)?;
-        Ok(Self { trace_id: trace_id.parse()?, span_id: span_id.parse()?, sampled: flags & 1 == 1 })
+        let trace_id = lower_hex(trace_id, 32)?.parse()?;
+        Ok(Self { trace_id, span_id: span_id.parse()?, sampled: flags & 1 == 1 })
     }
 }
 
@@ -165,6 +167,15 @@ mod tests {
         let trace: TraceParent = EXAMPLE.parse().expect("valid");
         assert!(trace.sampled);
         assert_eq!(trace.to_string(), EXAMPLE);
+    }
+
+    #[test]
+    fn a_trace_id_is_read_in_either_case_and_written_in_lower_case() {
+        let id = "4bf92f3577b34da6a3ce929d0e0e4736";
+        assert_eq!(id.to_uppercase().parse::<TraceId>().expect("valid").to_string(), id);
+        for wrong in ["", "4bf9", &"0".repeat(32), &format!("+{}", &id[1..]), &"z".repeat(32)] {
+            assert_eq!(wrong.parse::<TraceId>(), Err(InvalidTrace), "{wrong}");
+        }
     }
 
     #[test]

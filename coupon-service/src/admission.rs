@@ -20,6 +20,7 @@
 //! | `rebuilder` | opens a lost gate again, under a new epoch |
 
 mod books;
+mod figures;
 mod rebuilder;
 mod reconciler;
 mod sales;
@@ -157,6 +158,7 @@ impl Admission {
         publisher: Publisher,
         settled: mpsc::Receiver<Vec<Settled>>,
     ) -> anyhow::Result<Self> {
+        figures::describe();
         let (unconfirmed, confirming) = mpsc::channel(MAX_UNCONFIRMED);
         let longest = publisher.longest() + GATE_LONGEST;
         let progress = Progress::of(&runtime.settings.kafka, Service::Coupon, Topic::CouponIssueRequested)?;

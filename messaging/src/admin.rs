@@ -34,6 +34,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+pub use self::audit::{Act, Action};
 use self::replay::runner::Runner;
 use crate::{Consumer, delivery::Group, direct};
 

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     delivery::Group,
-    kafka,
+    figures, kafka,
     ladder::{Alarm, Ladder, OwnTopic},
     relay,
     subscriptions::Subscriptions,
@@ -85,6 +85,7 @@ impl Consumer {
         settings: &service_runtime::settings::KafkaSettings,
         health: health::Part,
     ) -> anyhow::Result<Self> {
+        figures::describe();
         let names = Names::with_prefix(settings.topic_prefix.clone());
         let service = group.subscriptions().group();
         let (stopping, failed) = (CancellationToken::new(), CancellationToken::new());

@@ -74,7 +74,7 @@ macro_rules! insert_letter {
                  attempts, error_class, error_message, first_failed_at, last_failed_at,
                  day, parked_attempts, due_at, alarm_due_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
-                     clock_timestamp(), $20, $21, $22, $23)
+                     $20, $21, $22, $23, $24)
              ON CONFLICT ",
             $known
         )
@@ -132,7 +132,7 @@ async fn write(tx: &Tx<'_>, sql: &'static str, letter: &Letter<'_>) -> Result<u6
     tx.execute(
         sql,
         &[
-            &Uuid::now_v7(),
+            &tx.new_id(),
             &state.name(),
             &topic,
             &partition,
@@ -151,6 +151,7 @@ async fn write(tx: &Tx<'_>, sql: &'static str, letter: &Letter<'_>) -> Result<u6
             &trouble.class,
             &trouble.message,
             &trouble.first_failed_at,
+            &tx.now(),
             &identity.map(|(day, _)| day),
             &count(*parked_attempts),
             due_at,

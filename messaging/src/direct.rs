@@ -42,7 +42,7 @@ use service_runtime::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{MAX_EVENT_BYTES, topics::Names};
+use crate::{MAX_EVENT_BYTES, figures, topics::Names};
 use reports::Letter;
 use road::Road;
 use second_cluster::SecondCluster;
@@ -97,6 +97,7 @@ impl Publisher {
     /// # Errors
     /// When a setting is wrong, or the backlog can't be looked at.
     pub async fn start<D: EventData>(runtime: &Runtime, pool: Pool) -> anyhow::Result<Self> {
+        figures::describe();
         let names = Names::with_prefix(runtime.settings.kafka.topic_prefix.clone());
         let timeout = runtime.env.between("PRODUCE_TIMEOUT", PRODUCE_TIMEOUT, PRODUCE_TIMEOUTS)?;
         let (road, diverted) = Road::open(&runtime.settings.kafka, timeout).context("a producer for admissions")?;

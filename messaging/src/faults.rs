@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use common_events::EventId;
+use common_events::{EventId, ids::in_lower_case};
 
 use crate::{
     failure::{Handled, Transient, Unprocessable},
@@ -67,9 +67,14 @@ impl Faults {
 impl Fault {
     fn hits(&self, record: &Record, id: EventId) -> bool {
         self.topic.as_deref().is_none_or(|wanted| wanted == record.event_topic())
-            && self.key.as_deref().is_none_or(|wanted| record.key.as_deref() == Some(wanted.as_bytes()))
+            && self.key.as_deref().is_none_or(|wanted| has_key(record, wanted))
             && share_of(id) < self.share
     }
+}
+
+fn has_key(record: &Record, wanted: &str) -> bool {
+    let is = |key: &str| record.key.as_deref() == Some(key.as_bytes());
+    is(wanted) || in_lower_case(wanted).is_some_and(|ours| is(&ours))
 }
 
 /// Where the event stands between 0 and 1: the same for ever, and even over many events.
@@ -115,6 +120,9 @@ mod tests {
         assert!(!struck(&faults, "kim", id));
         faults.set(Some(Fault { key: Some("kim".to_owned()), ..fault() }));
         assert!(struck(&faults, "kim", id) && !struck(&faults, "lee", id));
+        let order = Uuid::now_v7().to_string();
+        faults.set(Some(Fault { key: Some(order.to_uppercase()), ..fault() }));
+        assert!(struck(&faults, &order, id) && struck(&faults, &order.to_uppercase(), id));
         faults.set(Some(Fault { topic: Some("payment-failed".to_owned()), ..fault() }));
         assert!(!struck(&faults, "kim", id));
         faults.set(Some(Fault { until: Instant::now(), ..fault() }));

@@ -36,15 +36,10 @@ pub struct Ladder {
     pub parked_interval: Duration,
 }
 
-/// The defaults of docs/contract.md §5.
+/// That of the settings.
 impl Default for Ladder {
     fn default() -> Self {
-        Self {
-            immediate: 3,
-            delays: [Duration::from_secs(30), Duration::from_mins(1), Duration::from_mins(2)],
-            parked_attempts: 3,
-            parked_interval: Duration::from_mins(3),
-        }
+        Self::from(&RetrySettings::default())
     }
 }
 

@@ -23,6 +23,7 @@ pub mod direct;
 mod event;
 mod failure;
 mod faults;
+mod figures;
 mod inbox;
 pub mod kafka;
 pub mod ladder;

@@ -31,7 +31,7 @@ pub use lease::LeaseTimes;
 pub(crate) use wake::hint;
 pub use wake::{listen, send_hints};
 
-use crate::{kafka, topics::Names};
+use crate::{figures, kafka, topics::Names};
 
 /// The pause after the database failed.
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
@@ -68,6 +68,7 @@ async fn move_rows(
     times: LeaseTimes,
     wakes: tokio::sync::watch::Receiver<u64>,
 ) -> anyhow::Result<()> {
+    figures::describe();
     let kafka_settings = &runtime.settings.kafka;
     let names = Names::with_prefix(kafka_settings.topic_prefix.clone());
     let health: health::Part = runtime.health.part("kafka");

@@ -15,7 +15,7 @@ use deadpool_postgres::Client;
 use futures::FutureExt;
 use service_runtime::telemetry;
 use tokio_postgres::{Row, types::ToSql};
-use uuid::Uuid;
+use uuid::{ContextV7, Timestamp, Uuid};
 
 use crate::{
     event::Draft,
@@ -41,6 +41,7 @@ pub struct Tx<'t> {
     client: &'t Client,
     open: bool,
     now: DateTime<Utc>,
+    ids: Mutex<ContextV7>,
     unwritten: Mutex<Unwritten>,
     /// COMMIT of a transaction in which a statement failed rolls back, and reports no error.
     may_be_aborted: AtomicBool,
@@ -75,6 +76,8 @@ impl<'t> Tx<'t> {
             client,
             open: true,
             now: Utc::now().trunc_subsecs(6),
+            // An id's first digits are milliseconds; the microseconds are in the next ones.
+            ids: Mutex::new(ContextV7::new().with_additional_precision()),
             unwritten: Mutex::default(),
             may_be_aborted: AtomicBool::new(false),
         })
@@ -83,6 +86,13 @@ impl<'t> Tx<'t> {
     /// The moment this transaction began, to the microsecond: the time of the events published in it.
     pub const fn now(&self) -> DateTime<Utc> {
         self.now
+    }
+
+    /// An id of that moment, so that what is sorted by its id is sorted by its time. Those of one transaction are in
+    /// the order in which they were made.
+    pub fn new_id(&self) -> Uuid {
+        let seconds = u64::try_from(self.now.timestamp()).unwrap_or_default();
+        Uuid::new_v7(Timestamp::from_unix(&self.ids, seconds, self.now.timestamp_subsec_nanos()))
     }
 
     /// Runs a query.
@@ -124,7 +134,7 @@ impl<'t> Tx<'t> {
     pub fn publish<D: EventData>(&self, draft: Draft<D>) -> Result<EventId, Failure> {
         let parent = draft.cause.parent;
         let event = envelope::Event {
-            id: EventId::new(Uuid::now_v7()),
+            id: EventId::new(self.new_id()),
             time: self.now,
             subject: draft.data.key().into_owned(),
             trace: telemetry::child_of(parent),

@@ -3,21 +3,24 @@
 //! An order is a set of facts (which lines' stock is held, whether the coupon is, what payment said)
 //! and a status that follows from them. Facts are taken in any order and any number of times; the
 //! first answer to each question stands. A fact that comes too late is kept and changes nothing else.
+//! An answer has to fit what the order asked ([`Misfit`]): whose it is, how many pieces, how much money.
 //!
 //! ```text
 //! PENDING ── stock and coupon held ──▶ AWAITING_PAYMENT ── paid ──▶ CONFIRMED
 //!    └───────────── refused, timed out ──────┴───▶ CANCELLED ◀── by hand ──┘
 //! ```
 
+mod answer;
 mod basket;
 mod words;
 
 use chrono::{DateTime, Utc};
 use common_events::{
-    IssuedCouponId, OrderId, ProductId, Reason, TraceParent, UserId, Won,
+    IssuedCouponId, OrderId, ProductId, Quantity, Reason, TraceParent, UserId, Won,
     events::{OrderCancelled, OrderConfirmed, OrderCreated, OrderLine, OrderLinePlaced, OrderReserved},
 };
 
+pub use answer::{Misfit, Paying};
 pub use basket::{AskedLine, Basket, MAX_LINES, Product, Refusal};
 pub use words::{Hold, Payment, Status, UnknownWord};
 
@@ -88,17 +91,6 @@ pub enum CancelledBy {
     Owner,
     /// Somebody who may cancel anybody's.
     Operator,
-}
-
-/// An answer to something this order never asked.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Misfit {
-    /// No line asks for this product.
-    #[error("order {0} has no line for product {1}")]
-    NoSuchLine(OrderId, ProductId),
-    /// The order wants no coupon, or another one.
-    #[error("order {0} doesn't use coupon {1}")]
-    NoSuchCoupon(OrderId, IssuedCouponId),
 }
 
 /// An order as it is taken: the row, and what to tell of it.
@@ -177,31 +169,39 @@ impl Order {
         self.subtotal.saturating_sub(self.discount)
     }
 
-    /// The line's stock is held.
-    pub fn hold_stock(&mut self, product: &ProductId, now: DateTime<Utc>) -> Result<Vec<Happened>, Misfit> {
-        self.line(product)?.stock.answer(Hold::Held);
+    /// So many pieces are held for the line.
+    pub fn hold_stock(
+        &mut self,
+        product: &ProductId,
+        quantity: Quantity,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Happened>, Misfit> {
+        self.line(product, quantity)?.stock.answer(Hold::Held);
         Ok(self.go_on(now))
     }
 
-    /// The line gets no stock: the order ends.
+    /// The line doesn't get so many pieces: the order ends.
     pub fn refuse_stock(
         &mut self,
         product: &ProductId,
+        quantity: Quantity,
         reason: Reason,
         now: DateTime<Utc>,
     ) -> Result<Vec<Happened>, Misfit> {
-        let is_news = self.line(product)?.stock.answer(Hold::Refused);
+        let is_news = self.line(product, quantity)?.stock.answer(Hold::Refused);
         Ok(if is_news { self.fail(reason, now) } else { Vec::new() })
     }
 
-    /// The coupon is held and takes off so much. The discount of an order that has ended already
+    /// This user's coupon is held and takes off so much. The discount of an order that has ended already
     /// stays as it was.
     pub fn hold_coupon(
         &mut self,
         coupon: IssuedCouponId,
+        user_id: &UserId,
         discount: Won,
         now: DateTime<Utc>,
     ) -> Result<Vec<Happened>, Misfit> {
+        self.check_user(user_id)?;
         let is_news = self.coupon(coupon)?.hold.answer(Hold::Held);
         if is_news && self.status == Status::Pending {
             self.discount = discount.min(self.subtotal);
@@ -221,23 +221,32 @@ impl Order {
     }
 
     /// The order is paid.
-    pub fn complete_payment(&mut self, now: DateTime<Utc>) -> Vec<Happened> {
+    pub fn complete_payment(&mut self, paid: Paying<'_>, now: DateTime<Utc>) -> Result<Vec<Happened>, Misfit> {
+        self.check_payment(paid)?;
         self.payment.get_or_insert(Payment::Completed);
-        self.go_on(now)
+        Ok(self.go_on(now))
     }
 
     /// The order could not be paid: it ends.
-    pub fn fail_payment(&mut self, reason: Reason, now: DateTime<Utc>) -> Vec<Happened> {
+    pub fn fail_payment(
+        &mut self,
+        unpaid: Paying<'_>,
+        reason: Reason,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Happened>, Misfit> {
+        self.check_payment(unpaid)?;
         if self.payment.is_some() {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         self.payment = Some(Payment::Failed);
-        self.fail(reason, now)
+        Ok(self.fail(reason, now))
     }
 
     /// What was paid went back. It may be heard of before the payment itself.
-    pub const fn refund_payment(&mut self) {
+    pub fn refund_payment(&mut self, refunded: Paying<'_>) -> Result<(), Misfit> {
+        self.check_payment(refunded)?;
         self.payment = Some(Payment::Refunded);
+        Ok(())
     }
 
     /// Ends the order because it took too long, which is found out where the clock is. `None` when it
@@ -330,18 +339,5 @@ impl Order {
 
     fn placed_lines(&self) -> Vec<OrderLine> {
         self.lines.iter().map(|line| line.placed.clone()).collect()
-    }
-
-    fn line(&mut self, product: &ProductId) -> Result<&mut Line, Misfit> {
-        let order = self.id;
-        self.lines
-            .iter_mut()
-            .find(|line| line.placed.product_id == *product)
-            .ok_or_else(|| Misfit::NoSuchLine(order, product.clone()))
-    }
-
-    fn coupon(&mut self, coupon: IssuedCouponId) -> Result<&mut Coupon, Misfit> {
-        let order = self.id;
-        self.coupon.as_mut().filter(|wanted| wanted.id == coupon).ok_or(Misfit::NoSuchCoupon(order, coupon))
     }
 }

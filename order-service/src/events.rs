@@ -16,10 +16,10 @@ use common_events::{
     },
 };
 use futures::{FutureExt, future::BoxFuture};
-use messaging::{Cause, Event, Failure, Handled, Subscriptions, Tx, Unprocessable};
+use messaging::{Cause, Event, Failure, Handled, Subscriptions, Transient, Tx, Unprocessable};
 
 use crate::{
-    domain::{Happened, Misfit, Order, Status},
+    domain::{Happened, Misfit, Order, Paying, Status},
     store,
     waiting::Waiting,
 };
@@ -42,18 +42,18 @@ type Fitting = Result<Vec<Happened>, Misfit>;
 
 /// The line's stock is held. With the last thing that was missing the order can be paid.
 fn on_stock_deducted(order: &mut Order, event: &StockDeducted, now: DateTime<Utc>) -> Fitting {
-    order.hold_stock(&event.product_id, now)
+    order.hold_stock(&event.product_id, event.quantity, now)
 }
 
 /// A line that gets no stock ends the order. What other lines and the coupon hold goes back when
 /// their owners hear `OrderCancelled`, so nothing is restored from here.
 fn on_stock_deduct_failed(order: &mut Order, event: &StockDeductFailed, now: DateTime<Utc>) -> Fitting {
-    order.refuse_stock(&event.product_id, event.reason, now)
+    order.refuse_stock(&event.product_id, event.quantity, event.reason, now)
 }
 
 /// The coupon is held, and with it the price is known.
 fn on_coupon_used(order: &mut Order, event: &CouponUsed, now: DateTime<Utc>) -> Fitting {
-    order.hold_coupon(event.issued_coupon_id, event.discount, now)
+    order.hold_coupon(event.issued_coupon_id, &event.user_id, event.discount, now)
 }
 
 /// An order whose coupon can't be used ends, rather than cost more than its customer agreed to.
@@ -62,18 +62,18 @@ fn on_coupon_use_failed(order: &mut Order, event: &CouponUseFailed, now: DateTim
 }
 
 /// A paid order is done. One that has ended in the meantime is refunded by its `OrderCancelled`.
-fn on_payment_completed(order: &mut Order, _: &PaymentCompleted, now: DateTime<Utc>) -> Vec<Happened> {
-    order.complete_payment(now)
+fn on_payment_completed(order: &mut Order, event: &PaymentCompleted, now: DateTime<Utc>) -> Fitting {
+    order.complete_payment(Paying { user_id: &event.user_id, total: event.total }, now)
 }
 
 /// A payment that was refused ends the order.
-fn on_payment_failed(order: &mut Order, event: &PaymentFailed, now: DateTime<Utc>) -> Vec<Happened> {
-    order.fail_payment(event.reason, now)
+fn on_payment_failed(order: &mut Order, event: &PaymentFailed, now: DateTime<Utc>) -> Fitting {
+    order.fail_payment(Paying { user_id: &event.user_id, total: event.total }, event.reason, now)
 }
 
-/// The refund of a cancelled order is noted.
-fn on_payment_refunded(order: &mut Order, _: &PaymentRefunded, _: DateTime<Utc>) {
-    order.refund_payment();
+/// The refund of a cancelled order is noted, and that is all there is to it.
+fn on_payment_refunded(order: &mut Order, event: &PaymentRefunded, _: DateTime<Utc>) -> Result<(), Misfit> {
+    order.refund_payment(Paying { user_id: &event.user_id, total: event.total })
 }
 
 /// Keeps the copy of names and prices up to date; an older version than ours is no news.
@@ -107,22 +107,16 @@ about_order!(
     PaymentRefunded,
 );
 
-/// A decision that can't go wrong, or of which nothing can come, needs not say so.
+/// What comes of a decision. One of which nothing can come needs not say so.
 enum Decided {
-    Fitting(Fitting),
-    /// A fact is noted, and that is all there is to it.
+    Happened(Vec<Happened>),
+    /// A fact is noted.
     Noted,
-}
-
-impl From<Fitting> for Decided {
-    fn from(fitting: Fitting) -> Self {
-        Self::Fitting(fitting)
-    }
 }
 
 impl From<Vec<Happened>> for Decided {
     fn from(happened: Vec<Happened>) -> Self {
-        Self::Fitting(Ok(happened))
+        Self::Happened(happened)
     }
 }
 
@@ -135,20 +129,34 @@ impl From<()> for Decided {
 impl Decided {
     /// What is to be published. Where nothing comes of the event because its order had ended `before`, that is
     /// said.
-    fn news(self, tx: &Tx<'_>, before: Status) -> Result<Vec<Happened>, Unprocessable> {
-        let Self::Fitting(fitting) = self else { return Ok(Vec::new()) };
-        let news = fitting.map_err(|misfit| Unprocessable::new(misfit.to_string()))?;
+    fn news(self, tx: &Tx<'_>, before: Status) -> Vec<Happened> {
+        let Self::Happened(news) = self else { return Vec::new() };
         if before == Status::Cancelled && news.is_empty() {
             tx.came_too_late(Reason::OrderCancelled);
         }
-        Ok(news)
+        news
+    }
+}
+
+/// An answer that doesn't fit its order is set aside, for somebody to look at; one that came before its order can
+/// be held against it is tried again.
+impl From<Misfit> for Failure {
+    fn from(misfit: Misfit) -> Self {
+        match misfit {
+            Misfit::NotPricedYet(_) => Transient::new("not-priced-yet", misfit).into(),
+            Misfit::NoSuchLine(..)
+            | Misfit::NoSuchCoupon(..)
+            | Misfit::OtherQuantity(..)
+            | Misfit::OtherUser(..)
+            | Misfit::OtherTotal(..) => Unprocessable::new(misfit.to_string()).into(),
+        }
     }
 }
 
 /// Makes a handler of a decision.
 fn decide_by<T: AboutOrder, D: Into<Decided> + 'static>(
     waiting: &Waiting,
-    decide: fn(&mut Order, &T, DateTime<Utc>) -> D,
+    decide: fn(&mut Order, &T, DateTime<Utc>) -> Result<D, Misfit>,
 ) -> impl for<'a> Fn(&'a Tx<'a>, &'a [&'a Event<T>]) -> BoxFuture<'a, Handled> + Send + Sync + 'static {
     let waiting = waiting.clone();
     move |tx, events| {
@@ -160,7 +168,7 @@ fn decide_by<T: AboutOrder, D: Into<Decided> + 'static>(
 async fn handle<T: AboutOrder, D: Into<Decided>>(
     tx: &Tx<'_>,
     events: &[&Event<T>],
-    decide: fn(&mut Order, &T, DateTime<Utc>) -> D,
+    decide: fn(&mut Order, &T, DateTime<Utc>) -> Result<D, Misfit>,
     waiting: &Waiting,
 ) -> Handled {
     let ids: BTreeSet<OrderId> = events.iter().map(|event| event.data.order_id()).collect();
@@ -168,8 +176,8 @@ async fn handle<T: AboutOrder, D: Into<Decided>>(
     for event in events {
         let order = find(&mut orders, event)?;
         let before = order.status;
-        let decided: Decided = decide(order, &event.data, tx.now()).into();
-        for news in decided.news(tx, before)? {
+        let decided: Decided = decide(order, &event.data, tx.now())?.into();
+        for news in decided.news(tx, before) {
             publish(tx, event.cause(), news)?;
         }
         if !order.status.is_open() {

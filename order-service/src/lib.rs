@@ -15,7 +15,8 @@
 //! | `payment-refunded` | notes it | – | – |
 //! | `product-catalog` | keeps name and price, the highest version | – | – |
 //!
-//! An order is cancelled once. What is heard of it later is noted, and changes nothing.
+//! An order is cancelled once. What is heard of it later is noted, and changes nothing. An answer that doesn't
+//! fit what the order asked, as it is of another customer, quantity or amount, is set aside.
 
 pub mod domain;
 pub mod events;

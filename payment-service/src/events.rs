@@ -16,7 +16,6 @@ use common_events::{
 };
 use futures::FutureExt;
 use messaging::{Cause, Event, Failure, Handled, Subscriptions, Tx};
-use uuid::Uuid;
 
 use crate::{
     domain::{Decision, Entry, EntryKind, Payment, Refund},
@@ -39,7 +38,7 @@ async fn on_order_reserved(tx: &Tx<'_>, events: &[&Event<OrderReserved>]) -> Han
     for event in events {
         let (order_id, total) = (event.data.order_id, event.data.total);
         let payment = payments.get_mut(&order_id).expect("the payment of every event was made or locked");
-        match payment.pay(&event.data, &mut accounts, new_entry_id()) {
+        match payment.pay(&event.data, &mut accounts, new_entry_id(tx)) {
             Some(Decision::Completed { payment, deducted }) => {
                 decided.push(Decided { order_id, total, outcome: Ok(payment.paid_at) });
                 if let Some(entry) = deducted {
@@ -68,7 +67,7 @@ async fn on_order_cancelled(tx: &Tx<'_>, events: &[&Event<OrderCancelled>]) -> H
     let (mut postings, mut refunds) = (Vec::new(), Vec::new());
     for event in events {
         let payment = payments.get_mut(&event.data.order_id).expect("the payment of every event was made or locked");
-        let refund = payment.refund(&event.data, &mut accounts, new_entry_id());
+        let refund = payment.refund(&event.data, &mut accounts, new_entry_id(tx));
         let Some(Refund { payment, refunded }) = refund else { continue };
         refunds.push(Refunded { order_id: payment.order_id, at: payment.refunded_at, reason: payment.reason });
         if let Some(entry) = refunded {
@@ -97,6 +96,6 @@ pub(crate) fn publish_entry(tx: &Tx<'_>, cause: Cause, entry: &Entry) -> Result<
 }
 
 /// An id for an entry, if there is to be one.
-pub(crate) fn new_entry_id() -> EntryId {
-    EntryId::new(Uuid::now_v7())
+pub(crate) fn new_entry_id(tx: &Tx<'_>) -> EntryId {
+    EntryId::new(tx.new_id())
 }

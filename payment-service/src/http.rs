@@ -7,11 +7,13 @@ mod get_payment;
 mod get_points;
 mod list_history;
 
+use std::ops::RangeInclusive;
+
 use actix_web::web::Data;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use common_events::{UserId, Won};
 use serde::Serialize;
-use service_runtime::{Pool, http::Routes};
+use service_runtime::{Pool, Problem, http::Routes};
 use utoipa::ToSchema;
 
 /// The calls of payment-service, on its database.
@@ -41,10 +43,14 @@ struct Points {
     at: DateTime<Utc>,
 }
 
-/// The times that can be asked about: PostgreSQL knows fewer than RFC 3339 parsers do, and no entry is
-/// older than this ledger.
-fn askable(time: DateTime<Utc>) -> DateTime<Utc> {
-    const BEFORE_ALL: DateTime<Utc> = DateTime::UNIX_EPOCH;
-    const AFTER_ALL: DateTime<Utc> = DateTime::from_timestamp_nanos(i64::MAX);
-    time.clamp(BEFORE_ALL, AFTER_ALL)
+/// The years that RFC 3339 can write. Parsers take more, and PostgreSQL holds fewer of those.
+const YEARS: RangeInclusive<i32> = 0..=9_999;
+
+/// 422 for a time that the ledger can't be asked about.
+fn check_time(parameter: &str, time: Option<DateTime<Utc>>) -> Result<(), Problem> {
+    if time.is_none_or(|time| YEARS.contains(&time.year())) {
+        return Ok(());
+    }
+    let detail = format!("A time in the years {:04} to {} is expected.", YEARS.start(), YEARS.end());
+    Err(Problem::invalid_field(parameter, detail))
 }

@@ -28,6 +28,8 @@ use crate::{
 pub use history::{BEATS_KEPT, Beat, Moment};
 pub use metrics::Sample;
 
+/// What counts acknowledgements of Kafka: in the relay, and where events are published without an outbox.
+const PUBLISHED: &str = "events_published_total";
 /// How often everything is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How many looks are kept: rates are over the last half minute.
@@ -137,7 +139,7 @@ pub struct Latency {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Doing {
-    /// Events of the topic that its writer publishes per second.
+    /// Records of the topic that Kafka acknowledges per second, whoever sends them.
     pub publish_rate: f64,
     /// Events of the topic that the group handles per second.
     pub handle_rate: f64,
@@ -158,9 +160,8 @@ impl Look {
         let of = |service| Some((before.samples.get(&service), self.samples.get(&service)?));
         let total =
             |name: &str, labels: &[(&str, &str)]| of(group).map_or(0, |(_, now)| metrics::whole(now.sum(name, labels)));
-        let writer = topic.parse::<common_events::Topic>().map_or(group, |topic| topic.spec().writer);
         Doing {
-            publish_rate: self.rate(before, writer, "events_written_total", topic),
+            publish_rate: self.samples.keys().map(|service| self.rate(before, *service, PUBLISHED, topic)).sum(),
             handle_rate: self.rate(before, group, "events_handled_total", topic),
             latency: of(group).and_then(|(then, now)| now.latency(then, "event_age_seconds", topic)),
             errors: total("events_dead_total", &[("topic", topic)]),

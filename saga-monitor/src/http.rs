@@ -9,9 +9,9 @@ pub(crate) mod resume_saga;
 pub(crate) mod view;
 pub(crate) mod where_is;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use actix_web::{http::StatusCode, web::Data};
+use actix_web::web::Data;
 use chrono::{DateTime, Datelike, Utc};
 use service_runtime::{Pool, Problem, http::Routes, settings::Url};
 
@@ -77,7 +77,10 @@ pub(crate) fn is_storable(time: &DateTime<Utc>) -> bool {
     (1..=9_999).contains(&time.year())
 }
 
+/// What an operator is told to wait when somebody who has to be asked is away.
+const AFTER_SILENCE: Duration = Duration::from_secs(2);
+
 /// 503: Kafka can't say where groups stand.
 fn kafka_unavailable() -> Problem {
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "kafka-unavailable", "Kafka doesn't answer just now.")
+    Problem::unavailable("kafka-unavailable", "Kafka doesn't answer just now.", AFTER_SILENCE)
 }

@@ -77,7 +77,7 @@ pub fn routes(runtime: &Runtime, desk: Desk) -> anyhow::Result<Routes> {
     let access = Access::read(runtime)?;
     let stand = Data::from(Arc::new(Stand { desk, access, counted: Counted::default() }));
     Ok(Routes::new(move |config| {
-        config.app_data(stand.clone());
+        config.app_data(stand.clone()).app_data(guard::BEYOND_PAGES);
         config.map(mount);
     }))
 }

@@ -1,7 +1,6 @@
 //! The monitor's tables: the log, what is projected from it, and the alarms.
 
 pub mod alarms;
-pub mod audit;
 pub mod hops;
 pub mod log;
 pub mod positions;

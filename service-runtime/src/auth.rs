@@ -25,7 +25,7 @@ use actix_web::{
 use common_events::UserId;
 use futures::future::Either;
 
-use crate::{Problem, settings::AuthSettings};
+use crate::{Problem, http::only, settings::AuthSettings};
 
 /// Role texts longer than this belong to nobody.
 const MAX_ROLES_CHARS: usize = 4_096;
@@ -161,13 +161,6 @@ fn caller_of_gateway(headers: &HeaderMap) -> Result<Caller, NotBelieved> {
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = only(headers, "authorization")?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-/// The header's value if it is there exactly once: a second one, of whoever sent it, is not believed.
-fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let mut values = headers.get_all(name);
-    let value = values.next()?.to_str().ok()?;
-    values.next().is_none().then_some(value)
 }
 
 /// At once where nobody else is asked: most requests are a gateway's.

@@ -5,6 +5,7 @@
 //! `web::Path` as it is: a path that doesn't parse answers 404.
 
 mod around;
+mod browsers;
 mod json;
 mod object;
 mod page;
@@ -25,10 +26,12 @@ use actix_web::{
     App, Error, HttpServer,
     body::BoxBody,
     dev::{ServiceFactory, ServiceRequest, ServiceResponse},
+    http::header::HeaderMap,
     web,
 };
 use anyhow::Context;
 pub use around::RequestTrace;
+pub use browsers::ProblemPages;
 pub use json::Json;
 pub use object::Object;
 pub use page::{Cursor, InvalidLimit, Limit, Page, Paging};
@@ -144,6 +147,13 @@ pub(crate) async fn serve(runtime: &Runtime, routes: Routes, bound: impl FnOnce(
     // Not gracefully: that would wait for clients who keep their idle connections.
     handle.stop(false).await;
     Ok(())
+}
+
+/// The header's value if it is there exactly once: a second one, of whoever sent it, is not believed.
+pub(crate) fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let mut values = headers.get_all(name);
+    let value = values.next()?.to_str().ok()?;
+    values.next().is_none().then_some(value)
 }
 
 /// A client for calls to other systems: bounded in time, no proxies of the environment, and, for

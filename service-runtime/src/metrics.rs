@@ -1,10 +1,12 @@
 //! What `GET /metrics` tells. Everybody counts with the `metrics` crate's macros; this is where the
 //! numbers are kept and written out, beside what the operating system knows about the process.
 //!
-//! A histogram is named `*_seconds`. Names, units and labels belong to who counts.
+//! A histogram is named `*_seconds`. Names, units and labels belong to who counts, and so does the sentence that
+//! stands beside the numbers (`describe_counter!` and the like).
 
 use std::{sync::OnceLock, time::Duration};
 
+use ::metrics::{describe_counter, describe_histogram};
 use anyhow::Context;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
@@ -30,10 +32,17 @@ pub(crate) fn start() -> anyhow::Result<()> {
         .build_recorder();
     let handle = recorder.handle();
     if ::metrics::set_global_recorder(recorder).is_ok() {
-        metrics_process::Collector::default().describe();
+        describe();
         let _ = RECORDER.set(handle);
     }
     Ok(())
+}
+
+fn describe() {
+    metrics_process::Collector::default().describe();
+    describe_counter!("http_requests_total", "Requests answered, by method, route and status.");
+    describe_histogram!("http_request_duration_seconds", "Time to an answer, by method, route and status.");
+    describe_counter!("spans_dropped_total", "Spans that were not sent: the queue was full, or the collector away.");
 }
 
 /// Keeps the memory that samples take bounded, for as long as the process runs.
@@ -50,5 +59,7 @@ pub(crate) async fn keep_up() {
 /// The text that Prometheus reads.
 pub(crate) fn render() -> String {
     metrics_process::Collector::default().collect();
-    RECORDER.get().map(PrometheusHandle::render).unwrap_or_default()
+    let text = RECORDER.get().map(PrometheusHandle::render).unwrap_or_default();
+    // CPU time has fractions of a second, and the recorder's counters have none: so a gauge keeps it.
+    text.replacen("# TYPE process_cpu_seconds_total gauge", "# TYPE process_cpu_seconds_total counter", 1)
 }

@@ -25,8 +25,12 @@ pub const CONTENT_TYPE: &str = "application/problem+json";
 const CONTENT_TYPE_VALUE: HeaderValue = HeaderValue::from_static(CONTENT_TYPE);
 /// The header that every answer carries.
 pub const X_TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
+/// What stands in `field` when the body as a whole is to blame.
+pub(crate) const WHOLE_BODY: &str = "body";
 /// What a caller is told to wait when the database is away, in seconds.
 const DATABASE_RETRY_AFTER: Duration = Duration::from_secs(2);
+/// What a 503 says that says nothing else of when to come back: a second.
+pub(crate) const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 /// The longest detail, in characters: parsers quote what they read.
 const DETAIL_CHARS: usize = 300;
 
@@ -55,7 +59,7 @@ pub struct ProblemBody {
     /// The trace of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<String>,
-    /// The JSON path or parameter that is wrong, such as `lines[0].quantity`.
+    /// The JSON path or parameter that is wrong, such as `lines[0].quantity`; `body` for all of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
 }
@@ -173,6 +177,11 @@ impl ResponseError for Problem {
         for (name, value) in &self.headers {
             answer.append_header((name.clone(), value.clone()));
         }
+        if self.body.status == StatusCode::SERVICE_UNAVAILABLE
+            && self.headers.iter().all(|(name, _)| name != header::RETRY_AFTER)
+        {
+            answer.insert_header((header::RETRY_AFTER, RETRY_AFTER));
+        }
         if let Some(trace_id) = &self.body.trace_id {
             answer.insert_header((X_TRACE_ID, trace_id.as_str()));
         }
@@ -233,6 +242,8 @@ mod tests {
         let answer = Problem::unavailable("busy", "later", Duration::from_millis(1)).error_response();
         assert_eq!(answer.headers().get("retry-after").expect("said"), "1");
         assert_eq!(answer.headers().get("content-type").expect("said"), CONTENT_TYPE);
+        let unsaid = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "later").error_response();
+        assert_eq!(unsaid.headers().get("retry-after").expect("said"), "1");
     }
 
     #[test]

@@ -14,7 +14,6 @@ use common_events::{
 use messaging::{Event, Failure, Handled, Tx, Unprocessable};
 use tokio::sync::mpsc;
 use tokio_postgres::Error;
-use uuid::Uuid;
 
 use crate::{
     domain::{Counter, IssuedCoupon, Outcome, Request, Settled, Verdict},
@@ -57,7 +56,7 @@ pub(super) async fn on_coupon_issue_requested(
     let mut counter = open_counter(tx, events).await?;
     let mut verdicts = Vec::with_capacity(events.len());
     for event in events {
-        verdicts.push(judge(&mut counter, event, defences.issuer)?);
+        verdicts.push(judge(&mut counter, event, IssuedCouponId::new(tx.new_id()), defences.issuer)?);
     }
     let issued = issue(tx, &verdicts, defences.database).await?;
     explain_refused(tx, &counter, events, &mut verdicts, &issued).await?;
@@ -105,9 +104,13 @@ fn askers<'e>(events: impl Iterator<Item = Asked<'e>>) -> Vec<Asker<'e>> {
 }
 
 /// Only this service admits, and coupons are never taken down: an unknown one makes no sense.
-fn judge(counter: &mut Counter, event: Asked<'_>, line: Line) -> Result<Verdict, Unprocessable> {
-    let request =
-        Request { request_id: event.id, admission: &event.data, issued_coupon_id: IssuedCouponId::new(Uuid::now_v7()) };
+fn judge(
+    counter: &mut Counter,
+    event: Asked<'_>,
+    issued_coupon_id: IssuedCouponId,
+    line: Line,
+) -> Result<Verdict, Unprocessable> {
+    let request = Request { request_id: event.id, admission: &event.data, issued_coupon_id };
     let verdict = match line {
         Line::Stands => counter.judge(request),
         Line::IsDown => counter.issue(request).map(Verdict::Issued),

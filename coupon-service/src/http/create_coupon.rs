@@ -113,7 +113,7 @@ pub(super) async fn create_coupon(
 ) -> Result<impl Responder, Problem> {
     let mut client = pool.get().await?;
     let tx = Tx::begin(&mut client).await?;
-    let coupon = new.proposal().accept(tx.now())?;
+    let coupon = new.proposal(|| new_coupon_id(tx.new_id())).accept(tx.now())?;
     if !store::insert_coupon(&tx, &coupon).await? {
         return Err(Problem::conflict("coupon-exists", "There is a coupon of this id already."));
     }
@@ -128,7 +128,7 @@ pub(super) async fn create_coupon(
 }
 
 impl NewCoupon {
-    fn proposal(self) -> Proposal {
+    fn proposal(self, new_coupon_id: impl FnOnce() -> CouponId) -> Proposal {
         Proposal {
             coupon_id: self.coupon_id.unwrap_or_else(new_coupon_id),
             name: self.name,
@@ -143,8 +143,8 @@ impl NewCoupon {
     }
 }
 
-fn new_coupon_id() -> CouponId {
-    Uuid::now_v7().to_string().try_into().expect("hex digits and hyphens")
+fn new_coupon_id(id: Uuid) -> CouponId {
+    id.to_string().try_into().expect("hex digits and hyphens")
 }
 
 impl NewReward {

@@ -170,6 +170,7 @@ async fn only_an_admin_puts_up_coupons() {
 #[case(json!({"opensAt": "tomorrow"}), "opensAt")]
 #[case(json!({"opensAt": 1_700_000_000}), "opensAt")]
 #[case(json!({"opensAt": "-5000-01-01T00:00:00Z"}), "opensAt")]
+#[case(json!({"opensAt": "-0001-01-01T00:00:00Z"}), "opensAt")]
 #[case(json!({"opensAt": "+10000-01-01T00:00:00Z"}), "opensAt")]
 #[case(json!({"closesAt": "+10000-01-01T00:00:00Z"}), "closesAt")]
 #[case(json!({"validUntil": "2020-01-01T00:00:00Z"}), "validUntil")]

@@ -3,7 +3,7 @@
 
 use actix_web::{get, web::Data};
 use chrono::{DateTime, Utc};
-use common_events::TraceParent;
+use common_events::TraceId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use service_runtime::{
@@ -23,7 +23,7 @@ use crate::tx::Tx;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schema(as = AuditAction)]
-pub(super) enum Action {
+pub enum Action {
     /// A replay was asked for.
     Replay,
     /// What a replay would do was asked for.
@@ -38,6 +38,8 @@ pub(super) enum Action {
     FaultSet,
     /// The group was made to work again.
     FaultCleared,
+    /// A saga was to go on: only the monitor's.
+    Resume,
 }
 
 impl Action {
@@ -50,70 +52,68 @@ impl Action {
             Self::Discard => "discard",
             Self::FaultSet => "fault-set",
             Self::FaultCleared => "fault-cleared",
+            Self::Resume => "resume",
         }
     }
 }
 
 /// An action before its end is known.
-pub(super) struct Act {
-    pub(super) who: String,
-    pub(super) action: Action,
+#[derive(Debug, Clone)]
+pub struct Act {
+    /// Who acts: a user's id; the service's name for what it does by itself.
+    pub who: String,
+    /// What he does.
+    pub action: Action,
     /// What it is about, as it was asked for.
-    pub(super) subject: Value,
-    pub(super) reason: Option<String>,
-    pub(super) trace: Option<TraceParent>,
+    pub subject: Value,
+    /// Why, in his words.
+    pub reason: Option<String>,
+    /// The trace of the request.
+    pub trace: Option<TraceId>,
 }
-
-const INSERT: &str = "INSERT INTO audit_log (id, who, action, subject, reason, result, detail, trace_id)
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
 
 impl Act {
     /// Written with what was done: there is never one without the other.
-    pub(super) async fn done(&self, tx: &Tx<'_>, detail: Value) -> Result<(), tokio_postgres::Error> {
-        let trace_id = self.trace.map(|trace| trace.trace_id.to_string());
-        let reason = self.reason.as_deref().map(storable);
-        tx.execute(
-            INSERT,
-            &[
-                &Uuid::now_v7(),
-                &self.who,
-                &self.action.name(),
-                &storable_json(self.subject.clone()),
-                &reason,
-                &"DONE",
-                &detail,
-                &trace_id,
-            ],
-        )
-        .await?;
-        Ok(())
+    ///
+    /// # Errors
+    /// What the database answers.
+    pub async fn done(&self, tx: &Tx<'_>, detail: Value) -> Result<(), tokio_postgres::Error> {
+        self.insert(tx, Outcome::Done, detail).await
     }
 
     /// Nothing was done, which is written down, too.
-    pub(super) async fn refused(&self, pool: &Pool, problem: &Problem) -> Result<(), Problem> {
+    ///
+    /// # Errors
+    /// When the database doesn't take it.
+    pub async fn refused(&self, pool: &Pool, problem: &Problem) -> Result<(), Problem> {
         let body = problem.body();
         let detail = json!({
             "status": body.status, "code": body.code, "detail": storable(&body.detail),
             "field": body.field.as_deref().map(storable),
         });
-        let trace_id = self.trace.map(|trace| trace.trace_id.to_string());
-        let reason = self.reason.as_deref().map(storable);
-        let client = pool.get().await?;
-        client
-            .execute(
-                INSERT,
-                &[
-                    &Uuid::now_v7(),
-                    &self.who,
-                    &self.action.name(),
-                    &storable_json(self.subject.clone()),
-                    &reason,
-                    &"REFUSED",
-                    &detail,
-                    &trace_id,
-                ],
-            )
-            .await?;
+        let mut client = pool.get().await?;
+        let tx = Tx::begin(&mut client).await?;
+        self.insert(&tx, Outcome::Refused, detail).await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn insert(&self, tx: &Tx<'_>, outcome: Outcome, detail: Value) -> Result<(), tokio_postgres::Error> {
+        tx.execute(
+            "INSERT INTO audit_log (id, at, who, action, subject, reason, result, detail, trace_id)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+            &[
+                &tx.new_id(),
+                &tx.now(),
+                &self.who,
+                &self.action.name(),
+                &storable_json(self.subject.clone()),
+                &self.reason.as_deref().map(storable),
+                &outcome.name(),
+                &detail,
+                &self.trace.map(|trace| trace.to_string()),
+            ],
+        )
+        .await?;
         Ok(())
     }
 }
@@ -160,7 +160,7 @@ impl Office {
             action: read.map_or(otherwise, Asked::action),
             subject: read.and_then(|asked| serde_json::to_value(asked).ok()).unwrap_or_default(),
             reason: read.and_then(Asked::reason).map(str::to_owned),
-            trace: Some(trace.0),
+            trace: Some(trace.0.trace_id),
         };
         let outcome = match asked {
             _ if !caller.roles.operator => Err(Problem::forbidden()),
@@ -223,7 +223,7 @@ struct Entry {
     at: DateTime<Utc>,
     /// A user's id; the service's name for what it did by itself.
     who: String,
-    /// `replay`, `dry-run`, `replay-done`, `replay-halted`, `discard`, `fault-set`, `fault-cleared`.
+    /// `replay`, `dry-run`, `replay-done`, `replay-halted`, `discard`, `fault-set`, `fault-cleared`, `resume`.
     action: String,
     /// What it was about, as it was asked for; null when the request could not be read.
     #[schema(value_type = Object)]

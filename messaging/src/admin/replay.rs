@@ -216,7 +216,7 @@ impl WantedReplay {
         let tx = Tx::begin(&mut client).await?;
         self.selection.check_ids(&tx).await?;
         let selected = check(&tx, &self.selection, self.to).await?;
-        let id = Uuid::now_v7();
+        let id = tx.new_id();
         self.insert(&tx, id, selected, act).await?;
         let replay = self.insert_items(&tx, id).await?;
         act.done(&tx, json!({ "replayId": id, "records": replay.total })).await?;
@@ -230,9 +230,9 @@ impl WantedReplay {
             Selection::Filter(filter) => json!({ "filter": filter }),
         };
         tx.execute(
-            "INSERT INTO replays (id, destination, selection, rate_per_second, reason, asked_by, selected)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
-            &[&id, &self.to.name(), &selection, &self.rate, &self.reason, &act.who, &selected],
+            "INSERT INTO replays (id, asked_at, destination, selection, rate_per_second, reason, asked_by, selected)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            &[&id, &tx.now(), &self.to.name(), &selection, &self.rate, &self.reason, &act.who, &selected],
         )
         .await?;
         Ok(())

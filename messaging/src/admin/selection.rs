@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fmt::Write as _};
 
 use actix_web::http::StatusCode;
-use common_events::{Topic, TraceId};
+use common_events::{Topic, TraceId, ids::in_lower_case};
 use serde::{Deserialize, Serialize};
 use service_runtime::Problem;
 use tokio_postgres::types::ToSql;
@@ -123,11 +123,15 @@ impl Filter {
         if let Some(state) = self.state {
             condition.and("state = {}", state.name());
         }
-        let texts =
-            [("error_class = {}", &self.error_class), ("origin_topic = {}", &self.topic), ("key_text = {}", &self.key)];
-        for (sql, text) in texts {
+        for (sql, text) in [("error_class = {}", &self.error_class), ("origin_topic = {}", &self.topic)] {
             if let Some(Text(text)) = text {
                 condition.and(sql, text.clone());
+            }
+        }
+        if let Some(Text(key)) = &self.key {
+            match in_lower_case(key) {
+                None => condition.and("key_text = {}", key.clone()),
+                Some(ours) => condition.and("key_text = ANY({})", vec![key.clone(), ours]),
             }
         }
         if let Some(trace_id) = self.trace_id {

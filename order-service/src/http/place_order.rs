@@ -10,7 +10,6 @@ use service_runtime::{
     idempotency::{self, Attempt, IdempotencyKey, StoredAnswer},
 };
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use crate::{
     domain::{AskedLine, Basket, Placing, Refusal, Status},
@@ -93,7 +92,7 @@ async fn place_once(
         Attempt::First(pending) => pending,
         Attempt::Repeat(answer) => return Ok(answer),
     };
-    let order_id = OrderId::new(Uuid::now_v7());
+    let order_id = OrderId::new(tx.new_id());
     let placing = Placing { order_id, user_id, issued_coupon_id: request.issued_coupon_id, trace };
     let order = orders::place_order(tx, placing, basket).await?;
     let location = format!("/orders/{}", order.id);

@@ -89,8 +89,8 @@ async fn a_body_may_be_left_out_but_not_be_nonsense() {
     refused(field(json!({"reason": "a\u{0}b"})), 422, "invalid-field", Some("reason")).await;
     refused(field(json!(["too slow"])), 422, "invalid-field", Some("body")).await;
     refused(field(json!([])), 422, "invalid-field", Some("body")).await;
-    refused(cancel(&shop, order).body("rubbish"), 400, "malformed-json", None).await;
-    refused(cancel(&shop, order).body(vec![b' '; 65 * 1024]), 413, "body-too-large", None).await;
+    refused(cancel(&shop, order).body("rubbish"), 400, "malformed-json", Some("body")).await;
+    refused(cancel(&shop, order).body(vec![b' '; 65 * 1024]), 413, "body-too-large", Some("body")).await;
     assert_eq!(shop.told_of(order).await, (0, 0, 0));
 
     for body in [json!({}), json!({"reason": null}), json!({"reason": " "})] {

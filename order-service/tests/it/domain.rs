@@ -1,9 +1,12 @@
 //! What holds for an order whatever happens to it, in any order and however often.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use common_events::{IssuedCouponId, OrderId, ProductId, Quantity, Reason, TraceParent, Won, events::OrderCancelled};
+use common_events::{
+    IssuedCouponId, OrderId, ProductId, Quantity, Reason, TraceParent, UserId, Won, events::OrderCancelled,
+};
 use order_service::domain::{
-    AskedLine, Basket, CancelledBy, Happened, Hold, Order, Payment, Placed, Placing, Product, Refusal, Status,
+    AskedLine, Basket, CancelledBy, Happened, Hold, Misfit, Order, Paying, Payment, Placed, Placing, Product, Refusal,
+    Status,
 };
 use proptest::{collection::vec, prelude::*, sample::subsequence};
 use uuid::Uuid;
@@ -23,6 +26,8 @@ enum Fact {
 }
 
 const LINES: usize = 3;
+/// What each line asks for.
+const PIECES: i64 = 2;
 
 fn start() -> DateTime<Utc> {
     "2026-11-21T06:00:00Z".parse().expect("a time")
@@ -48,6 +53,10 @@ fn quantity(pieces: i64) -> Quantity {
     pieces.try_into().expect("a quantity")
 }
 
+fn kim() -> UserId {
+    "kim".parse().expect("an id")
+}
+
 fn trace() -> TraceParent {
     "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().expect("a trace")
 }
@@ -55,38 +64,76 @@ fn trace() -> TraceParent {
 fn place(asked: Vec<AskedLine>, price: Won, issued_coupon_id: Option<IssuedCouponId>) -> Result<Placed, Refusal> {
     let products: Vec<Product> =
         (0..LINES).map(|line| Product { id: product(line), name: format!("Product {line}"), price }).collect();
-    let placing = Placing {
-        order_id: OrderId::new(Uuid::from_u128(1)),
-        user_id: "kim".parse().expect("an id"),
-        issued_coupon_id,
-        trace: trace(),
-    };
+    let placing =
+        Placing { order_id: OrderId::new(Uuid::from_u128(1)), user_id: kim(), issued_coupon_id, trace: trace() };
     Order::place(placing, Basket::new(asked)?, &products, start())
 }
 
 fn new_order(lines: usize, issued_coupon_id: Option<IssuedCouponId>) -> Order {
-    let asked = (0..lines).map(|line| AskedLine { product_id: product(line), quantity: quantity(2) }).collect();
+    let asked = (0..lines).map(|line| AskedLine { product_id: product(line), quantity: quantity(PIECES) }).collect();
     place(asked, won(1_000), issued_coupon_id).expect("a good order").order
 }
 
-/// What it came to. A fact about a line or coupon that the order doesn't have comes to nothing.
-fn apply(order: &mut Order, fact: &Fact) -> Vec<Happened> {
-    let now = later();
-    let cancelled = |cancelled: Option<OrderCancelled>| cancelled.map(Happened::Cancelled).into_iter().collect();
+/// What it came to; payments are of what the order costs.
+fn try_apply(order: &mut Order, fact: &Fact) -> Result<Vec<Happened>, Misfit> {
+    let (now, pieces, kim) = (later(), quantity(PIECES), kim());
+    let paying = Paying { user_id: &kim, total: order.total() };
+    let cancelled = |cancelled: Option<OrderCancelled>| Ok(cancelled.map(Happened::Cancelled).into_iter().collect());
     match fact {
-        Fact::StockHeld(line) => order.hold_stock(&product(*line), now).unwrap_or_default(),
-        Fact::StockRefused(line, reason) => order.refuse_stock(&product(*line), *reason, now).unwrap_or_default(),
-        Fact::CouponHeld(discount) => order.hold_coupon(coupon(), won(*discount), now).unwrap_or_default(),
-        Fact::CouponRefused(reason) => order.refuse_coupon(coupon(), *reason, now).unwrap_or_default(),
-        Fact::Paid => order.complete_payment(now),
-        Fact::NotPaid(reason) => order.fail_payment(*reason, now),
-        Fact::Refunded => {
-            order.refund_payment();
-            Vec::new()
-        }
+        Fact::StockHeld(line) => order.hold_stock(&product(*line), pieces, now),
+        Fact::StockRefused(line, reason) => order.refuse_stock(&product(*line), pieces, *reason, now),
+        Fact::CouponHeld(discount) => order.hold_coupon(coupon(), &kim, won(*discount), now),
+        Fact::CouponRefused(reason) => order.refuse_coupon(coupon(), *reason, now),
+        Fact::Paid => order.complete_payment(paying, now),
+        Fact::NotPaid(reason) => order.fail_payment(paying, *reason, now),
+        Fact::Refunded => order.refund_payment(paying).map(|()| Vec::new()),
         Fact::TimedOut => cancelled(order.time_out(now)),
         Fact::CancelledByHand(who) => cancelled(order.cancel_by_hand(*who, None, now)),
     }
+}
+
+/// The same. A fact about a line or coupon that the order doesn't have comes to nothing, as does one that comes
+/// before it can be held against the order.
+fn apply(order: &mut Order, fact: &Fact) -> Vec<Happened> {
+    try_apply(order, fact).unwrap_or_default()
+}
+
+/// In this order, but for what comes too early: that is tried again after all else, as on the ladder.
+fn apply_all(order: &mut Order, facts: &[Fact]) -> Vec<Happened> {
+    let (mut happened, mut too_early) = (Vec::new(), Vec::new());
+    for fact in facts {
+        match try_apply(order, fact) {
+            Err(Misfit::NotPricedYet(_)) => too_early.push(fact),
+            outcome => happened.extend(outcome.unwrap_or_default()),
+        }
+    }
+    happened.extend(too_early.into_iter().flat_map(|fact| apply(order, fact)));
+    happened
+}
+
+/// Answers that nobody asked for, each about something else than the order: to be told as they are.
+fn apply_foreign(order: &mut Order) -> Vec<Result<Vec<Happened>, Misfit>> {
+    let (now, kim, lee) = (later(), kim(), "lee".parse().expect("an id"));
+    let (too_few, pieces) = (quantity(PIECES - 1), quantity(PIECES));
+    let (of_lee, too_little) = (
+        Paying { user_id: &lee, total: order.total() },
+        Paying { user_id: &kim, total: won(order.total().get().abs_diff(1).try_into().expect("an amount")) },
+    );
+    let another_coupon = IssuedCouponId::new(Uuid::from_u128(10));
+    vec![
+        order.hold_stock(&product(0), too_few, now),
+        order.refuse_stock(&product(0), too_few, Reason::OutOfStock, now),
+        order.hold_stock(&product(LINES), pieces, now),
+        order.hold_coupon(coupon(), &lee, won(1), now),
+        order.hold_coupon(another_coupon, &kim, won(1), now),
+        order.refuse_coupon(another_coupon, Reason::CouponUsed, now),
+        order.complete_payment(of_lee, now),
+        order.complete_payment(too_little, now),
+        order.fail_payment(of_lee, Reason::AccountClosed, now),
+        order.fail_payment(too_little, Reason::AccountClosed, now),
+        order.refund_payment(of_lee).map(|()| Vec::new()),
+        order.refund_payment(too_little).map(|()| Vec::new()),
+    ]
 }
 
 fn reason() -> impl Strategy<Value = Reason> {
@@ -194,10 +241,36 @@ proptest! {
         mut order in any_order(), facts in good_facts()
     ) {
         let expected = if order.coupon.is_some() { 700 } else { 0 };
-        let happened: Vec<Happened> = facts.iter().flat_map(|fact| apply(&mut order, fact)).collect();
+        let happened = apply_all(&mut order, &facts);
         prop_assert!(matches!(happened[..], [Happened::Reserved(_), Happened::Confirmed(_)]), "{:?}", happened);
         prop_assert_eq!((order.status, order.discount), (Status::Confirmed, won(expected)));
     }
+}
+
+proptest! {
+    #[test]
+    fn an_answer_that_is_about_something_else_changes_nothing(mut order in any_order(), facts in vec(fact(), 0..24)) {
+        for fact in &facts {
+            let before = order.clone();
+            for outcome in apply_foreign(&mut order) {
+                prop_assert!(outcome.is_err(), "{:?}", outcome);
+            }
+            prop_assert_eq!(&order, &before);
+            apply(&mut order, fact);
+        }
+    }
+}
+
+#[test]
+fn a_payment_fits_as_soon_as_it_is_known_what_is_to_be_paid() {
+    let mut order = new_order(1, Some(coupon()));
+    assert_eq!(try_apply(&mut order, &Fact::Paid), Err(Misfit::NotPricedYet(order.id)));
+    apply(&mut order, &Fact::CouponHeld(500));
+    let (kim, full) = (kim(), order.subtotal);
+    let refused = order.complete_payment(Paying { user_id: &kim, total: full }, later());
+    assert_eq!(refused, Err(Misfit::OtherTotal(order.id, won(1_500), won(2_000))));
+    assert_eq!(try_apply(&mut order, &Fact::Paid), Ok(vec![]));
+    assert!(matches!(apply(&mut order, &Fact::StockHeld(0))[..], [Happened::Reserved(_), Happened::Confirmed(_)]));
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! `GET /orders`.
 
+use chrono::{DateTime, SubsecRound, Utc};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
+use test_support::made_at;
 
 use crate::shop::{Shop, order_id, read, refused};
 
@@ -39,6 +41,22 @@ async fn a_customer_lists_his_own_orders_newest_first_page_by_page() {
 
     let (_, lees) = read(shop.ask_as("lee", "operator", Method::GET, "/orders")).await;
     assert!(ids(&lees).is_empty(), "an operator's own orders are listed, too, not everybody's");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_is_so_by_its_id_and_by_when_it_was_placed() {
+    let shop = Shop::open().await;
+    for _ in 0..20 {
+        shop.place(&["cup"]).await;
+    }
+    let page = list(&shop, "").await;
+    let placed = |order: &Value| -> DateTime<Utc> {
+        serde_json::from_value(order["createdAt"].clone()).expect("when it was placed")
+    };
+    let times: Vec<_> = page["items"].as_array().expect("items").iter().map(placed).collect();
+    assert!(times.is_sorted_by(|newer, older| newer > older), "{times:?}");
+    let by_id: Vec<_> = ids(&page).iter().map(|id| made_at(id.uuid())).collect();
+    assert_eq!(by_id, times.iter().map(|at| at.trunc_subsecs(3)).collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@ mod catalogue;
 mod domain;
 mod get_order;
 mod list_orders;
+mod misfits;
 mod place_order;
 mod rivals;
 mod saga;

@@ -131,9 +131,9 @@ async fn a_body_that_is_not_json_or_too_large_is_refused() {
     let shop = Shop::open().await;
     let post = |body: Vec<u8>| shop.ask(Method::POST, "/orders").header("Idempotency-Key", "key").body(body);
     for body in [&b""[..], b"rubbish", b"{\"lines\":", b"\xff\xfe\x00", b"{\"lines\":[]} and more"] {
-        refused(post(body.to_vec()), 400, "malformed-json", None).await;
+        refused(post(body.to_vec()), 400, "malformed-json", Some("body")).await;
     }
-    refused(post(vec![b' '; 65 * 1024]), 413, "body-too-large", None).await;
+    refused(post(vec![b' '; 65 * 1024]), 413, "body-too-large", Some("body")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -234,6 +234,7 @@ pub(crate) fn coupon_use_failed(order_id: OrderId, coupon: IssuedCouponId, reaso
     CouponUseFailed { order_id, issued_coupon_id: coupon, reason }
 }
 
+/// A cup is paid.
 pub(crate) fn payment_completed(order_id: OrderId) -> PaymentCompleted {
     PaymentCompleted {
         order_id,
@@ -245,6 +246,7 @@ pub(crate) fn payment_completed(order_id: OrderId) -> PaymentCompleted {
     }
 }
 
+/// A cup isn't paid.
 pub(crate) fn payment_failed(order_id: OrderId, reason: Reason) -> PaymentFailed {
     PaymentFailed { order_id, user_id: kim(), total: won(CUP), reason }
 }

@@ -95,7 +95,7 @@ async fn charge_once(
         Attempt::Repeat(answer) => return Ok(answer),
     };
     let mut accounts = store::lock_or_insert_account(tx, &user_id).await?;
-    let stamp = accounts.stamp(new_entry_id());
+    let stamp = accounts.stamp(new_entry_id(tx));
     let entry = accounts.of(&user_id).charge(request.amount.0, stamp)?;
     publish_entry(tx, Cause::trace(trace), &entry).map_err(Problem::internal)?;
     let points = Points { user_id, balance: entry.balance, at: entry.at };

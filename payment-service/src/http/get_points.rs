@@ -10,7 +10,7 @@ use service_runtime::{
 };
 use utoipa::IntoParams;
 
-use super::{Points, askable};
+use super::{Points, check_time};
 use crate::store::{self, BalanceThen};
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -33,7 +33,7 @@ struct Wanted {
     responses(
         (status = 200, description = "0 for a user without an account", body = Points),
         (status = 400, body = Problem), (status = 401, body = Problem),
-        (status = 422, description = "`at` lies in the future", body = Problem),
+        (status = 422, description = "`at` lies in the future, or beyond all calendars", body = Problem),
     )
 )]
 #[get("/points")]
@@ -42,16 +42,16 @@ pub(super) async fn get_points(
     Query(wanted): Query<Wanted>,
     pool: Data<Pool>,
 ) -> Result<Json<Points>, Problem> {
-    let asked = wanted.at.map(askable);
+    check_time("at", wanted.at)?;
     let mut client = pool.get().await?;
-    if let (Some(asked), Some(at)) = (asked, wanted.at)
-        && let Some(balance) = store::find_settled_balance(&client, &caller.user_id, asked).await?
+    if let Some(at) = wanted.at
+        && let Some(balance) = store::find_settled_balance(&client, &caller.user_id, at).await?
     {
         return Ok(Json(Points { user_id: caller.user_id, balance, at }));
     }
     let tx = Tx::begin(&mut client).await?;
     store::lock_or_insert_account(&tx, &caller.user_id).await?;
-    let BalanceThen { balance, at, now } = store::find_balance(&tx, &caller.user_id, asked).await?;
+    let BalanceThen { balance, at, now } = store::find_balance(&tx, &caller.user_id, wanted.at).await?;
     tx.rollback().await?;
     if at > now {
         return Err(

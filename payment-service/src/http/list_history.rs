@@ -10,7 +10,7 @@ use service_runtime::{
 };
 use utoipa::{IntoParams, ToSchema};
 
-use super::askable;
+use super::check_time;
 use crate::store::{self, Posting};
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -77,7 +77,7 @@ impl From<Posting> for EntryView {
     responses(
         (status = 200, body = Page<EntryView>),
         (status = 400, body = Problem), (status = 401, body = Problem),
-        (status = 422, description = "`from` is later than `to`", body = Problem),
+        (status = 422, description = "`from` is later than `to`, or one of them beyond all calendars", body = Problem),
     )
 )]
 #[get("/points/history")]
@@ -86,12 +86,14 @@ pub(super) async fn list_history(
     Query(wanted): Query<Wanted>,
     pool: Data<Pool>,
 ) -> Result<Json<Page<EntryView>>, Problem> {
-    let (from, to) = (wanted.from.map(askable), wanted.to.map(askable));
+    let (from, to) = (wanted.from, wanted.to);
+    check_time("from", from)?;
+    check_time("to", to)?;
     if from.zip(to).is_some_and(|(from, to)| from > to) {
         return Err(Problem::invalid_field("from", "It is later than `to`."));
     }
     let shown_before: Option<DateTime<Utc>> = wanted.cursor.map(|cursor| cursor.position()).transpose()?;
-    let before = [to, shown_before.map(askable)].into_iter().flatten().min();
+    let before = [to, shown_before].into_iter().flatten().min();
     let client = pool.get().await?;
     let postings = store::list_history(&client, &caller.user_id, from, before, wanted.limit.and_one()).await?;
     let entries = postings.into_iter().map(EntryView::from).collect();

@@ -155,12 +155,26 @@ async fn a_query_that_is_none_is_400_and_no_time_makes_it_a_500() {
     for (query, status) in [
         ("/points?at=9999-12-31T23:59:59Z", 422),
         ("/points?at=%2B262142-12-31T23:59:59Z", 422),
-        ("/points?at=-262143-01-01T00:00:00Z", 200),
+        ("/points?at=%2B10000-01-01T00:00:00Z", 422),
+        ("/points?at=-262143-01-01T00:00:00Z", 422),
+        ("/points?at=-0001-01-01T00:00:00Z", 422),
+        ("/points?at=-0001-12-31T23:59:59.999999999Z", 422),
         ("/points?at=0000-01-01T00:00:00Z", 200),
         ("/points?at=1969-12-31T23:59:59.999999999Z", 200),
-        ("/points/history?from=-262143-01-01T00:00:00Z&to=%2B262142-12-31T23:59:59Z", 200),
+        ("/points/history?from=0000-01-01T00:00:00Z&to=9999-12-31T23:59:59Z", 200),
+        ("/points/history?from=-0001-12-31T23:59:59Z", 422),
+        ("/points/history?to=%2B262142-12-31T23:59:59Z", 422),
         ("/points/history?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z", 422),
     ] {
-        assert_eq!(cashier.get(query, "kim").await.status(), status, "{query}");
+        let answer = cashier.get(query, "kim").await;
+        assert_eq!(answer.status(), status, "{query}");
+        if status != 200 {
+            assert!(["time-in-future", "invalid-field"].contains(&&*problem(answer).await.1), "{query}");
+        }
+    }
+    // Cursors of one's own making: "-262143-01-01T00:00:00Z" and "+262142-01-01T00:00:00Z".
+    for (cursor, status) in [("Ii0yNjIxNDMtMDEtMDFUMDA6MDA6MDBaIg", 400), ("IisyNjIxNDItMDEtMDFUMDA6MDA6MDBaIg", 200)] {
+        let answer = cashier.get(&format!("/points/history?cursor={cursor}"), "kim").await;
+        assert_eq!(answer.status(), status, "{cursor}");
     }
 }

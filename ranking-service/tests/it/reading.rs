@@ -62,6 +62,8 @@ async fn a_window_without_sales_is_empty_and_no_error() {
 #[case("at=yesterday", "at")]
 #[case("at=1969-12-31T23:59:59Z", "at")]
 #[case("at=%2B262000-01-01T00:00:00Z", "at")]
+#[case("at=-0001-01-01T00:00:00Z", "at")]
+#[case("at=-262143-01-01T00:00:00Z", "at")]
 #[case("colour=red", "colour")]
 #[actix_web::test]
 async fn what_cannot_be_asked_is_refused_and_the_parameter_is_named(#[case] query: &str, #[case] field: &str) {

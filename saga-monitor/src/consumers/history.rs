@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use chrono::{DateTime, Utc};
 use common_events::{Service, Topic};
 
-use super::Look;
+use super::{Look, PUBLISHED};
 use crate::{cluster::topics_read_by, services::readers};
 
 /// An hour of looks every five seconds.
@@ -26,7 +26,7 @@ pub struct Beat {
 pub struct Moment {
     /// When it was looked.
     pub at: DateTime<Utc>,
-    /// Events that all services together published per second.
+    /// Events of all topics that Kafka acknowledged per second.
     pub published: f64,
     /// By group.
     pub groups: BTreeMap<Service, Beat>,
@@ -50,11 +50,12 @@ impl History {
 }
 
 fn moment(before: &Look, now: &Look) -> Moment {
-    let published =
-        Topic::ALL.iter().map(|topic| grown(before, now, topic.spec().writer, "events_written_total", topic.name()));
+    let published = |topic: &Topic| -> f64 {
+        now.samples.keys().map(|service| grown(before, now, *service, PUBLISHED, topic.name())).sum()
+    };
     Moment {
         at: now.at,
-        published: published.sum(),
+        published: Topic::ALL.iter().map(published).sum(),
         groups: readers().map(|group| (group, beat(before, now, group))).collect(),
     }
 }
@@ -106,6 +107,26 @@ mod tests {
         let beat = moments.last().expect("some").groups[&Service::Coupon];
         assert_eq!(beat.lag, Some(7));
         assert!((beat.handled - 10.0).abs() < 1e-9, "{beat:?}");
+    }
+
+    /// What is written waits in the outbox; it is published once Kafka has it, by whom it may be.
+    #[test]
+    fn what_is_published_is_what_kafka_acknowledged() {
+        let at = |seconds: i64, (written, relayed, direct): (u32, u32, u32)| {
+            let said = |name: &str, count: u32, topic: &str| format!("{name}{{topic=\"{topic}\"}} {count}\n");
+            let order = said("events_written_total", written, "order-created");
+            let relay = said(PUBLISHED, relayed, "order-created") + &said(PUBLISHED, relayed, "coupon-issue-requested");
+            let coupon = said(PUBLISHED, direct, "coupon-issue-requested");
+            let services = [(Service::Order, order), (Service::OutboxRelay, relay), (Service::Coupon, coupon)];
+            let samples = services.map(|(service, text)| (service, Sample::read(&text))).into();
+            Look { samples, ..look(seconds, 0, 0) }
+        };
+        let (before, now) = (at(0, (0, 0, 0)), at(5, (500, 10, 20)));
+        let rate = |topic: &str| now.doing(&before, Service::Coupon, topic).publish_rate;
+        let near = |rate: f64, expected: f64| assert!((rate - expected).abs() < 1e-9, "{rate}, not {expected}");
+        near(rate("order-created"), 2.0);
+        near(rate("coupon-issue-requested"), 6.0);
+        near(moment(&before, &now).published, 8.0);
     }
 
     #[test]

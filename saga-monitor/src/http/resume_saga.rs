@@ -5,7 +5,11 @@ use actix_web::{
     web::{Data, Path},
 };
 use common_events::{EventId, Service, TraceId};
-use messaging::{Record, Tx, resume::ask_for_answers};
+use messaging::{
+    Record, Tx,
+    admin::{Act, Action},
+    resume::ask_for_answers,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use service_runtime::{
@@ -15,7 +19,7 @@ use service_runtime::{
 use utoipa::ToSchema;
 
 use super::{
-    Desk,
+    AFTER_SILENCE, Desk,
     get_saga::{Found, find_one, several},
     kafka_unavailable,
 };
@@ -23,7 +27,6 @@ use crate::{
     domain::{Cause, Owed, Saga},
     resume::{self, Asked, Refusal},
     store::{
-        audit::{Act, Outcome, insert_act},
         log::{self, Lying},
         sagas::Whole,
     },
@@ -90,15 +93,22 @@ pub(crate) async fn resume_one(
     let saga = Saga::from_json(whole.listed.flow, &whole.facts).map_err(Problem::internal)?;
     let owed = saga.standing().map(|standing| standing.owed).unwrap_or_default();
     let cluster = desk.look().await.ok_or_else(kafka_unavailable)?;
-    let act = Act { who, saga: &whole.listed.saga, reason, trace: Some(trace) };
+    let act = Act {
+        who: who.to_owned(),
+        action: Action::Resume,
+        subject: json!({"saga": whole.listed.saga}),
+        reason: Some(reason.to_owned()),
+        trace: Some(trace),
+    };
     match resume::plan(&desk.services, &cluster, &owed).await {
         Ok(questions) => {
             let asked = ask(desk, &act, &owed, questions).await?;
             Ok(Resumed { saga_id: whole.listed.saga, asked })
         }
         Err(refusal) => {
-            note_refusal(desk, &act, &refusal).await?;
-            Err(problem(refusal))
+            let refused = problem(refusal);
+            act.refused(&desk.pool, &refused).await?;
+            Err(refused)
         }
     }
 }
@@ -114,12 +124,7 @@ pub(crate) fn checked(reason: &str) -> Result<String, Problem> {
 }
 
 /// Questions and the note of who asked them are committed together.
-async fn ask(
-    desk: &Desk,
-    act: &Act<'_>,
-    owed: &[Owed],
-    questions: Vec<(Service, Cause)>,
-) -> Result<Vec<Asked>, Problem> {
+async fn ask(desk: &Desk, act: &Act, owed: &[Owed], questions: Vec<(Service, Cause)>) -> Result<Vec<Asked>, Problem> {
     let mut client = desk.pool.get().await?;
     let ids: Vec<EventId> = questions.iter().map(|(_, cause)| cause.id).collect();
     let lying = log::list_lying(&client, &ids).await?;
@@ -137,7 +142,7 @@ async fn ask(
             owes: answer.map_or_else(String::new, |owed| owed.event.name().to_owned()),
         });
     }
-    insert_act(&tx, act, Outcome::Done, &json!({"asked": asked})).await?;
+    act.done(&tx, json!({"asked": asked})).await?;
     tx.commit().await?;
     Ok(asked)
 }
@@ -155,22 +160,13 @@ fn record(lying: &Lying) -> Record {
     }
 }
 
-async fn note_refusal(desk: &Desk, act: &Act<'_>, refusal: &Refusal) -> Result<(), Problem> {
-    let mut client = desk.pool.get().await?;
-    let tx = Tx::begin(&mut client).await?;
-    let detail = json!({"code": refusal.code(), "detail": refusal.to_string()});
-    insert_act(&tx, act, Outcome::Refused, &detail).await?;
-    tx.commit().await?;
-    Ok(())
-}
-
 fn problem(refusal: Refusal) -> Problem {
     let (code, detail) = (refusal.code(), refusal.to_string());
     match refusal {
         Refusal::NothingOwed | Refusal::Lost(_) | Refusal::NotYet { .. } => Problem::conflict(code, detail),
         Refusal::Unknown { source, .. } => {
             tracing::warn!(error = %source, "a resume can't be decided");
-            Problem::unavailable(code, detail, std::time::Duration::from_secs(2))
+            Problem::unavailable(code, detail, AFTER_SILENCE)
         }
     }
 }

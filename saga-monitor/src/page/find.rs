@@ -25,10 +25,10 @@ pub(super) async fn find(visitor: Visitor, wanted: Query<Wanted>) -> Result<Http
     }
     let client = visitor.desk.pool.get().await?;
     if !sagas::find_sagas(&client, &text).await?.is_empty() {
-        return Ok(see(&saga_path(&text)));
+        return Ok(see(&saga_path(&text.to_ascii_lowercase())));
     }
-    if text.parse::<EventId>().is_ok() {
-        return Ok(see(&format!("/where{}", query([("event", &*text)]))));
+    if let Ok(event) = text.parse::<EventId>() {
+        return Ok(see(&format!("/where{}", query([("event", &*event.to_string())]))));
     }
     Ok(see(&format!("/events{}", query([("key", &*text)]))))
 }

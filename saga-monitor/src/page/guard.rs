@@ -2,7 +2,7 @@
 //! too.
 
 use actix_web::{
-    Error, HttpMessage, HttpRequest,
+    Error, HttpMessage, HttpRequest, HttpResponse, ResponseError,
     body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::{
@@ -13,7 +13,7 @@ use actix_web::{
     web::Data,
 };
 use askama::Template;
-use service_runtime::Problem;
+use service_runtime::{Problem, http::ProblemPages};
 
 use super::{Frame, MENU, Stand, access::check_origin, sign_in::SignIn};
 
@@ -100,12 +100,33 @@ fn refuse(request: HttpRequest, problem: &Problem) -> ServiceResponse<BoxBody> {
         ProblemPage { frame, status: body.status, title, detail: &body.detail, trace_id: body.trace_id.as_deref() }
             .render()
     };
-    let page = page.unwrap_or_else(|_| body.detail.to_string());
-    let mut answer = actix_web::HttpResponse::build(status);
-    answer.content_type("text/html; charset=utf-8");
-    let mut response = ServiceResponse::new(request, answer.body(page).map_into_boxed_body());
-    protect(response.headers_mut());
-    response
+    ServiceResponse::new(request, answer(problem, page))
+}
+
+/// With what the problem's headers say: when to come back, which methods there are.
+fn answer(problem: &Problem, page: askama::Result<String>) -> HttpResponse {
+    let page = page.unwrap_or_else(|_| problem.body().detail.to_string());
+    let mut answer = problem.error_response().set_body(BoxBody::new(page));
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    protect(answer.headers_mut());
+    answer
+}
+
+/// For browsers that ask for what is no page: what is wrong, and the way back.
+pub(super) const BEYOND_PAGES: ProblemPages = ProblemPages { are_for: is_a_browsers, show };
+
+/// Programs say what they accept, too, or nothing; what is theirs is told as they read it.
+fn is_a_browsers(request: &ServiceRequest) -> bool {
+    let accepts = request.headers().get(header::ACCEPT).and_then(|accepts| accepts.to_str().ok()).unwrap_or_default();
+    let is_of_programs = |area: &str| request.path() == area || request.path().starts_with(&format!("{area}/"));
+    accepts.contains("text/html") && !["/api", "/admin", "/health"].into_iter().any(is_of_programs)
+}
+
+fn show(problem: &Problem) -> HttpResponse {
+    let body = problem.body();
+    let frame = Frame { who: None, signed_in: false, here: "" };
+    let (status, title, trace_id) = (body.status, title(body.status), body.trace_id.as_deref());
+    answer(problem, ProblemPage { frame, status, title, detail: &body.detail, trace_id }.render())
 }
 
 fn title(status: u16) -> &'static str {
@@ -113,6 +134,7 @@ fn title(status: u16) -> &'static str {
         401 => "Nobody is signed in",
         403 => "You may not do that",
         404 => "There is nothing here",
+        405 => "That can't be opened",
         409 => "Not as things are now",
         503 => "Not just now",
         400 | 413 | 422 => "That can't be done",

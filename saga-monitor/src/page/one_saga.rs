@@ -113,7 +113,7 @@ pub(super) async fn one(visitor: Visitor, key: Path<String>, came: Query<Came>) 
             ok(&page(&visitor, *whole, outcome).await?)
         }
         Found::Several(sagas) => {
-            ok(&SeveralSagas { frame: Frame::of(&visitor, "sagas"), key: key.into_inner(), sagas })
+            ok(&SeveralSagas { frame: Frame::of(&visitor, "sagas"), key: key.to_ascii_lowercase(), sagas })
         }
     }
 }

@@ -89,11 +89,12 @@ async fn list_open(tx: &Tx<'_>, kind: AlarmKind) -> Result<BTreeMap<String, Open
 }
 
 async fn insert_alarm(tx: &Tx<'_>, cause: &Raised) -> Result<Uuid, Error> {
-    let id = Uuid::now_v7();
+    let id = tx.new_id();
+    let (kind, class) = (cause.kind.as_str(), cause.class.as_str());
     tx.execute(
         "INSERT INTO alarms (id, kind, cause, cause_class, title, detail, count, opened_at, changed_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, now(), now())",
-        &[&id, &cause.kind.as_str(), &cause.cause, &cause.class.as_str(), &cause.title, &cause.detail, &cause.count],
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)",
+        &[&id, &kind, &cause.cause, &class, &cause.title, &cause.detail, &cause.count, &tx.now()],
     )
     .await?;
     Ok(id)

@@ -94,6 +94,40 @@ async fn events_are_found_by_time_trace_key_and_type() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_id_is_asked_for_in_either_case_and_answered_in_lower_case() {
+    let watch = Watch::begin().await;
+    let story = Story::of(&["tea"]).created();
+    watch.hear_all(&story).await;
+    let (order, trace) = (story.order.to_string(), story.trace.trace_id.to_string());
+    let event = story.id_of("order-created").to_string();
+    for known_by in [&order, &trace, &format!("order:{order}")] {
+        let saga = watch.saga(known_by.to_uppercase()).await;
+        assert_eq!((&saga["key"], &saga["traceId"]), (&json!(order), &json!(trace)), "{known_by}");
+    }
+    for query in [format!("key={}", order.to_uppercase()), format!("traceId={}", trace.to_uppercase())] {
+        let found = watch.get(&format!("/api/events?{query}")).await;
+        assert_eq!(
+            (&found["items"][0]["eventId"], &found["items"][0]["key"]),
+            (&json!(event), &json!(order)),
+            "{query}"
+        );
+    }
+    let whereabouts = watch.get(&format!("/api/where/{}", event.to_uppercase())).await;
+    assert_eq!((&whereabouts["eventId"], &whereabouts["topic"]), (&json!(event), &json!("order-created")));
+}
+
+/// Who has a UUID in capitals for a user's id finds what happened with it, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_somebody_elses_making_is_found_as_it_was_given() {
+    let watch = Watch::begin().await;
+    let user = Uuid::now_v7().to_string().to_uppercase();
+    let story = Story::of(&["tea"]).created();
+    watch.hear(&[watch.record("point-charged", &user, &story.told[0].value, story.last_at())]).await;
+    let found = watch.get(&format!("/api/events?key={user}")).await;
+    assert_eq!(found["items"][0]["key"], json!(user));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_alarm_is_acknowledged_once_and_by_whom() {
     let watch = Watch::begin().await;
     watch.relay_works().await;
@@ -121,6 +155,8 @@ async fn an_alarm_is_acknowledged_once_and_by_whom() {
 #[case("/api/sagas?stuck=perhaps", "stuck")]
 #[case("/api/sagas?olderThan=yesterday", "olderThan")]
 #[case("/api/sagas?olderThan=-200000-01-01T00:00:00Z", "olderThan")]
+#[case("/api/sagas?olderThan=-0001-01-01T00:00:00Z", "olderThan")]
+#[case("/api/sagas?olderThan=%2B262142-01-01T00:00:00Z", "olderThan")]
 #[case("/api/sagas?limit=0", "limit")]
 #[case("/api/sagas?cursor=AAAA", "cursor")]
 #[case("/api/sagas?colour=red", "colour")]
@@ -129,6 +165,8 @@ async fn an_alarm_is_acknowledged_once_and_by_whom() {
 #[case("/api/events?from=then", "from")]
 #[case("/api/events?from=-200000-01-01T00:00:00Z", "from")]
 #[case("/api/events?to=-200000-01-01T00:00:00Z", "to")]
+#[case("/api/events?to=-0001-01-01T00:00:00Z", "to")]
+#[case("/api/events?to=%2B262142-01-01T00:00:00Z", "to")]
 #[case("/api/events?traceId=xyz", "traceId")]
 #[case("/api/events?key=%00", "key")]
 #[case("/api/events?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z", "to")]

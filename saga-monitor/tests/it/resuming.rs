@@ -6,7 +6,7 @@ use test_support::kafka_brokers;
 
 use crate::{
     story::Story,
-    watch::{Watch, read},
+    watch::{Watch, read, text},
 };
 
 async fn resume(watch: &Watch, key: impl std::fmt::Display) -> (u16, Value) {
@@ -14,12 +14,14 @@ async fn resume(watch: &Watch, key: impl std::fmt::Display) -> (u16, Value) {
     read(watch.ask(Method::POST, &format!("/api/sagas/{key}/resume")).json(&body)).await
 }
 
-/// Who asked for what, with what result, in that order.
+/// Who asked for what, with what result, the latest first.
 async fn audit(watch: &Watch) -> Vec<(String, Value, String, String, Value)> {
-    let client = watch.database.pool.get().await.expect("a connection");
-    let rows = client.query("SELECT who, subject, reason, result, detail FROM audit_log ORDER BY id", &[]).await;
-    let rows = rows.expect("PostgreSQL answers");
-    rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3), row.get(4))).collect()
+    let lines = watch.get("/admin/audit?action=resume").await;
+    let line = |line: &Value| {
+        let [who, reason, result] = ["who", "reason", "result"].map(|name| text(&line[name]));
+        (who, line["subject"].clone(), reason, result, line["detail"].clone())
+    };
+    lines["items"].as_array().expect("items").iter().map(line).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,16 +1,19 @@
 //! A monitor with a database of its own, and other services that answer what a test makes them answer.
 
-use std::{collections::BTreeMap, sync::Mutex};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use common_events::{EventId, Service};
-use messaging::{OwnTopic, Record};
+use messaging::{OwnTopic, Record, admin::Office, delivery::Group, ladder::Ladder};
 use reqwest::{Method, RequestBuilder, redirect::Policy};
 use saga_monitor::{
     cluster::{Cluster, Standing, topics_read_by},
     consumers::Observed,
     detection::{Detection, Round},
-    events::{recorder::Recorder, watched_groups},
+    events::{self, recorder::Recorder, watched_groups},
     http::{self, Desk},
     page,
     services::{Identity, Services},
@@ -32,7 +35,7 @@ pub(crate) const STUCK_AFTER: TimeDelta = TimeDelta::minutes(5);
 /// One monitor.
 pub(crate) struct Watch {
     pub(crate) database: Database,
-    recorder: Recorder,
+    recorder: Arc<Recorder>,
     /// Every other service, in one.
     pub(crate) others: MockServer,
     pub(crate) services: Services,
@@ -83,10 +86,14 @@ impl Watch {
         );
         let zipkin = settings.traces.zipkin_endpoint.clone();
         let desk = Desk { pool: pool.clone(), cluster, services: services.clone(), observed, zipkin };
+        let recorder = Arc::new(Recorder::start(pool.clone()));
+        let group = Group::new(pool, events::subscriptions(Arc::clone(&recorder)), Ladder::default());
+        let office = Office::of(Arc::new(group), &settings);
         let runtime = Runtime::new(Service::SagaMonitor, env, settings);
         let routes = http::routes(desk.clone()).and(page::routes(&runtime, desk).expect("good settings"));
+        let routes = routes.and(office.routes());
         Self {
-            recorder: Recorder::start(pool),
+            recorder,
             database,
             others,
             services,

@@ -25,10 +25,10 @@ use actix_web::{
 use common_events::{TraceParent, envelope::TRACEPARENT};
 use futures::FutureExt;
 
-use super::{MAX_BODY_BYTES, Shared};
+use super::{MAX_BODY_BYTES, ProblemPages, Shared, only};
 use crate::{
     Problem,
-    problem::X_TRACE_ID,
+    problem::{RETRY_AFTER, WHOLE_BODY, X_TRACE_ID},
     telemetry::{self, Span, SpanKind},
 };
 
@@ -61,6 +61,7 @@ where
         // Answered like GET; the server writes the length of the body, and leaves the body out.
         request.head_mut().method = Method::GET;
     }
+    let pages = ProblemPages::of(&request);
     let answer = match Refused::at_once(&request, shared) {
         None => Ok(inner.call(request)),
         Some(refused) => Err(refused),
@@ -77,7 +78,10 @@ where
             // The panic hook has logged it.
             Err(_) => Err(Problem::internal_logged().into()),
         };
-        visit.end(outcome)
+        visit.end(match pages {
+            Some(pages) => pages.instead(outcome),
+            None => outcome,
+        })
     })
 }
 
@@ -108,7 +112,7 @@ impl Refused {
 /// 413.
 pub(super) fn too_large() -> Problem {
     let detail = format!("A body may have {MAX_BODY_BYTES} bytes at most.");
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail)
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail).of_field(WHOLE_BODY)
 }
 
 fn is_too_large(headers: &HeaderMap) -> bool {
@@ -150,7 +154,7 @@ struct Visit {
 
 impl Visit {
     fn begin(request: &ServiceRequest, shared: &Shared) -> Self {
-        let parent = request.headers().get(TRACEPARENT).and_then(|sent| sent.to_str().ok()?.parse().ok());
+        let parent = only(request.headers(), TRACEPARENT).and_then(|sent| sent.parse().ok());
         let me = parent.map_or_else(telemetry::root, telemetry::child_of);
         Self {
             me,
@@ -172,6 +176,11 @@ impl Visit {
                     let trace_id = self.me.trace_id.to_string();
                     let value = HeaderValue::from_str(&trace_id).expect("hex digits");
                     response.headers_mut().insert(X_TRACE_ID, value);
+                }
+                if response.status() == StatusCode::SERVICE_UNAVAILABLE
+                    && !response.headers().contains_key(header::RETRY_AFTER)
+                {
+                    response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
                 }
                 if self.stopping {
                     response.response_mut().head_mut().set_connection_type(ConnectionType::Close);

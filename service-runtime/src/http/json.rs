@@ -1,13 +1,13 @@
 //! JSON bodies, and what is said about those that aren't what they should be.
 
-use std::{future::Future, pin::Pin};
+use std::{borrow::Cow, future::Future, pin::Pin};
 
 use actix_web::{FromRequest, HttpRequest, HttpResponse, Responder, body::BoxBody, dev::Payload, web};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::error::Category;
 
 use super::{MAX_BODY_BYTES, around::too_large};
-use crate::Problem;
+use crate::{Problem, problem::WHOLE_BODY};
 
 /// A JSON body: read from a request (whatever its content type says), or written as an answer.
 ///
@@ -24,7 +24,7 @@ impl<T: DeserializeOwned> FromRequest for Json<T> {
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let body = web::Payload::from_request(request, payload);
         Box::pin(async move {
-            let unreadable = |_| Problem::bad_request("malformed-json", "The body broke off.");
+            let unreadable = |_| malformed("The body broke off.");
             let body = body.await.map_err(unreadable)?;
             let body = body.to_bytes_limited(MAX_BODY_BYTES).await.map_err(|_| too_large())?.map_err(unreadable)?;
             read(&body).map(Json)
@@ -45,12 +45,12 @@ impl<T: Serialize> Responder for Json<T> {
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     if body.trim_ascii().is_empty() {
-        return Err(Problem::bad_request("malformed-json", "This call needs a JSON body, and there was none."));
+        return Err(malformed("This call needs a JSON body, and there was none."));
     }
     // serde reads a struct from an array of its fields, too, which nobody was promised.
     if body.trim_ascii_start().starts_with(b"[") {
         serde_json::from_slice::<serde::de::IgnoredAny>(body).map_err(|error| refused(".", &error))?;
-        return Err(Problem::invalid_field("body", "An array, where an object is expected."));
+        return Err(Problem::invalid_field(WHOLE_BODY, "An array, where an object is expected."));
     }
     let mut reader = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
@@ -69,10 +69,12 @@ fn refused(path: &str, error: &serde_json::Error) -> Problem {
             let said = said.rsplit_once(" at line ").map_or(said.as_str(), |(what, _)| what);
             Problem::invalid_field(field(path, said), format!("{said}."))
         }
-        Category::Syntax | Category::Eof | Category::Io => {
-            Problem::bad_request("malformed-json", format!("The body is not JSON: {error}."))
-        }
+        Category::Syntax | Category::Eof | Category::Io => malformed(format!("The body is not JSON: {error}.")),
     }
+}
+
+fn malformed(detail: impl Into<Cow<'static, str>>) -> Problem {
+    Problem::bad_request("malformed-json", detail).of_field(WHOLE_BODY)
 }
 
 /// The path of the field: serde names one that is missing or unknown in its text only.
@@ -81,7 +83,7 @@ pub(super) fn field(path: &str, said: &str) -> String {
         .into_iter()
         .find_map(|start| said.strip_prefix(start)?.split('`').next());
     match (path, named) {
-        (".", None) => "body".to_owned(),
+        (".", None) => WHOLE_BODY.to_owned(),
         (".", Some(name)) => name.to_owned(),
         (path, Some(name)) if path != name && !path.ends_with(&format!(".{name}")) => format!("{path}.{name}"),
         (path, _) => path.to_owned(),
@@ -131,6 +133,7 @@ mod tests {
     fn what_is_not_json_is_400(#[case] body: &str) {
         let problem = read::<Order>(body.as_bytes()).expect_err("refused");
         assert_eq!((problem.body().status, problem.body().code), (400, "malformed-json"));
+        assert_eq!(problem.body().field.as_deref(), Some("body"));
     }
 
     #[test]

@@ -1,13 +1,11 @@
-//! What every service answers, whatever is asked: through the whole app, and on a real port.
+//! What every service answers, whatever is asked: through the whole app, and, in `on_a_port`, on a real one.
 
-use std::{
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream},
-    time::{Duration, Instant},
-};
+mod on_a_port;
+
+use std::time::Duration;
 
 use actix_web::{
-    HttpResponse, get,
+    HttpResponse, ResponseError, get,
     http::Method,
     post,
     test::{TestRequest, init_service, try_call_service},
@@ -72,8 +70,30 @@ async fn slow(stopping: web::Data<CancellationToken>) -> &'static str {
     "done"
 }
 
+#[utoipa::path]
+#[get("/busy")]
+async fn busy() -> HttpResponse {
+    HttpResponse::ServiceUnavailable().body("later")
+}
+
+#[utoipa::path]
+#[get("/closed")]
+async fn closed() -> Result<HttpResponse, Problem> {
+    Err(Problem::new(actix_web::http::StatusCode::SERVICE_UNAVAILABLE, "closed", "It is closed."))
+}
+
 fn routes(config: &mut ServiceConfig) {
     config.service(echo).service(order).service(trace).service(panics).service(of_actix).service(slow);
+    config.service(busy).service(closed);
+}
+
+/// The same, and pages for whoever can read them.
+fn with_pages(config: &mut ServiceConfig) {
+    routes(config);
+    config.app_data(ProblemPages {
+        are_for: |request| request.headers().contains_key("accept"),
+        show: |problem| problem.error_response().set_body(BoxBody::new(format!("<h1>{}", problem.body().status))),
+    });
 }
 
 fn runtime() -> Runtime {
@@ -86,6 +106,7 @@ struct Answered {
     trace_id: String,
     content_type: String,
     allow: Option<String>,
+    retry_after: Option<String>,
     text: String,
 }
 
@@ -96,8 +117,12 @@ impl Answered {
 }
 
 async fn ask(request: TestRequest) -> Answered {
+    ask_of(&Routes::new(routes), request).await
+}
+
+async fn ask_of(routes: &Routes, request: TestRequest) -> Answered {
     crate::metrics::start().expect("a recorder");
-    let service = init_service(app(&runtime(), &Routes::new(routes)).expect("an app")).await;
+    let service = init_service(app(&runtime(), routes).expect("an app")).await;
     let response = match try_call_service(&service, request.to_request()).await {
         Ok(response) => response.into_parts().1,
         // As actix's server does it.
@@ -106,9 +131,10 @@ async fn ask(request: TestRequest) -> Answered {
     let header = |name: &str| response.headers().get(name).map(|value| value.to_str().expect("text").to_owned());
     let (status, trace_id) = (response.status().as_u16(), header("x-trace-id").expect("every answer has it"));
     let (content_type, allow) = (header("content-type").unwrap_or_default(), header("allow"));
+    let retry_after = header("retry-after");
     let body = actix_web::body::to_bytes(response.into_body()).await.unwrap_or_else(|_| panic!("a body"));
     let text = String::from_utf8(body.to_vec()).expect("text");
-    Answered { status, trace_id, content_type, allow, text }
+    Answered { status, trace_id, content_type, allow, retry_after, text }
 }
 
 #[rstest]
@@ -144,7 +170,50 @@ async fn bad_input_is_a_problem(#[case] request: TestRequest, #[case] status: u1
     );
     assert_eq!((answer.json()["code"].as_str(), answer.json()["status"].as_u64()), (Some(code), Some(status.into())));
     assert_eq!((answer.json()["traceId"].as_str(), answer.trace_id.as_str()), (Some(TRACE_ID), TRACE_ID));
+    let is_of_body = ["malformed-json", "body-too-large"].contains(&code);
+    assert!(!is_of_body || answer.json()["field"] == "body", "{}", answer.text);
     assert!(!answer.text.contains("secret ingredient"));
+}
+
+#[actix_web::test]
+async fn an_id_is_read_in_either_case_and_written_in_lower_case() {
+    let answer = ask(TestRequest::get().uri("/orders/0190163D-8694-739B-AEA5-966C26F8AD91")).await;
+    assert_eq!((answer.status, answer.json()), (200, json!({"orderId": "0190163d-8694-739b-aea5-966c26f8ad91"})));
+}
+
+#[actix_web::test]
+async fn whatever_is_503_says_when_to_come_back() {
+    for path in ["/busy", "/closed"] {
+        let answer = ask(TestRequest::get().uri(path)).await;
+        assert_eq!((answer.status, answer.retry_after.as_deref()), (503, Some("1")), "{path}");
+    }
+    let runtime = runtime();
+    runtime.shutdown.cancel();
+    let service = init_service(app(&runtime, &Routes::none()).expect("an app")).await;
+    let stopping = TestRequest::get().uri("/health/ready").to_request();
+    let stopping = actix_web::test::call_service(&service, stopping).await;
+    assert_eq!(stopping.status(), 503);
+    assert_eq!(stopping.headers().get("retry-after").expect("it says when"), "1");
+}
+
+#[rstest]
+#[case::no_such_thing(TestRequest::get().uri("/nothing"), 404)]
+#[case::wrong_method(TestRequest::post().uri("/trace"), 405)]
+#[case::no_such_id(TestRequest::get().uri("/orders/42"), 404)]
+#[case::too_large(TestRequest::post().uri("/echo").insert_header(("content-length", "65537")), 413)]
+#[case::panics(TestRequest::get().uri("/panic"), 500)]
+#[case::away(TestRequest::get().uri("/closed"), 503)]
+#[actix_web::test]
+async fn who_can_read_pages_is_shown_problems_as_pages(#[case] request: TestRequest, #[case] status: u16) {
+    let answer = ask_of(&Routes::new(with_pages), request.insert_header(("accept", "text/html"))).await;
+    assert_eq!((answer.status, answer.text), (status, format!("<h1>{status}")));
+    assert_eq!((answer.allow.is_some(), answer.retry_after.is_some()), (status == 405, status == 503));
+}
+
+#[actix_web::test]
+async fn who_cannot_gets_json_also_where_there_are_pages() {
+    let answer = ask_of(&Routes::new(with_pages), TestRequest::get().uri("/nothing")).await;
+    assert_eq!((answer.status, answer.json()["code"].as_str()), (404, Some("not-found")));
 }
 
 #[actix_web::test]
@@ -180,13 +249,19 @@ async fn a_trace_is_continued_and_the_handler_stands_below_the_caller() {
 }
 
 #[rstest]
-#[case("rubbish")]
-#[case("00-00000000000000000000000000000000-00f067aa0ba902b7-01")]
+#[case::rubbish(&["rubbish"])]
+#[case::no_trace(&["00-00000000000000000000000000000000-00f067aa0ba902b7-01"])]
+#[case::capitals(&["00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"])]
+#[case::two(&[TRACEPARENT, "00-5bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"])]
+#[case::two_of_one_trace(&[TRACEPARENT, TRACEPARENT])]
+#[case::two_in_one(&["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01, 00-5bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"])]
 #[actix_web::test]
-async fn a_traceparent_that_is_none_is_ignored(#[case] sent: &str) {
-    let answer = ask(TestRequest::get().uri("/trace").insert_header(("traceparent", sent))).await;
+async fn a_new_trace_begins_where_none_is_said_as_w3c_wants_it(#[case] sent: &[&str]) {
+    let request = TestRequest::get().uri("/trace");
+    let answer = ask(sent.iter().fold(request, |request, value| request.append_header(("traceparent", *value)))).await;
     assert_eq!(answer.status, 200);
-    assert!(answer.trace_id.parse::<common_events::TraceId>().is_ok());
+    let begun: common_events::TraceId = answer.trace_id.parse().expect("a trace");
+    assert!(!sent.iter().any(|sent| sent.to_lowercase().contains(&begun.to_string())), "{begun}");
 }
 
 #[actix_web::test]
@@ -210,99 +285,11 @@ async fn requests_are_counted_by_route_and_the_process_by_the_system() {
         "process_resident_memory_bytes ",
         "process_cpu_seconds_total ",
         "process_start_time_seconds ",
+        "# HELP http_requests_total Requests answered",
+        "# TYPE http_request_duration_seconds histogram",
+        "# HELP process_cpu_seconds_total ",
+        "# TYPE process_cpu_seconds_total counter",
     ] {
         assert!(metrics.contains(expected), "{expected} in\n{metrics}");
     }
-}
-
-/// A server on a port of its own; its thread ends with `serve`.
-struct Running {
-    runtime: Runtime,
-    address: SocketAddr,
-    serving: std::thread::JoinHandle<anyhow::Result<()>>,
-}
-
-impl Running {
-    fn start() -> Self {
-        let runtime = runtime();
-        let (tell, told) = std::sync::mpsc::channel();
-        let served = runtime.clone();
-        let serving = std::thread::spawn(move || {
-            let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-            let stopping = web::Data::new(served.shutdown.clone());
-            let routes = Routes::new(move |config| {
-                config.app_data(stopping.clone());
-                routes(config);
-            });
-            tokio.block_on(serve(&served, routes, move |address| tell.send(address).expect("somebody listens")))
-        });
-        let address = told.recv_timeout(Duration::from_secs(10)).expect("it listens");
-        Self { runtime, address, serving }
-    }
-
-    fn send(&self, path: &str) -> TcpStream {
-        self.send_a("GET", path)
-    }
-
-    fn send_a(&self, method: &str, path: &str) -> TcpStream {
-        let mut stream = TcpStream::connect(self.address).expect("connects");
-        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
-        stream.write_all(format!("{method} {path} HTTP/1.1\r\nHost: test\r\n\r\n").as_bytes()).expect("sends");
-        stream
-    }
-}
-
-fn read_until(stream: &mut TcpStream, end: &str) -> String {
-    let (mut text, mut byte) = (String::new(), [0]);
-    while !text.ends_with(end) && stream.read(&mut byte).expect("answers in time") > 0 {
-        text.push(char::from(byte[0]));
-    }
-    text
-}
-
-#[test]
-fn a_stop_answers_what_is_under_way_and_does_not_wait_for_idle_connections() {
-    let server = Running::start();
-    let mut idle = server.send("/health/live");
-    assert!(read_until(&mut idle, "\r\n\r\n").starts_with("HTTP/1.1 200"));
-    let mut under_way = server.send("/slow");
-    let seen = server.send("/health/ready");
-    drop(seen);
-    // The request is under way once the server has it; the idle connection stays open meanwhile.
-    let mut probe = server.send("/health/live");
-    read_until(&mut probe, "}");
-
-    let stopped = Instant::now();
-    server.runtime.shutdown.cancel();
-    assert!(read_until(&mut under_way, "done").ends_with("done"));
-    server.serving.join().expect("no panic").expect("ends well");
-    assert!(stopped.elapsed() < Duration::from_secs(3), "idle clients keep nobody: {:?}", stopped.elapsed());
-}
-
-#[test]
-fn head_is_answered_like_get_without_the_body() {
-    let server = Running::start();
-    let path = "/orders/0190163d-8694-739b-aea5-966c26f8ad91";
-    let mut get = server.send(path);
-    let mut head = server.send_a("HEAD", path);
-    let (got, mut told) = (read_until(&mut get, "\r\n\r\n"), read_until(&mut head, "\r\n\r\n"));
-    let length = |head: &str| head.lines().find(|line| line.starts_with("content-length: ")).map(ToOwned::to_owned);
-    assert!(told.starts_with("HTTP/1.1 200") && length(&told) > Some("content-length: 1".to_owned()), "{told}");
-    assert_eq!(length(&told), length(&got));
-    head.write_all(b"GET /health/live HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("sends");
-    told.clear();
-    head.read_to_string(&mut told).expect("answers");
-    assert!(told.starts_with("HTTP/1.1 200"), "nothing stands between the two answers: {told}");
-    server.runtime.shutdown.cancel();
-    server.serving.join().expect("no panic").expect("ends well");
-}
-
-#[test]
-fn a_port_that_is_taken_is_named() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let mut runtime = runtime();
-    runtime.settings.http_addr = taken.local_addr().expect("an address");
-    let tokio = tokio::runtime::Runtime::new().expect("a runtime");
-    let error = tokio.block_on(runtime.serve(Routes::new(routes))).expect_err("taken");
-    assert!(format!("{error:#}").starts_with(&format!("listening on HTTP_ADDR {}", runtime.settings.http_addr)));
 }

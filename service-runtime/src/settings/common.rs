@@ -235,23 +235,37 @@ pub struct RetrySettings {
     pub stuck_after: Duration,
 }
 
+/// What counts when nothing is said (docs/contract.md §5, §6).
+impl Default for RetrySettings {
+    fn default() -> Self {
+        Self {
+            immediate: 3,
+            delays: [30 * SECOND, 60 * SECOND, 120 * SECOND],
+            parked_attempts: 3,
+            parked_interval: 180 * SECOND,
+            order_timeout: 900 * SECOND,
+            stuck_after: 300 * SECOND,
+        }
+    }
+}
+
 impl RetrySettings {
     fn read(env: &Env) -> Result<Self, SettingError> {
         const TIERS: &str = "three durations from 1ms to 24h, one per retry topic, such as 30s,1m,2m";
-        let usual = Durations(vec![30 * SECOND, 60 * SECOND, 120 * SECOND]);
-        let Durations(delays) = env.or("RETRY_DELAYS", usual)?;
+        let usual = Self::default();
+        let Durations(delays) = env.or("RETRY_DELAYS", Durations(usual.delays.to_vec()))?;
         let delays = delays
             .try_into()
             .ok()
             .filter(|delays: &[Duration; RETRY_TIERS]| delays.iter().all(|delay| (MS..=24 * HOUR).contains(delay)));
         let wrong = || SettingError::wrong("RETRY_DELAYS", env.text("RETRY_DELAYS").unwrap_or_default(), TIERS);
         Ok(Self {
-            immediate: env.within("RETRY_IMMEDIATE", 3, 1..=MAX_ATTEMPTS)?,
+            immediate: env.within("RETRY_IMMEDIATE", usual.immediate, 1..=MAX_ATTEMPTS)?,
             delays: delays.ok_or_else(wrong)?,
-            parked_attempts: env.within("PARKED_ATTEMPTS", 3, 0..=MAX_ATTEMPTS)?,
-            parked_interval: env.between("PARKED_INTERVAL", 180 * SECOND, MS..=24 * HOUR)?,
-            order_timeout: env.between("ORDER_TIMEOUT", 900 * SECOND, 100 * MS..=WEEK)?,
-            stuck_after: env.between("STUCK_AFTER", 300 * SECOND, 100 * MS..=WEEK)?,
+            parked_attempts: env.within("PARKED_ATTEMPTS", usual.parked_attempts, 0..=MAX_ATTEMPTS)?,
+            parked_interval: env.between("PARKED_INTERVAL", usual.parked_interval, MS..=24 * HOUR)?,
+            order_timeout: env.between("ORDER_TIMEOUT", usual.order_timeout, 100 * MS..=WEEK)?,
+            stuck_after: env.between("STUCK_AFTER", usual.stuck_after, 100 * MS..=WEEK)?,
         })
     }
 

@@ -10,6 +10,7 @@ mod eventually;
 mod foreign;
 mod http;
 mod ports;
+mod prometheus;
 mod seam;
 
 pub use database::Database;
@@ -17,7 +18,20 @@ pub use eventually::{PATIENCE, eventually};
 pub use foreign::Foreign;
 pub use http::{Answer, Served, ask, runtime, runtime_with};
 pub use ports::free_port;
+pub use prometheus::{faults_of_metrics, faults_of_name};
 pub use seam::Seam;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+/// When a `UUIDv7` says that it was made: to the millisecond.
+///
+/// # Panics
+/// When it is a UUID of another kind.
+pub fn made_at(id: Uuid) -> DateTime<Utc> {
+    let (seconds, nanos) = id.get_timestamp().expect("a UUIDv7").to_unix();
+    DateTime::from_timestamp(seconds.try_into().expect("this era"), nanos).expect("a time")
+}
 
 /// Where the tests' Kafka listens.
 pub fn kafka_brokers() -> String {

@@ -1,12 +1,13 @@
 //! The audit log: everything stands in it, and nobody can change it.
 
 use actix_web::http::Method;
+use chrono::{DateTime, SubsecRound, Utc};
 use serde_json::{Value, json};
 use service_runtime::{
     database::{self},
     settings::{DatabaseSettings, DatabaseUrl, Env, Setting},
 };
-use test_support::Database;
+use test_support::{Database, made_at};
 use uuid::Uuid;
 
 use super::{Desk, OWN, answering};
@@ -87,6 +88,25 @@ async fn it_is_read_page_by_page() {
     let second = desk.get(&format!("/admin/audit?limit=3&cursor={cursor}")).await;
     assert_eq!((second.items().len(), &second.items()[1]["reason"]), (2, &json!("0")));
     assert_eq!(desk.get("/admin/audit?action=nonsense").await.refusal(), (400, "invalid-query", "action"));
+}
+
+#[actix_web::test]
+async fn what_is_listed_by_its_id_is_of_the_moment_that_the_id_is_of() {
+    let desk = Desk::open().await;
+    let (_, letters) = desk.bury_toys((0..10).map(answering)).await;
+    for _ in 0..10 {
+        desk.replay(json!({"ids": letters, "reason": "mended"})).await;
+        desk.replay(json!({"ids": letters})).await;
+    }
+    for (list, time) in [("audit", "at"), ("dead-letters", "lastFailedAt"), ("replays", "askedAt")] {
+        let page = desk.get(&format!("/admin/{list}")).await;
+        assert!(page.items().len() >= 10, "{list}: {}", page.body);
+        for item in page.items() {
+            let id: Uuid = serde_json::from_value(item["id"].clone()).expect("an id");
+            let at: DateTime<Utc> = serde_json::from_value(item[time].clone()).expect("a time");
+            assert_eq!(made_at(id), at.trunc_subsecs(3), "{list}: {item}");
+        }
+    }
 }
 
 const CHANGES: [&str; 4] = [

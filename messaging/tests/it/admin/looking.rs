@@ -143,6 +143,37 @@ async fn a_dead_letter_that_is_not_there_answers_404_as_does_a_malformed_id() {
 }
 
 #[actix_web::test]
+async fn an_id_is_asked_for_in_either_case_and_answered_in_lower_case() {
+    let desk = Desk::open().await;
+    let order = Uuid::now_v7().to_string();
+    // A user may have a UUID in capitals for his own id.
+    let user = Uuid::now_v7().to_string().to_uppercase();
+    let (events, letters) = desk.bury_toys([&order, &user].map(|key| Toy::new(key, 1, Mood::Answers))).await;
+    let (event, letter) = (events[0].to_string(), &letters[0]);
+    let list = "/admin/dead-letters";
+    for (query, found) in [
+        (format!("{list}?key={}", order.to_uppercase()), letter),
+        (format!("{list}?key={user}"), &letters[1]),
+        (format!("{list}?eventId={}", event.to_uppercase()), letter),
+    ] {
+        assert_eq!(ids(desk.get(&query).await.items()), [found], "{query}");
+    }
+    let one = desk.get(&format!("{list}/{}", letter.to_uppercase())).await.body;
+    assert_eq!((&one["id"], &one["eventId"], &one["key"]), (&json!(letter), &json!(event), &json!(order)));
+    let trace = one["traceId"].as_str().expect("a trace").to_uppercase();
+    assert_eq!(ids(desk.get(&format!("{list}?traceId={trace}")).await.items()), [letter]);
+    let place = desk.get(&format!("/admin/inbox/{}", event.to_uppercase())).await.body;
+    assert_eq!((&place["eventId"], &place["deadLetterId"]), (&json!(event), &json!(letter)));
+    for selection in [json!({"ids": [letter.to_uppercase()]}), json!({"filter": {"key": order.to_uppercase()}})] {
+        let mut asked = selection;
+        asked["reason"] = json!("either case");
+        asked["dryRun"] = json!(true);
+        let foretold = desk.replay(asked).await;
+        assert_eq!((foretold.status, &foretold.body["total"]), (200, &json!(1)), "{}", foretold.body);
+    }
+}
+
+#[actix_web::test]
 async fn groups_count_by_cause_and_topic_those_that_are_open() {
     let desk = Desk::open().await;
     let (_, letters) = desk.bury_toys((0..3).map(answering)).await;

@@ -10,6 +10,7 @@ use common_events::{Service, envelope};
 use futures::FutureExt;
 use messaging::{Cause, MAX_EVENT_BYTES, Subscriptions, Tx, Unprocessable, delivery::Group, ladder::Ladder};
 use service_runtime::telemetry;
+use test_support::made_at;
 
 use crate::toys::{Label, Mood, Told, Toy, ToyShop, event, record};
 
@@ -52,6 +53,37 @@ async fn an_event_is_on_its_way_if_and_only_if_its_transaction_is_committed() {
     assert_eq!((toy.id, toy.time, toy.data.n), (id, now.trunc_subsecs(3), 3));
     assert_eq!(shop.count("SELECT count(*) FROM outbox WHERE compacted AND topic = 'product-catalog'").await, 1);
     assert_eq!(shop.count("SELECT count(*) FROM kept_answers").await, 0, "a request is no event");
+}
+
+#[tokio::test]
+async fn ids_of_a_transaction_are_of_its_moment_and_in_the_order_in_which_they_were_made() {
+    let shop = ToyShop::open().await;
+    let (mut client, mut later) = (shop.pool().get().await.unwrap(), shop.pool().get().await.unwrap());
+    let tx = Tx::begin(&mut client).await.unwrap();
+    tx.query("SELECT pg_sleep(0.02)", &[]).await.unwrap();
+    let overtaking = Tx::begin(&mut later).await.unwrap();
+    let newer = overtaking.new_id();
+    let ids: Vec<_> = (0..1_000).map(|_| tx.new_id()).collect();
+    assert!(ids.is_sorted() && ids.iter().all(|id| made_at(*id) == tx.now().trunc_subsecs(3)));
+    assert!(*ids.last().unwrap() < newer, "who began later comes later, whoever was first to make an id");
+    let event = tx.publish(Cause::trace(telemetry::root()).causes(Toy::fine("bear", 1))).unwrap();
+    assert_eq!(made_at(event.uuid()), tx.now().trunc_subsecs(3));
+    overtaking.rollback().await.unwrap();
+    tx.rollback().await.unwrap();
+}
+
+/// The ids of two transactions of one millisecond are told apart by the microseconds.
+#[tokio::test]
+async fn transactions_that_begin_one_after_the_other_make_ids_in_that_order() {
+    let shop = ToyShop::open().await;
+    let mut client = shop.pool().get().await.unwrap();
+    let mut made = Vec::new();
+    for _ in 0..200 {
+        let tx = Tx::begin(&mut client).await.unwrap();
+        made.push((tx.new_id(), tx.now()));
+        tx.rollback().await.unwrap();
+    }
+    assert!(made.is_sorted(), "{made:?}");
 }
 
 #[tokio::test]

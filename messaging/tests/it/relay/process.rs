@@ -55,15 +55,21 @@ impl Relay {
         Self { child, port, said }
     }
 
-    /// What `GET /health/ready` answers: the status and the body. `None` while nobody listens.
-    pub(crate) async fn readiness(&self) -> Option<(u16, Value)> {
+    /// What `GET` of this path answers: the status and the body. `None` while nobody listens.
+    pub(crate) async fn get(&self, path: &str) -> Option<(u16, String)> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.ok()?;
-        stream.write_all(b"GET /health/ready HTTP/1.0\r\n\r\n").await.ok()?;
+        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.ok()?;
         let (head, body) = answer.split_once("\r\n\r\n")?;
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-        Some((status.expect("a status"), serde_json::from_str(body).expect("JSON")))
+        Some((status.expect("a status"), body.to_owned()))
+    }
+
+    /// What `GET /health/ready` answers.
+    pub(crate) async fn readiness(&self) -> Option<(u16, Value)> {
+        let (status, body) = self.get("/health/ready").await?;
+        Some((status, serde_json::from_str(&body).expect("JSON")))
     }
 
     /// What `GET /metrics` says.

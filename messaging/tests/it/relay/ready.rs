@@ -1,6 +1,7 @@
 //! Whether a relay is ready: while every one of its databases answers.
 
 use serde_json::json;
+use test_support::faults_of_metrics;
 
 use super::{
     process::Relay,
@@ -27,4 +28,23 @@ async fn a_relay_is_ready_while_each_of_its_databases_answers() {
     outage.end().await;
     relay.is(200, &json!({"status": "ready"})).await;
     assert!(relay.terminate().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_relay_counts_is_told_as_prometheus_wants_it() {
+    let broker = Broker::with(&["order-created"]).await;
+    let database = writers::database(1).await;
+    let relay = Relay::start(&broker, &[&database.url]);
+    writers::write(&database.pool, Kind::Toy, &[0]).await;
+    outbox_is_empty(&database.pool).await;
+    let (status, text) = relay.get("/metrics").await.expect("it answers");
+    assert_eq!((status, faults_of_metrics(&text)), (200, vec![]), "{text}");
+    for told in [
+        r#"events_published_total{topic="order-created"} 1"#,
+        "# TYPE outbox_delay_seconds histogram",
+        "# TYPE process_cpu_seconds_total counter",
+        "# TYPE process_resident_memory_bytes gauge",
+    ] {
+        assert!(text.contains(told), "{told} in\n{text}");
+    }
 }

@@ -1,7 +1,7 @@
 //! What is read from the log by people: the steps of a saga, and what happened between two moments.
 
 use chrono::{DateTime, Utc};
-use common_events::{EventId, TraceId};
+use common_events::{EventId, TraceId, ids::in_lower_case};
 use deadpool_postgres::Client;
 use serde::{Deserialize, Serialize};
 use tokio_postgres::{Error, Row};
@@ -129,6 +129,7 @@ pub struct LogFilter {
 pub async fn list_events(client: &Client, wanted: &LogFilter, at_most: i64) -> Result<Vec<Logged>, Error> {
     let trace = wanted.trace.map(trace_uuid);
     let key = wanted.key.as_ref().map(String::as_bytes);
+    let key_of_ours = wanted.key.as_deref().and_then(in_lower_case).map(String::into_bytes);
     let mut conditions = Conditions::default();
     if let Some(from) = &wanted.from {
         conditions.and("occurred_at >= {}", from);
@@ -140,8 +141,15 @@ pub async fn list_events(client: &Client, wanted: &LogFilter, at_most: i64) -> R
         conditions.and("trace_id = {}", trace);
     }
     if let Some(key) = &key {
+        match &key_of_ours {
+            None => conditions.and("key = {}", key),
+            Some(ours) => {
+                let (given, ours) = (conditions.param(key), conditions.param(ours));
+                conditions.and_so(&format!("key IN ({given}, {ours})"));
+            }
+        }
         // As the index has it.
-        conditions.and("key = {} AND octet_length(key) <= 512", key);
+        conditions.and_so("octet_length(key) <= 512");
     }
     if let Some(event_type) = &wanted.event_type {
         conditions.and("event_type = {}", event_type);

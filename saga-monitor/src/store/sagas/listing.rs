@@ -175,8 +175,10 @@ pub struct Whole {
 /// How many sagas of one trace are looked at.
 const MAX_OF_A_TRACE: i64 = 200;
 
-/// The sagas that are known by this: their key, their id here, or their trace.
+/// The sagas that are known by this: their key, their id here, or their trace. All of these are written in lower
+/// case, and asked for in either.
 pub async fn find_sagas(client: &Client, known_by: &str) -> Result<Vec<Whole>, Error> {
+    let known_by = known_by.to_ascii_lowercase();
     let by_key = format!("SELECT {COLUMNS}, facts FROM sagas WHERE key = $1 OR saga = $1 ORDER BY saga LIMIT $2");
     let rows = client.query(&client.prepare_cached(&by_key).await?, &[&known_by, &MAX_OF_A_TRACE]).await?;
     if let (true, Ok(trace)) = (rows.is_empty(), known_by.parse::<TraceId>()) {

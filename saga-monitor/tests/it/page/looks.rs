@@ -168,6 +168,44 @@ async fn a_bad_question_is_answered_by_a_page_that_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_browser_that_asks_for_what_is_not_there_gets_a_page_and_a_program_gets_json() {
+    const ACCEPTED: &str = "text/html,application/xhtml+xml,*/*;q=0.8";
+    let watch = Watch::begin().await;
+    let of_browser =
+        async |method: &Method, path: &str| Shown::of(watch.ask(method.clone(), path).header("Accept", ACCEPTED)).await;
+    for (method, path, status) in [
+        (Method::GET, "/nothing", 404),
+        (Method::GET, "/sagas/1/2/3", 404),
+        (Method::GET, "/assets/nothing.css", 404),
+        (Method::POST, "/favicon.ico", 405),
+        (Method::GET, "/apiary", 404),
+    ] {
+        let shown = of_browser(&method, path).await;
+        assert_eq!((shown.status, shown.header("content-type")), (status, "text/html; charset=utf-8"), "{path}");
+        assert!(shown.html.contains("<h1>") && !shown.header("content-security-policy").is_empty(), "{path}");
+        assert!(!shown.header("x-trace-id").is_empty(), "{path}");
+        let told = Shown::of(watch.ask(method, path)).await;
+        assert_eq!((told.status, told.header("content-type")), (status, "application/problem+json"), "{path}");
+    }
+    // Opened again where a button was pressed.
+    for path in ["/sign-out", "/alarms/0190163d-8694-739b-aea5-966c26f8ad91/ack"] {
+        let shown = of_browser(&Method::GET, path).await;
+        assert_eq!((shown.status, shown.header("content-type")), (405, "text/html; charset=utf-8"), "{path}");
+    }
+    for path in ["/api/nothing", "/api", "/admin/nothing", "/api/sagas/nothing"] {
+        let told = of_browser(&Method::GET, path).await;
+        assert_eq!((told.status, told.header("content-type")), (404, "application/problem+json"), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_not_be_said_while_kafka_is_away_can_be_asked_for_later() {
+    let watch = Watch::begin().await;
+    let told = Shown::of(watch.ask(Method::GET, "/api/consumers")).await;
+    assert_eq!((told.status, told.header("retry-after")), (503, "2"), "{}", told.html);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stuck_saga_says_why_where_its_event_lies_and_what_helps() {
     let watch = Watch::begin().await;
     watch.relay_works().await;
@@ -226,4 +264,9 @@ async fn sagas_are_found_by_what_one_has_and_go_on_page_by_page() {
     let event = story.id_of("order-created");
     assert_eq!(sends_to(event.to_string()).await, format!("/where?event={event}"));
     assert_eq!(sends_to("kim".to_owned()).await, "/events?key=kim");
+    let capitals = |id: &dyn std::fmt::Display| id.to_string().to_uppercase();
+    assert_eq!(sends_to(capitals(&story.order)).await, format!("/sagas/{}", story.order));
+    assert_eq!(sends_to(capitals(&story.trace.trace_id)).await, format!("/sagas/{}", story.trace.trace_id));
+    assert_eq!(sends_to(capitals(&event)).await, format!("/where?event={event}"));
+    watch.page(&format!("/sagas/{}", capitals(&story.order))).await.shows(&story.order.to_string());
 }

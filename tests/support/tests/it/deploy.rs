@@ -9,7 +9,7 @@ use std::{
 
 use common_events::Service;
 use serde_json::Value;
-use service_runtime::settings::default_port;
+use service_runtime::settings::{CommonSettings, Env, default_port};
 
 /// What `metrics-process` tells of every process.
 const OF_THE_PROCESS: [&str; 2] = ["process_resident_memory_bytes", "process_cpu_seconds_total"];
@@ -37,15 +37,18 @@ fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
 }
 
 /// The names that these are called with in programs, tests aside.
-fn called_with(calls: &[&str]) -> BTreeSet<String> {
+pub(crate) fn called_with(calls: &[&str]) -> BTreeSet<String> {
     let crates = fs::read_dir(house()).expect("the house").map(|entry| entry.expect("an entry").path().join("src"));
     let sources = crates.filter(|folder| folder.is_dir()).flat_map(|folder| files(&folder, ".rs"));
     let sources = sources.filter(|path| !path.ends_with("tests.rs"));
     let mut names = BTreeSet::new();
     for source in sources.map(|path| fs::read_to_string(path).expect("a source")) {
         for call in calls {
+            // Not the end of a longer name.
+            let is_whole = |at: usize| !source[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+            let places = source.match_indices(call).filter(|(at, _)| call.starts_with('.') || is_whole(*at));
             let name = |rest: &str| Some(rest.trim_start().strip_prefix('"')?.split_once('"')?.0.to_owned());
-            names.extend(source.split(call).skip(1).filter_map(name));
+            names.extend(places.filter_map(|(at, _)| name(&source[at + call.len()..])));
         }
     }
     names
@@ -88,11 +91,37 @@ fn a_dashboard_shows_only_what_is_counted() {
     }
 }
 
+/// The variables of a file of settings with what they hold, line by line.
+fn variables(file: &str) -> Vec<(String, String)> {
+    let text = text(file);
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| line.split_once('=')).map(|(name, held)| (name.to_owned(), held.to_owned())).collect()
+}
+
 /// The variables of `.env.example`.
 fn known_variables() -> BTreeSet<String> {
-    let example = text(".env.example");
-    let lines = example.lines().filter(|line| !line.starts_with('#'));
-    lines.filter_map(|line| line.split_once('=')).map(|(name, _)| name.to_owned()).collect()
+    variables(".env.example").into_iter().map(|(name, _)| name).collect()
+}
+
+#[test]
+fn a_variable_is_listed_once() {
+    for file in [".env.example", "deploy/k8s/settings.env"] {
+        let (mut known, listed) = (BTreeSet::new(), variables(file));
+        assert!(listed.len() > 5, "{file}: {listed:?}");
+        for (name, _) in listed {
+            assert!(known.insert(name.clone()), "{file} lists {name} twice");
+        }
+    }
+}
+
+#[test]
+fn what_the_example_holds_is_what_counts_when_nothing_is_said() {
+    let read = |variables: Vec<(String, String)>| {
+        let said = variables.into_iter().filter(|(name, held)| !held.is_empty() && name != "AUTH_MODE");
+        let env = Env::of(said.chain([("AUTH_MODE".to_owned(), "header".to_owned())]));
+        format!("{:#?}", CommonSettings::read(Service::Order, &env).expect("good settings"))
+    };
+    assert_eq!(read(variables(".env.example")), read(Vec::new()));
 }
 
 #[test]

@@ -7,6 +7,7 @@
 mod at_once;
 mod browser;
 mod crashes;
+mod figures;
 mod ladder;
 mod lane;
 mod monitor;
@@ -75,6 +76,7 @@ fn main() -> anyhow::Result<()> {
         crashes::a_frozen_relay_that_wakes_after_its_stand_by_took_over_does_no_harm,
         crashes::two_instances_of_each_service_share_the_work,
         replay::replaying_every_topic_from_the_first_record_changes_nothing,
+        figures::each_program_says_of_its_figures_what_they_are,
         stopping::each_program_stops_within_five_seconds_while_idle_clients_hang_on,
     ];
     let on_own_parts = on_own_parts![

@@ -9,10 +9,10 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/commerce-suite/target
 BIN_DIR = $(or $(SUITE_BIN_DIR),$(CARGO_TARGET_DIR)/$(or $(SUITE_PROFILE),release))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status logs test load bench fmt lint
+.PHONY: help demo up down status logs test load bench check-clients fmt lint
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## bring up everything and take the tour; leaves the suite running
 	@$(SUITE) up tour
@@ -45,6 +45,10 @@ bench: ## the benchmarks, with their ratios to the bare limits: make bench ARGS=
 	@$(SUITE) build
 	@$(SUITE) build bench
 	@$(SUITE) with-parts $(BIN_DIR)/bench $(ARGS)
+
+check-clients: ## generate clients from each service's document, and use them on the running suite
+	@$(SUITE) install-for-clients
+	@$(SUITE) exec tests/clients/check
 
 fmt: ## format the Rust code
 	cargo fmt --all

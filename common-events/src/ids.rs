@@ -91,7 +91,7 @@ macro_rules! opaque_id {
         #[serde(try_from = "String", into = "String")]
         #[schemars(!try_from, !into)]
         pub struct $name(
-            #[schemars(regex(pattern = r"^[A-Za-z0-9._:@-]{1,128}$"))] String,
+            #[schemars(length(min = 1, max = MAX_OPAQUE_ID_CHARS), regex(pattern = OPAQUE_ID))] String,
         );
 
         impl $name {
@@ -133,6 +133,10 @@ macro_rules! opaque_id {
 
 /// The longest opaque id, in characters (docs/contract.md §3).
 pub const MAX_OPAQUE_ID_CHARS: usize = 128;
+
+/// What an opaque id is made of, but for its length: dots alone only from three on. Without a look-ahead, which
+/// many readers of schemas don't know.
+const OPAQUE_ID: &str = r"^(\.*[A-Za-z0-9_:@-][A-Za-z0-9._:@-]*|\.{3,})$";
 
 fn is_opaque_id(text: &str) -> bool {
     (1..=MAX_OPAQUE_ID_CHARS).contains(&text.len())

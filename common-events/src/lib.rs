@@ -10,6 +10,7 @@ pub mod envelope;
 pub mod events;
 pub mod ids;
 pub mod money;
+mod openapi;
 pub mod reason;
 pub mod service;
 pub mod trace;

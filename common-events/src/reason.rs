@@ -4,11 +4,15 @@ use std::{fmt, str::FromStr};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $variant:ident => $text:literal),+ $(,)?) => {
+    // A `tt`, as a literal that was matched as one can't be seen by every derive.
+    ($($(#[$doc:meta])* $variant:ident => $text:tt),+ $(,)?) => {
         /// Why something was refused or ended (docs/contract.md §3; the list is closed).
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema, ToSchema,
+        )]
         pub enum Reason {
             $($(#[$doc])* #[serde(rename = $text)] $variant),+
         }

@@ -4,6 +4,7 @@
 
 use std::{fmt, str::FromStr};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Something that is no `traceparent`, or no trace id.
@@ -12,9 +13,10 @@ use serde::{Deserialize, Serialize};
 pub struct InvalidTrace;
 
 /// 16 bytes, not all zero; 32 hex digits, written in lower case and read in either.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-pub struct TraceId([u8; 16]);
+#[schemars(!try_from, !into)]
+pub struct TraceId(#[schemars(with = "String", length(equal = 32), regex(pattern = "^0*[1-9a-f][0-9a-f]*$"))] [u8; 16]);
 
 impl TraceId {
     /// `None` for all zeros, which W3C forbids.

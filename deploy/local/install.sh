@@ -67,6 +67,13 @@ missing_test_packages() {
   command -v chromedriver >/dev/null || echo chromium-driver
 }
 
+# What the generators of clients run on; they themselves are tests/clients/check's business.
+missing_client_packages() {
+  python3 -m pip --version >/dev/null 2>&1 || echo python3-pip
+  command -v node >/dev/null || echo nodejs
+  command -v npm >/dev/null || echo npm
+}
+
 run_as_root() {
   if ((EUID == 0)); then
     "$@"

@@ -5,7 +5,9 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, NaiveDate, Utc};
 use common_events::EventId;
 use deadpool_postgres::Client;
+use serde::Serialize;
 use tokio_postgres::Row;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::{record::Record, tx::Tx};
@@ -15,7 +17,9 @@ use crate::{record::Record, tx::Tx};
 pub(crate) const STANDING: NaiveDate = NaiveDate::from_ymd_opt(1, 1, 1).expect("a day");
 
 /// Where an event stands in this group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = EventState)]
 pub(crate) enum State {
     /// Handled.
     Applied,

@@ -34,10 +34,8 @@ pub fn routes(pool: Pool) -> Routes {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Points {
-    #[schema(value_type = String)]
     user_id: UserId,
     /// In won.
-    #[schema(value_type = i64, minimum = 0)]
     balance: Won,
     /// To the microsecond.
     at: DateTime<Utc>,

@@ -12,7 +12,7 @@ pub use accounts::{lock_accounts, lock_or_insert_account, upsert_account};
 pub use comparison::{Drift, LedgerBalance, list_drifts, list_ledger_balances, update_drifted_accounts};
 pub use ledger::{BalanceThen, Posting, find_balance, find_settled_balance, insert_entries, list_history};
 pub use payments::{
-    Decided, PaymentView, Refunded, find_payment, lock_payments_of_cancelled, lock_payments_of_reserved,
+    Decided, PaymentStatus, PaymentView, Refunded, find_payment, lock_payments_of_cancelled, lock_payments_of_reserved,
     update_decided, update_refunded,
 };
 

@@ -11,6 +11,7 @@ use common_events::{
     events::{OrderLinePlaced, ProductCatalog, StockDeductFailed, StockDeducted, StockRestored},
 };
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The version of a product that was just put up for sale.
 const FIRST_VERSION: i64 = 1;
@@ -33,8 +34,14 @@ pub enum Invalid {
 }
 
 /// What customers call a product: 1 to 200 characters, not only white space, without control characters.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(try_from = "String")]
+#[schema(
+    value_type = String,
+    min_length = 1,
+    max_length = 200,
+    pattern = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$"
+)]
 pub struct ProductName(String);
 
 impl ProductName {
@@ -53,8 +60,9 @@ impl TryFrom<String> for ProductName {
 }
 
 /// Won per piece: 0 to 1,000,000,000.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(try_from = "i64")]
+#[schema(value_type = i64, minimum = 0, maximum = 1_000_000_000)]
 pub struct Price(Won);
 
 impl Price {
@@ -71,8 +79,9 @@ impl TryFrom<i64> for Price {
 }
 
 /// Pieces that are put up for sale: 0 to 1,000,000,000. What cancelled orders give back may exceed it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(try_from = "i64")]
+#[schema(value_type = i64, minimum = 0, maximum = 1_000_000_000)]
 pub struct Stock(i64);
 
 impl Stock {
@@ -89,8 +98,9 @@ impl TryFrom<i64> for Stock {
 }
 
 /// Pieces that are put on the shelf at once: 1 to 1,000,000.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "i64")]
+#[schema(value_type = i64, minimum = 1, maximum = 1_000_000)]
 pub struct Pieces(i64);
 
 impl Pieces {

@@ -31,16 +31,12 @@ const RESTOCK: &str = "POST /products/{productId}/restock";
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewProduct {
     /// A UUID is made when none is given.
-    #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9._:@-]{1,128}$")]
     product_id: Option<ProductId>,
-    /// What customers call it; not only white space, and no control characters.
-    #[schema(value_type = String, min_length = 1, max_length = 200)]
+    /// What customers call it.
     name: ProductName,
     /// Won per piece.
-    #[schema(value_type = i64, minimum = 0, maximum = 1_000_000_000)]
     price: Price,
     /// Pieces for sale.
-    #[schema(value_type = i64, minimum = 0, maximum = 1_000_000_000)]
     stock: Stock,
 }
 
@@ -49,7 +45,6 @@ pub struct NewProduct {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewPrice {
     /// Won per piece. Orders that were placed keep the price they were placed at.
-    #[schema(value_type = i64, minimum = 0, maximum = 1_000_000_000)]
     price: Price,
 }
 
@@ -58,21 +53,19 @@ pub struct NewPrice {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Restock {
     /// Pieces.
-    #[schema(value_type = i64, minimum = 1, maximum = 1_000_000)]
     quantity: Pieces,
 }
 
 /// A product as anyone sees it.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Product)]
 pub struct ProductAnswer {
     /// What it is ordered by.
-    #[schema(value_type = String)]
     product_id: ProductId,
     /// What customers call it.
     name: String,
     /// Won per piece.
-    #[schema(value_type = i64)]
     price: Won,
     /// Pieces for sale: what is held for orders isn't among them.
     stock: i64,
@@ -100,13 +93,13 @@ pub fn routes(pool: Pool) -> Routes {
 
 /// Puts a product up for sale.
 #[utoipa::path(
+    tag = "products",
+    security(("identity" = ["admin"])),
     request_body = NewProduct,
     responses(
-        (status = 201, body = ProductAnswer),
-        (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 409, description = "There is a product of this id", body = Problem),
-        (status = 422, body = Problem),
-    )
+        (status = 201, body = ProductAnswer, headers(("Location" = String, description = "The product"))),
+        (status = 409, description = "`product-exists`: there is a product of this id"),
+    ),
 )]
 #[post("/products")]
 async fn create_product(
@@ -135,13 +128,11 @@ fn new_product_id() -> ProductId {
 
 /// Changes a product's price; orders that were placed keep theirs.
 #[utoipa::path(
+    tag = "products",
+    security(("identity" = ["admin"])),
+    params(("productId" = inline(ProductId), Path)),
     request_body = NewPrice,
-    params(("productId" = String, Path)),
-    responses(
-        (status = 200, body = ProductAnswer),
-        (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
-        (status = 422, body = Problem),
-    )
+    responses((status = 200, body = ProductAnswer)),
 )]
 #[put("/products/{productId}/price")]
 async fn change_price(
@@ -164,19 +155,18 @@ async fn change_price(
 
 /// Puts pieces of a product on the shelf. Sent twice it counts twice, unless both carry the same key.
 #[utoipa::path(
-    request_body = Restock,
+    tag = "products",
+    security(("identity" = ["admin"])),
     params(
-        ("productId" = String, Path),
-        ("Idempotency-Key" = Option<String>, Header, description = "1–255 visible ASCII characters: sent again with \
-            the same key, the call answers the same and counts once"),
+        ("productId" = inline(ProductId), Path),
+        ("Idempotency-Key" = inline(Option<IdempotencyKey>), Header,
+         description = "Sent again with the same key, the pieces count once"),
     ),
+    request_body = Restock,
     responses(
         (status = 200, body = ProductAnswer),
-        (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 404, body = Problem),
-        (status = 409, description = "The first call with this key still runs", body = Problem),
-        (status = 422, description = "Also: more than a shelf can take; the key was used for another call", body = Problem),
-    )
+        (status = 422, description = "`shelf-full`: more than a shelf can take"),
+    ),
 )]
 #[post("/products/{productId}/restock")]
 async fn restock(
@@ -220,7 +210,7 @@ async fn put_on_shelf(tx: &Tx<'_>, product_id: &ProductId, wanted: Restock) -> R
 }
 
 /// The products, by id.
-#[utoipa::path(params(Paging), responses((status = 200, body = Page<ProductAnswer>), (status = 400, body = Problem)))]
+#[utoipa::path(tag = "products", params(Paging), responses((status = 200, body = Page<ProductAnswer>)))]
 #[get("/products")]
 async fn list_products(pool: Data<Pool>, paging: Query<Paging>) -> Result<Json<Page<ProductAnswer>>, Problem> {
     let Paging { limit, cursor } = paging.0;
@@ -233,8 +223,9 @@ async fn list_products(pool: Data<Pool>, paging: Query<Paging>) -> Result<Json<P
 
 /// One product.
 #[utoipa::path(
-    params(("productId" = String, Path)),
-    responses((status = 200, body = ProductAnswer), (status = 404, body = Problem))
+    tag = "products",
+    params(("productId" = inline(ProductId), Path)),
+    responses((status = 200, body = ProductAnswer)),
 )]
 #[get("/products/{productId}")]
 async fn find_product(pool: Data<Pool>, product_id: Path<ProductId>) -> Result<Json<ProductAnswer>, Problem> {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Datelike, Utc};
 use common_events::{ProductId, Quantity, Won, events::OrderLine};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 const HOUR_S: i64 = 60 * 60;
 const DAY_S: i64 = 24 * HOUR_S;
@@ -15,7 +16,7 @@ const WEEK_S: i64 = 7 * DAY_S;
 const MONDAY_S: i64 = -3 * DAY_S;
 
 /// A stretch of the calendar, in UTC.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Window {
     /// From a full hour to the next.
@@ -66,7 +67,7 @@ impl Window {
 }
 
 /// A time that can be ranked: in the years 1970 to 9999.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, ToSchema)]
 #[serde(try_from = "DateTime<Utc>")]
 pub struct Moment(DateTime<Utc>);
 
@@ -84,7 +85,7 @@ impl TryFrom<DateTime<Utc>> for Moment {
 }
 
 /// What a ranking is sorted by.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum By {
     /// Pieces.

@@ -12,6 +12,7 @@ use actix_web::{
     web::{Bytes, Data},
 };
 use chrono::{DateTime, Utc};
+use common_events::ProductId;
 use serde::{Deserialize, Serialize};
 use service_runtime::{
     Pool, Problem,
@@ -24,8 +25,9 @@ use self::answers::{Answers, Question};
 use crate::domain::{By, Moment, Window};
 
 /// How many products a ranking shows: 1 to 100, 10 when nothing is said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(try_from = "u16")]
+#[schema(minimum = 1, maximum = 100, default = 10)]
 struct Top(u16);
 
 /// A number of products that no ranking shows.
@@ -58,18 +60,18 @@ impl TryFrom<u16> for Top {
 struct Wanted {
     /// `hour`, `day` (when nothing is said) or `week`: of the calendar, in UTC, by the time of payment.
     #[serde(default)]
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     window: Window,
     /// `quantity` (when nothing is said) or `amount`.
     #[serde(default)]
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     by: By,
     /// 1 to 100, 10 when nothing is said.
     #[serde(default)]
-    #[param(value_type = Option<u16>, minimum = 1, maximum = 100)]
+    #[param(inline)]
     limit: Top,
     /// A time within the window; now when nothing is said.
-    #[param(value_type = Option<String>, format = DateTime)]
+    #[param(inline)]
     at: Option<Moment>,
 }
 
@@ -77,14 +79,11 @@ struct Wanted {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Ranking {
-    /// `hour`, `day` or `week`.
-    #[schema(value_type = String)]
+    /// Which window.
     window: Window,
     /// Where the window begins.
-    #[schema(value_type = String, format = DateTime)]
     from: DateTime<Utc>,
     /// Where the next one begins.
-    #[schema(value_type = String, format = DateTime)]
     to: DateTime<Utc>,
     /// The products, first the best; equal ones by product id.
     items: Vec<Item>,
@@ -93,10 +92,12 @@ struct Ranking {
 /// A product of a ranking.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = RankedProduct)]
 struct Item {
     /// 1 for the best. Equal products have different ranks, by their ids.
     rank: usize,
     /// The product.
+    #[schema(value_type = ProductId)]
     product_id: String,
     /// What it is called now.
     name: String,
@@ -117,11 +118,12 @@ pub fn routes(pool: Pool) -> Routes {
 /// What was sold most, by the time of payment. Refunds count back where their payment counted. An answer is
 /// up to 200 ms old.
 #[utoipa::path(
+    tag = "rankings",
     params(Wanted),
     responses(
-        (status = 200, body = Ranking), (status = 400, body = Problem),
-        (status = 503, description = "too many others ask, or the database doesn't answer", body = Problem),
-    )
+        (status = 200, body = Ranking),
+        (status = 503, description = "`rankings-busy`: too many others ask"),
+    ),
 )]
 #[get("/rankings/products")]
 async fn rank_products(answers: Data<Answers>, wanted: Query<Wanted>) -> Result<HttpResponse, Problem> {

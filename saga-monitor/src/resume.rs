@@ -23,7 +23,6 @@ use crate::{
 #[serde(rename_all = "camelCase")]
 pub struct Asked {
     /// The event.
-    #[schema(value_type = String)]
     pub event_id: EventId,
     /// Its type.
     pub event_type: String,

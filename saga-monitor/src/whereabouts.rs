@@ -51,7 +51,6 @@ pub struct Whereabouts {
     pub due_at: Option<DateTime<Utc>>,
     /// The event that it waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub behind: Option<EventId>,
     /// The dead letter that holds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -115,6 +115,17 @@ enum Mode {
     Jwt(Arc<jwt::Verifier>),
 }
 
+/// By what callers show who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// No call asks.
+    Nothing,
+    /// Headers that a gateway sets.
+    Headers,
+    /// A bearer token.
+    Token,
+}
+
 impl Auth {
     /// As the settings say; `None` believes nobody.
     pub fn new(settings: Option<&AuthSettings>) -> anyhow::Result<Self> {
@@ -123,6 +134,15 @@ impl Auth {
             Some(AuthSettings::Header) => Mode::Header,
             Some(AuthSettings::Jwt(settings)) => Mode::Jwt(Arc::new(jwt::Verifier::new(settings)?)),
         })))
+    }
+
+    /// What a caller shows.
+    pub(crate) fn proof(&self) -> Proof {
+        match &*self.0 {
+            Mode::Nobody => Proof::Nothing,
+            Mode::Header => Proof::Headers,
+            Mode::Jwt(_) => Proof::Token,
+        }
     }
 
     /// Whose token this is, in jwt mode; for who gets it by another way than the header.

@@ -6,6 +6,7 @@
 
 mod around;
 mod browsers;
+mod document;
 mod json;
 mod object;
 mod page;
@@ -88,6 +89,13 @@ pub fn app(
     Ok(build(&Shared::of(runtime)?, routes))
 }
 
+/// What `/openapi.json` answers for these routes, for tests without a server.
+pub fn document(runtime: &Runtime, routes: &Routes) -> anyhow::Result<web::Bytes> {
+    let shared = Shared::of(runtime)?;
+    drop(build(&shared, routes));
+    Ok(shared.documented.description())
+}
+
 fn build(
     shared: &Shared,
     routes: &Routes,
@@ -106,7 +114,7 @@ fn build(
         .into_utoipa_app()
         .configure(|config| routes.mount(config))
         .split_for_parts();
-    shared.documented.once(shared.service, api);
+    shared.documented.once(shared.service, &shared.auth, api);
     let around = shared.clone();
     app.configure(|config| standing::routes(config, shared))
         .default_service(web::to(standing::nothing_here))

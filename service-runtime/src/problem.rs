@@ -34,7 +34,8 @@ pub(crate) const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 /// The longest detail, in characters: parsers quote what they read.
 const DETAIL_CHARS: usize = 300;
 
-/// An answer other than success.
+/// An answer other than success. The documents of calls know it without being told, and that its type is
+/// [`CONTENT_TYPE`].
 #[derive(Debug, Clone)]
 pub struct Problem {
     body: Box<ProblemBody>,
@@ -47,14 +48,17 @@ pub struct Problem {
 pub struct ProblemBody {
     /// `urn:commerce:problem:<code>`.
     #[serde(rename = "type")]
+    #[schema(format = Uri)]
     pub kind: String,
     /// The status in words.
     pub title: &'static str,
     /// The HTTP status.
+    #[schema(minimum = 400, maximum = 599)]
     pub status: u16,
     /// What is wrong with this request.
     pub detail: Cow<'static, str>,
     /// What programs tell problems apart by.
+    #[schema(pattern = "^[a-z]+(-[a-z]+)*$")]
     pub code: &'static str,
     /// The trace of the request.
     #[serde(skip_serializing_if = "Option::is_none")]

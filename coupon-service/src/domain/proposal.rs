@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use chrono::{DateTime, Datelike, SubsecRound, Utc};
 use common_events::{CouponId, Percent, Won, events::Discount, money::InvalidPercent};
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::{Coupon, Mode, Reward};
 
@@ -30,8 +31,14 @@ pub enum Invalid {
 }
 
 /// What customers call a coupon: 1 to 200 characters, not only white space, without control characters.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(try_from = "String")]
+#[schema(
+    value_type = String,
+    min_length = 1,
+    max_length = 200,
+    pattern = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$"
+)]
 pub struct CouponName(String);
 
 impl CouponName {
@@ -50,8 +57,9 @@ impl TryFrom<String> for CouponName {
 }
 
 /// How many coupons there are: 1 to 1,000,000. The gate holds every admitted user in memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(try_from = "i64")]
+#[schema(as = CouponQuantity, value_type = i64, minimum = 1, maximum = 1_000_000)]
 pub struct Quantity(i64);
 
 impl Quantity {

@@ -31,14 +31,11 @@ use crate::{
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct NewCoupon {
     /// A UUID is made when none is given.
-    #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9._:@-]{1,128}$")]
     coupon_id: Option<CouponId>,
-    /// What customers call it; not only white space, and no control characters.
-    #[schema(value_type = String, min_length = 1, max_length = 200)]
+    /// What customers call it.
     name: CouponName,
     mode: ModeView,
     /// How many there are.
-    #[schema(value_type = i64, minimum = 1, maximum = 1_000_000)]
     quantity: Quantity,
     /// What it takes off, for ranks without a reward of their own.
     #[schema(value_type = NewDiscount)]
@@ -84,10 +81,10 @@ enum NewDiscountKind {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct NewReward {
     /// The first of these ranks, 1-based.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 1_000_000)]
     from_rank: i64,
     /// The last of them.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 1_000_000)]
     to_rank: i64,
     #[schema(value_type = NewDiscount)]
     discount: Object<NewDiscount>,
@@ -96,13 +93,12 @@ struct NewReward {
 /// Puts a coupon up for claiming.
 #[utoipa::path(
     tag = "coupons",
+    security(("identity" = ["admin"])),
     request_body = NewCoupon,
     responses(
-        (status = 201, body = CouponView, headers(("Location" = String))),
-        (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 409, description = "There is a coupon of this id", body = Problem),
-        (status = 413, body = Problem), (status = 422, body = Problem),
-    )
+        (status = 201, body = CouponView, headers(("Location" = String, description = "The coupon"))),
+        (status = 409, description = "`coupon-exists`: there is a coupon of this id"),
+    ),
 )]
 #[post("/coupons")]
 pub(super) async fn create_coupon(

@@ -14,8 +14,8 @@ use crate::{admission::Admission, store};
 /// A coupon, and where its sale stands.
 #[utoipa::path(
     tag = "coupons",
-    params(("coupon_id" = String, Path)),
-    responses((status = 200, body = CouponView), (status = 404, body = Problem))
+    params(("coupon_id" = inline(CouponId), Path)),
+    responses((status = 200, body = CouponView)),
 )]
 #[get("/coupons/{coupon_id}")]
 pub(super) async fn get_coupon(

@@ -22,16 +22,16 @@ const AFTER_UNDECIDED: Duration = Duration::from_secs(1);
 /// An admission. It becomes a coupon in a moment, or is turned away, which `claims/me` tells.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Admitted)]
 struct AdmittedView<'a> {
-    #[schema(value_type = String)]
+    #[schema(value_type = CouponId)]
     coupon_id: &'a CouponId,
-    #[schema(value_type = String)]
+    #[schema(value_type = UserId)]
     user_id: &'a UserId,
     status: AdmittedStatus,
     /// Of a ranked coupon, 1-based.
     #[serde(skip_serializing_if = "Option::is_none")]
     rank: Option<i64>,
-    #[schema(value_type = String)]
     trace_id: TraceId,
 }
 
@@ -44,17 +44,16 @@ enum AdmittedStatus {
 /// Claims a coupon for the caller.
 #[utoipa::path(
     tag = "coupons",
-    params(("coupon_id" = String, Path)),
+    security(("identity" = [])),
+    params(("coupon_id" = inline(CouponId), Path)),
     responses(
         (status = 202, description = "Admitted: the request is kept, whatever happens now", body = AdmittedView),
-        (status = 401, body = Problem),
-        (status = 403, description = "Not open yet, or closed", body = Problem),
-        (status = 404, body = Problem),
-        (status = 409, description = "The caller has it already, or is admitted", body = Problem),
-        (status = 410, description = "Sold out", body = Problem),
-        (status = 503, description = "It can't be decided now, or the outcome isn't known", body = Problem,
-         headers(("Retry-After" = u32))),
-    )
+        (status = 403, description = "`not-open-yet`: the sale hasn't begun; `closed`: it is over"),
+        (status = 409, description = "`already-claimed`: the caller has it already, or is admitted"),
+        (status = 410, description = "`sold-out`: all are taken"),
+        (status = 503, description = "`gate-rebuilding`: it can't be decided now; `admission-undecided`: the outcome \
+            isn't known"),
+    ),
 )]
 #[post("/coupons/{coupon_id}/issue")]
 pub(super) async fn issue_coupon(

@@ -13,8 +13,9 @@ use crate::store;
 /// The caller's coupons, newest first.
 #[utoipa::path(
     tag = "coupons",
+    security(("identity" = [])),
     params(Paging),
-    responses((status = 200, body = Page<MyCouponView>), (status = 400, body = Problem), (status = 401, body = Problem))
+    responses((status = 200, body = Page<MyCouponView>)),
 )]
 #[get("/users/me/coupons")]
 pub(super) async fn list_my_coupons(

@@ -15,6 +15,7 @@ use crate::admission::{Admission, Standing, Untold};
 /// What a claim has come to.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Claim)]
 struct ClaimView {
     status: ClaimStatus,
     /// Of a ranked coupon, 1-based.
@@ -22,11 +23,9 @@ struct ClaimView {
     rank: Option<i64>,
     /// What an order names to use it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Uuid>)]
     issued_coupon_id: Option<IssuedCouponId>,
     /// Why it was turned away.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     reason: Option<Reason>,
 }
 
@@ -47,11 +46,12 @@ enum ClaimStatus {
 /// What the caller's claim has come to.
 #[utoipa::path(
     tag = "coupons",
-    params(("coupon_id" = String, Path)),
+    security(("identity" = [])),
+    params(("coupon_id" = inline(CouponId), Path)),
     responses(
-        (status = 200, body = ClaimView), (status = 401, body = Problem), (status = 404, body = Problem),
-        (status = 503, description = "It isn't known while the gate is rebuilt", body = Problem),
-    )
+        (status = 200, body = ClaimView),
+        (status = 503, description = "`gate-rebuilding`: it isn't known while the gate is rebuilt"),
+    ),
 )]
 #[get("/coupons/{coupon_id}/claims/me")]
 pub(super) async fn my_claim(

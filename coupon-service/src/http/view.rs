@@ -28,16 +28,11 @@ pub(super) enum ModeView {
 #[schema(as = Discount)]
 pub(super) enum DiscountView {
     /// So many won.
-    Amount {
-        #[schema(value_type = i64, minimum = 1)]
-        value: Won,
-    },
+    Amount { value: Won },
     /// So many percent, rounded down to the won, at most so many won.
     Percent {
-        #[schema(value_type = i32, minimum = 1, maximum = 100)]
         value: Percent,
         #[serde(skip_serializing_if = "Option::is_none")]
-        #[schema(value_type = Option<i64>, minimum = 1)]
         max: Option<Won>,
     },
 }
@@ -76,7 +71,6 @@ pub(super) enum State {
 #[serde(rename_all = "camelCase")]
 #[schema(as = Coupon)]
 pub(super) struct CouponView {
-    #[schema(value_type = String)]
     coupon_id: CouponId,
     /// What customers call it.
     name: String,
@@ -162,9 +156,7 @@ fn state(coupon: &Coupon, gate: Option<Standing>, now: DateTime<Utc>) -> State {
 #[schema(as = MyCoupon)]
 pub(super) struct MyCouponView {
     /// What an order names to use it.
-    #[schema(value_type = Uuid)]
     issued_coupon_id: IssuedCouponId,
-    #[schema(value_type = String)]
     coupon_id: CouponId,
     discount: DiscountView,
     #[serde(skip_serializing_if = "Option::is_none")]

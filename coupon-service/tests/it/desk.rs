@@ -5,6 +5,7 @@ use coupon_service::{admission::Admission, events, gate::Gate, http::routes};
 use messaging::direct::Publisher;
 use reqwest::{Method, StatusCode, header};
 use serde_json::Value;
+use service_runtime::{Runtime, http::Routes};
 use test_support::{Served, runtime_with};
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -16,6 +17,7 @@ const SHARED_REDIS: &str = "redis://127.0.0.1:16379";
 /// The desk beside the counter: what is asked over HTTP.
 pub(crate) struct Desk {
     pub(crate) counter: Counter,
+    pub(crate) runtime: Runtime,
     admission: Admission,
     served: Served,
     client: reqwest::Client,
@@ -47,7 +49,12 @@ impl Desk {
         let (_, settling) = mpsc::channel(events::MAX_UNSETTLED_BATCHES);
         let admission = Admission::start(&runtime, pool, gate, publisher, settling).expect("good settings");
         let served = Served::new(&runtime, routes(counter.database.pool.clone(), admission.clone()));
-        Self { counter, admission, served, client: reqwest::Client::new() }
+        Self { counter, runtime, admission, served, client: reqwest::Client::new() }
+    }
+
+    /// The calls of coupon-service.
+    pub(crate) fn routes(&self) -> Routes {
+        routes(self.counter.database.pool.clone(), self.admission.clone())
     }
 
     pub(crate) fn gate(&self) -> &Gate {

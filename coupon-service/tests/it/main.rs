@@ -6,6 +6,7 @@ mod coupons;
 mod defences;
 mod desk;
 mod discarding;
+mod document;
 mod gate;
 mod issuing;
 mod rivals;

@@ -11,14 +11,14 @@ use wiremock::{Request, ResponseTemplate};
 use crate::outside::{CONCURRENCY, Outside, TIMEOUT, header, order_of, payment, platform_at};
 
 /// data-platform with a database, and the platform outside.
-struct Desk {
-    seam: Seam,
+pub(crate) struct Desk {
+    pub(crate) seam: Seam,
     database: Database,
     outside: Outside,
 }
 
 impl Desk {
-    async fn open(outside: Outside) -> Self {
+    pub(crate) async fn open(outside: Outside) -> Self {
         let database = Database::new(&[messaging::MIGRATIONS]).await;
         let seam = Seam::new(&database, events::subscriptions(outside.platform()));
         Self { seam, database, outside }

@@ -2,5 +2,6 @@
 
 mod calling;
 mod delivering;
+mod document;
 mod outside;
 mod receiver;

@@ -181,18 +181,20 @@ impl Office {
 #[into_params(parameter_in = Query)]
 struct Wanted {
     /// Only these.
+    #[param(inline)]
     action: Option<Action>,
     /// Only what this user did or was refused.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     who: Option<Text>,
-    /// `DONE` or `REFUSED`.
+    /// Only what ended so.
+    #[param(inline)]
     result: Option<Outcome>,
     /// 1 to 200, 50 when nothing is said.
     #[serde(default)]
-    #[param(value_type = Option<u16>)]
+    #[param(inline)]
     limit: Limit,
     /// The `nextCursor` of the page before.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     cursor: Option<Cursor>,
 }
 
@@ -223,31 +225,30 @@ struct Entry {
     at: DateTime<Utc>,
     /// A user's id; the service's name for what it did by itself.
     who: String,
-    /// `replay`, `dry-run`, `replay-done`, `replay-halted`, `discard`, `fault-set`, `fault-cleared`, `resume`.
+    #[schema(value_type = Action)]
     action: String,
     /// What it was about, as it was asked for; null when the request could not be read.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>, required = true)]
     subject: Value,
     /// Why, in the operator's words.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    /// `DONE` or `REFUSED`.
+    #[schema(value_type = Outcome)]
     result: String,
     /// What came of it, or why it was refused.
     #[schema(value_type = Object)]
     detail: Value,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<TraceId>)]
     trace_id: Option<String>,
 }
 
 /// Who did what about dead letters, when, why, and with what result; the latest first.
 #[utoipa::path(
     tag = "admin",
+    security(("identity" = ["operator"])),
     params(Wanted),
-    responses(
-        (status = 200, body = Page<Entry>),
-        (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
-    )
+    responses((status = 200, body = Page<Entry>)),
 )]
 #[get("/admin/audit")]
 pub(super) async fn list_audit(

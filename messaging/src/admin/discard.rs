@@ -28,13 +28,20 @@ const MAX_DISCARDED: i64 = 10_000;
 pub(super) struct AskedDiscard {
     /// These: 1 to 1000.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_items = 1, max_items = 1_000)]
     ids: Option<Vec<Uuid>>,
     /// Or all that are like this now; `DEAD` ones when it names no state.
     #[serde(skip_serializing_if = "Option::is_none")]
     filter: Option<Filter>,
     /// Why: it stands in the audit log.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required = true, min_length = 1, max_length = 500, value_type = String)]
+    #[schema(
+        required = true,
+        value_type = String,
+        min_length = 1,
+        max_length = 500,
+        pattern = r"^[^\u0000]*[^\s\u0000][^\u0000]*$"
+    )]
     reason: Option<String>,
     /// Takes the payload away, too, of those that were discarded before as well.
     #[serde(default)]
@@ -67,14 +74,16 @@ pub(super) struct Closed {
 /// Closes dead letters for good: their events are never handled here.
 #[utoipa::path(
     tag = "admin",
+    security(("identity" = ["operator"])),
     request_body = AskedDiscard,
     responses(
         (status = 200, body = Closed),
-        (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 404, description = "An id is nobody's, or the filter fits none", body = Problem),
-        (status = 409, description = "One is being replayed, or was replayed and applied; none is discarded", body = Problem),
-        (status = 422, body = Problem),
-    )
+        (status = 404, description = "`unknown-dead-letter`: an id is nobody's; `nothing-matches`: the filter fits \
+            none"),
+        (status = 409, description = "`under-way`: one is being replayed; `already-applied`: one was replayed, and is \
+            applied; `cannot-be-discarded`: who is owed an answer can't be given one. None is discarded"),
+        (status = 422, description = "`too-many`: the filter fits more than 10,000"),
+    ),
 )]
 #[post("/admin/dead-letters/discard")]
 pub(super) async fn discard_dead_letters(

@@ -41,11 +41,9 @@ pub(super) struct AskedFault {
     kind: FaultKind,
     /// Only those of this topic, without prefix.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     topic: Option<Text>,
     /// Only those with this key.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     key: Option<Text>,
     /// Only this share, the same events each time; all when nothing is said.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,7 +55,13 @@ pub(super) struct AskedFault {
     for_seconds: Option<u32>,
     /// Why: it stands in the audit log.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required = true, min_length = 1, max_length = 500, value_type = String)]
+    #[schema(
+        required = true,
+        value_type = String,
+        min_length = 1,
+        max_length = 500,
+        pattern = r"^[^\u0000]*[^\s\u0000][^\u0000]*$"
+    )]
     reason: Option<String>,
 }
 
@@ -132,7 +136,8 @@ fn switch(office: &Office) -> FaultSwitch {
 /// What this process is made to fail at.
 #[utoipa::path(
     tag = "admin",
-    responses((status = 200, body = FaultSwitch), (status = 401, body = Problem), (status = 403, body = Problem))
+    security(("identity" = ["operator"])),
+    responses((status = 200, body = FaultSwitch)),
 )]
 #[get("/admin/faults")]
 pub(super) async fn find_fault(_: Operator, office: Data<Office>) -> Json<FaultSwitch> {
@@ -142,13 +147,12 @@ pub(super) async fn find_fault(_: Operator, office: Data<Office>) -> Json<FaultS
 /// Makes this process fail to handle some events, in place of what was switched on before.
 #[utoipa::path(
     tag = "admin",
+    security(("identity" = ["operator"])),
     request_body = AskedFault,
     responses(
         (status = 200, body = FaultSwitch),
-        (status = 400, body = Problem), (status = 401, body = Problem),
-        (status = 403, description = "Also where `FAULT_INJECTION` isn't on", body = Problem),
-        (status = 422, body = Problem),
-    )
+        (status = 403, description = "`fault-injection-off`: `FAULT_INJECTION` isn't on here"),
+    ),
 )]
 #[put("/admin/faults")]
 pub(super) async fn set_fault(
@@ -188,7 +192,8 @@ impl Asked for AskedEnd {
 /// Lets this process work again.
 #[utoipa::path(
     tag = "admin",
-    responses((status = 200, body = FaultSwitch), (status = 401, body = Problem), (status = 403, body = Problem))
+    security(("identity" = ["operator"])),
+    responses((status = 200, body = FaultSwitch)),
 )]
 #[delete("/admin/faults")]
 pub(super) async fn clear_fault(

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::Office;
+use crate::inbox::State;
 
 /// Where an event stands in this group.
 #[derive(Debug, Serialize, ToSchema)]
@@ -20,8 +21,8 @@ struct EventPlace {
     /// The consumer group: this service.
     group: &'static str,
     event_id: Uuid,
-    /// `unread`, `waiting`, `retrying`, `parked`, `dead`, `discarded` or `applied`. An event of a topic that is
-    /// kept for ever is remembered only until it is applied, and unread then.
+    /// An event of a topic that is kept for ever is remembered only until it is applied, and unread then.
+    #[schema(value_type = State)]
     state: String,
     /// `retrying` only: `retry-1`, `retry-2`, `retry-3` or `replay`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,11 +57,9 @@ const FIND: &str = "
 /// Where an event stands in this group. One that nobody here has seen is unread.
 #[utoipa::path(
     tag = "admin",
-    params(("eventId" = String, Path)),
-    responses(
-        (status = 200, body = EventPlace),
-        (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
-    )
+    security(("identity" = ["operator"])),
+    params(("eventId" = inline(EventId), Path)),
+    responses((status = 200, body = EventPlace)),
 )]
 #[get("/admin/inbox/{eventId}")]
 pub(super) async fn find_in_inbox(

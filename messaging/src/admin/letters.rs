@@ -26,25 +26,29 @@ use crate::dead_letters::State;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Wanted {
+    /// Only those that stand so.
+    #[param(inline)]
     state: Option<State>,
     /// Such as `unprocessable`, `undecodable`, `panic`, or what a handler calls it.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     error_class: Option<Text>,
     /// Where it lay first, without prefix.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     topic: Option<Text>,
     /// The record's key, where it is text.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     key: Option<Text>,
-    #[param(value_type = Option<String>)]
+    /// Only of this trace.
+    #[param(inline)]
     trace_id: Option<TraceId>,
+    /// Only of this event.
     event_id: Option<Uuid>,
     /// 1 to 200, 50 when nothing is said.
     #[serde(default)]
-    #[param(value_type = Option<u16>)]
+    #[param(inline)]
     limit: Limit,
     /// The `nextCursor` of the page before.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     cursor: Option<Cursor>,
 }
 
@@ -53,7 +57,7 @@ struct Wanted {
 #[serde(rename_all = "camelCase")]
 struct DeadLetter {
     id: Uuid,
-    /// `DEAD`, `PARKED`, `REPLAYED` or `DISCARDED`.
+    #[schema(value_type = State)]
     state: String,
     /// Where it lay first, without prefix.
     topic: String,
@@ -70,6 +74,7 @@ struct DeadLetter {
     #[serde(skip_serializing_if = "Option::is_none")]
     event_type: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<TraceId>)]
     trace_id: Option<String>,
     error_class: String,
     error_message: String,
@@ -163,11 +168,9 @@ struct WholeLetter {
 /// The dead letters of this service, the latest first.
 #[utoipa::path(
     tag = "admin",
+    security(("identity" = ["operator"])),
     params(Wanted),
-    responses(
-        (status = 200, body = Page<DeadLetter>),
-        (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
-    )
+    responses((status = 200, body = Page<DeadLetter>)),
 )]
 #[get("/admin/dead-letters")]
 pub(super) async fn list_dead_letters(
@@ -191,11 +194,9 @@ pub(super) async fn list_dead_letters(
 /// One dead letter with payload, headers, and a link to its trace.
 #[utoipa::path(
     tag = "admin",
-    params(("id" = String, Path)),
-    responses(
-        (status = 200, body = WholeLetter),
-        (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
-    )
+    security(("identity" = ["operator"])),
+    params(("id" = Uuid, Path)),
+    responses((status = 200, body = WholeLetter)),
 )]
 #[get("/admin/dead-letters/{id}")]
 pub(super) async fn find_dead_letter(
@@ -232,6 +233,7 @@ pub(super) async fn find_dead_letter(
 #[into_params(parameter_in = Query)]
 struct WantedGroups {
     /// Those that are open (`DEAD` and `PARKED`) when nothing is said.
+    #[param(inline)]
     state: Option<State>,
 }
 
@@ -260,11 +262,9 @@ struct Groups {
 /// How many dead letters there are of which cause, by error class and topic; the most first.
 #[utoipa::path(
     tag = "admin",
+    security(("identity" = ["operator"])),
     params(WantedGroups),
-    responses(
-        (status = 200, body = Groups),
-        (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
-    )
+    responses((status = 200, body = Groups)),
 )]
 #[get("/admin/dead-letters/groups")]
 pub(super) async fn group_dead_letters(

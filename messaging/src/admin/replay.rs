@@ -62,6 +62,7 @@ impl Destination {
 pub(super) struct AskedReplay {
     /// These: 1 to 1000.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_items = 1, max_items = 1_000)]
     ids: Option<Vec<Uuid>>,
     /// Or all that are like this now; `DEAD` ones when it names no state.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -77,7 +78,13 @@ pub(super) struct AskedReplay {
     rate_per_second: Option<i32>,
     /// Why: it stands in the audit log.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required = true, min_length = 1, max_length = 500, value_type = String)]
+    #[schema(
+        required = true,
+        value_type = String,
+        min_length = 1,
+        max_length = 500,
+        pattern = r"^[^\u0000]*[^\s\u0000][^\u0000]*$"
+    )]
     reason: Option<String>,
 }
 
@@ -102,14 +109,35 @@ impl AskedReplay {
     }
 }
 
+/// How a replay stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "UPPERCASE")]
+enum ReplayState {
+    Running,
+    /// Nothing of it is on its way any more.
+    Done,
+    /// It sends no more; what it has sent is followed to its end.
+    Halted,
+}
+
+impl ReplayState {
+    fn of(name: &str) -> Option<Self> {
+        match name {
+            "RUNNING" => Some(Self::Running),
+            "DONE" => Some(Self::Done),
+            "HALTED" => Some(Self::Halted),
+            _ => None,
+        }
+    }
+}
+
 /// How far a replay is.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Replay {
     id: Uuid,
-    /// `RUNNING`, `DONE`, or `HALTED`: it sends no more; what it has sent is followed to its end.
-    state: String,
-    /// `group` or `origin`.
+    state: ReplayState,
+    #[schema(value_type = Destination)]
     to: String,
     /// The ids or the filter, as they were asked for.
     #[schema(value_type = Object)]
@@ -146,7 +174,7 @@ impl Replay {
         let (applied, dead_again): (i32, i32) = (row.get(13), row.get(14));
         Self {
             id: row.get(0),
-            state: row.get(1),
+            state: ReplayState::of(row.get(1)).expect("the table holds no others"),
             to: row.get(2),
             selection: row.get(3),
             rate_per_second: row.get(4),
@@ -168,15 +196,19 @@ impl Replay {
 /// Has dead letters handled again. A dry run says for each what would come of it, and changes nothing.
 #[utoipa::path(
     tag = "admin",
+    security(("identity" = ["operator"])),
     request_body = AskedReplay,
     responses(
         (status = 200, description = "What a replay would do", body = dry_run::Prophecy),
-        (status = 202, description = "It is under way; `Location` says how far", body = Replay),
-        (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 404, description = "An id is nobody's, or the filter fits none", body = Problem),
-        (status = 409, description = "Some of them can't be replayed that way; none is", body = Problem),
-        (status = 422, body = Problem),
-    )
+        (status = 202, description = "It is under way", body = Replay,
+         headers(("Location" = String, description = "How far it is"))),
+        (status = 404, description = "`unknown-dead-letter`: an id is nobody's; `nothing-matches`: the filter fits \
+            none"),
+        (status = 409, description = "Some of them can't be replayed that way, and none is. `discarded`: closed for \
+            good; `payload-purged`: there is nothing to send; to the origin also `topic-not-remembered`, `too-old`, \
+            `unreadable`, `still-parked`"),
+        (status = 422, description = "`too-many`: the filter fits more than 100,000"),
+    ),
 )]
 #[post("/admin/dead-letters/replay")]
 pub(super) async fn replay_dead_letters(
@@ -373,11 +405,9 @@ pub(super) fn obstacle(to: Destination, mut param: impl FnMut(Param) -> String) 
 /// The replays of this service, the latest first.
 #[utoipa::path(
     tag = "admin",
+    security(("identity" = ["operator"])),
     params(Paging),
-    responses(
-        (status = 200, body = Page<Replay>),
-        (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
-    )
+    responses((status = 200, body = Page<Replay>)),
 )]
 #[get("/admin/replays")]
 pub(super) async fn list_replays(
@@ -396,11 +426,9 @@ pub(super) async fn list_replays(
 /// How far a replay is.
 #[utoipa::path(
     tag = "admin",
-    params(("id" = String, Path)),
-    responses(
-        (status = 200, body = Replay),
-        (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
-    )
+    security(("identity" = ["operator"])),
+    params(("id" = Uuid, Path)),
+    responses((status = 200, body = Replay)),
 )]
 #[get("/admin/replays/{id}")]
 pub(super) async fn find_replay(_: Operator, office: Data<Office>, id: Path<Id>) -> Result<Json<Replay>, Problem> {
@@ -416,7 +444,13 @@ pub(super) async fn find_replay(_: Operator, office: Data<Office>, id: Path<Id>)
 pub(super) struct AskedHalt {
     /// Why: it stands in the audit log.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required = true, min_length = 1, max_length = 500, value_type = String)]
+    #[schema(
+        required = true,
+        value_type = String,
+        min_length = 1,
+        max_length = 500,
+        pattern = r"^[^\u0000]*[^\s\u0000][^\u0000]*$"
+    )]
     reason: Option<String>,
 }
 
@@ -433,14 +467,13 @@ impl Asked for AskedHalt {
 /// Has a replay send no more. What it has sent is followed to its end; the rest stay dead letters.
 #[utoipa::path(
     tag = "admin",
-    params(("id" = String, Path)),
+    security(("identity" = ["operator"])),
+    params(("id" = Uuid, Path)),
     request_body = AskedHalt,
     responses(
         (status = 200, body = Replay),
-        (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 404, body = Problem), (status = 409, description = "It ended before", body = Problem),
-        (status = 422, body = Problem),
-    )
+        (status = 409, description = "`replay-ended`: it ended before"),
+    ),
 )]
 #[post("/admin/replays/{id}/halt")]
 pub(super) async fn halt_replay(

@@ -20,8 +20,9 @@ const MAX_REASON_CHARS: usize = 500;
 pub(super) const MAX_IDS: usize = 1_000;
 
 /// A text that the database can look for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schema(min_length = 1, max_length = 1_000, pattern = r"^[^\u0000]*$")]
 pub(super) struct Text(String);
 
 /// An id in a path, spelled as we spell it: what could be found at several addresses would be several things.
@@ -66,18 +67,14 @@ pub(super) struct Filter {
     pub(super) state: Option<State>,
     /// Such as `unprocessable`, `undecodable`, `panic`, or what a handler calls it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub(super) error_class: Option<Text>,
     /// Where it lay first, without prefix.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub(super) topic: Option<Text>,
     /// The record's key.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub(super) key: Option<Text>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub(super) trace_id: Option<TraceId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) event_id: Option<Uuid>,

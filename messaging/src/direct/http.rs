@@ -2,7 +2,7 @@
 
 use actix_web::{get, web::Data};
 use chrono::{DateTime, Utc};
-use common_events::{EventId, TraceParent};
+use common_events::{EventId, TraceId, TraceParent};
 use serde::{Deserialize, Serialize};
 use service_runtime::{
     Operator, Pool, Problem,
@@ -21,6 +21,7 @@ pub fn routes(config: &mut ServiceConfig) {
 /// How far a dead letter is on its way to its topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
+#[schema(as = ProducerDeadLetterState)]
 pub(super) enum State {
     /// It waits for Kafka.
     Held,
@@ -46,16 +47,17 @@ impl State {
 pub(super) struct ProducerDeadLetter {
     /// In the order in which they were diverted, which is the order in which they are republished.
     pub(super) id: i64,
-    #[schema(value_type = uuid::Uuid)]
     pub(super) event_id: EventId,
     /// Where it belongs.
     pub(super) topic: String,
     /// What it is ordered by.
     pub(super) key: String,
+    #[schema(value_type = State)]
     pub(super) state: String,
     /// Why Kafka didn't take it.
     pub(super) error: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<TraceId>)]
     pub(super) trace_id: Option<String>,
     pub(super) diverted_at: DateTime<Utc>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -84,24 +86,23 @@ impl ProducerDeadLetter {
 #[into_params(parameter_in = Query)]
 struct Wanted {
     /// Only those that are this far.
+    #[param(inline)]
     state: Option<State>,
     /// 1 to 200, 50 when nothing is said.
     #[serde(default)]
-    #[param(value_type = Option<u16>)]
+    #[param(inline)]
     limit: Limit,
     /// The `nextCursor` of the page before.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     cursor: Option<Cursor>,
 }
 
 /// What was diverted while Kafka was away, in the order in which it is republished.
 #[utoipa::path(
     tag = "admin",
+    security(("identity" = ["operator"])),
     params(Wanted),
-    responses(
-        (status = 200, body = Page<ProducerDeadLetter>),
-        (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
-    )
+    responses((status = 200, body = Page<ProducerDeadLetter>)),
 )]
 #[get("/admin/producer-dead-letters")]
 async fn list_producer_dead_letters(

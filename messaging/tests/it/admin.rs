@@ -3,6 +3,7 @@
 
 mod audit;
 mod discarding;
+mod document;
 mod dry_run;
 mod faults;
 mod looking;
@@ -14,11 +15,7 @@ use std::sync::{
     atomic::{AtomicI64, Ordering},
 };
 
-use actix_web::{
-    body::to_bytes,
-    http::Method,
-    test::{TestRequest, init_service},
-};
+use actix_web::{http::Method, test::TestRequest};
 use common_events::{EventData, EventId, Reason, Service, envelope};
 use futures::FutureExt;
 use messaging::{Delivered, Event, Handled, Record, Subscriptions, Tx, admin::Office, delivery::Group, ladder::Ladder};
@@ -26,7 +23,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use service_runtime::{CommonSettings, Env, Runtime, database::Pool};
-use test_support::{Database, eventually};
+use test_support::{Database, ask, eventually};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -74,7 +71,7 @@ pub(crate) struct Desk {
     pub(crate) toys: Arc<Toys>,
     pub(crate) group: Arc<Group>,
     pub(crate) office: Office,
-    runtime: Runtime,
+    pub(crate) runtime: Runtime,
     next_offset: AtomicI64,
     database: Database,
 }
@@ -128,15 +125,8 @@ impl Desk {
     }
 
     async fn send(&self, request: TestRequest) -> Answer {
-        let app = service_runtime::http::app(&self.runtime, &self.office.routes()).expect("an app");
-        let app = init_service(app).await;
-        let response = match actix_web::dev::Service::call(&app, request.to_request()).await {
-            Ok(response) => response.into_parts().1.map_into_boxed_body(),
-            Err(error) => error.error_response(),
-        };
-        let status = response.status().as_u16();
-        let body = to_bytes(response.into_body()).await.expect("a body");
-        Answer { status, body: serde_json::from_slice(&body).unwrap_or_else(|_| panic!("JSON, not {body:?}")) }
+        let answer = ask(&self.runtime, self.office.routes(), request).await;
+        Answer { status: answer.status, body: answer.body }
     }
 
     /// As an operator.

@@ -11,7 +11,8 @@ use utoipa::ToSchema;
 pub struct UnknownWord(String, &'static str);
 
 macro_rules! words {
-    ($(#[$doc:meta])* $name:ident, $kind:literal: $($(#[$word_doc:meta])* $word:ident = $text:literal),+ $(,)?) => {
+    // A `tt`, as a literal that was matched as one can't be seen by every derive.
+    ($(#[$doc:meta])* $name:ident, $kind:literal: $($(#[$word_doc:meta])* $word:ident = $text:tt),+ $(,)?) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
         pub enum $name {

@@ -23,7 +23,7 @@ use crate::{orders, waiting::Waiting};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct CancelOrder {
     /// Free text, kept as the order's `note`.
-    #[schema(max_length = 200)]
+    #[schema(max_length = 200, pattern = r"^[^\u0000]*$")]
     reason: Option<String>,
 }
 
@@ -31,13 +31,10 @@ struct CancelOrder {
 /// it was.
 #[utoipa::path(
     tag = "orders",
-    params(("order_id" = Uuid, Path)),
-    request_body(content = Option<CancelOrder>),
-    responses(
-        (status = 202, body = OrderView),
-        (status = 400, body = Problem), (status = 401, body = Problem), (status = 404, body = Problem),
-        (status = 413, body = Problem), (status = 422, body = Problem),
-    )
+    security(("identity" = [])),
+    params(("order_id" = inline(OrderId), Path)),
+    request_body = Option<CancelOrder>,
+    responses((status = 202, body = OrderView)),
 )]
 #[post("/orders/{order_id}/cancel")]
 pub(super) async fn cancel_order(

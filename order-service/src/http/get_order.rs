@@ -21,15 +21,16 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
 /// One order.
 #[utoipa::path(
     tag = "orders",
+    security(("identity" = [])),
     params(
-        ("order_id" = Uuid, Path),
+        ("order_id" = inline(OrderId), Path),
         ("Prefer" = Option<String>, Header, description = "`wait=N`: answer when the order is CONFIRMED or CANCELLED, \
             or as it is after N seconds, at most 30"),
     ),
-    responses(
-        (status = 200, body = OrderView, headers(("Preference-Applied" = String))),
-        (status = 401, body = Problem), (status = 404, body = Problem),
-    )
+    responses((
+        status = 200, body = OrderView,
+        headers(("Preference-Applied" = String, description = "`wait=N`, when it was asked for")),
+    )),
 )]
 #[get("/orders/{order_id}")]
 pub(super) async fn get_order(

@@ -17,21 +17,23 @@ use crate::{domain::Status, store};
 #[into_params(parameter_in = Query)]
 struct Wanted {
     /// Only orders that are this far.
+    #[param(inline)]
     status: Option<Status>,
     /// 1 to 200, 50 when nothing is said.
     #[serde(default)]
-    #[param(value_type = Option<u16>)]
+    #[param(inline)]
     limit: Limit,
     /// The `nextCursor` of the page before.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     cursor: Option<Cursor>,
 }
 
 /// The caller's orders, newest first.
 #[utoipa::path(
     tag = "orders",
+    security(("identity" = [])),
     params(Wanted),
-    responses((status = 200, body = Page<OrderView>), (status = 400, body = Problem), (status = 401, body = Problem))
+    responses((status = 200, body = Page<OrderView>)),
 )]
 #[get("/orders")]
 pub(super) async fn list_orders(

@@ -27,16 +27,14 @@ struct PlaceOrder {
     #[schema(value_type = Vec<PlaceOrderLine>, min_items = 1, max_items = 100)]
     lines: Vec<Object<PlaceOrderLine>>,
     /// A coupon of the caller's to use.
-    #[schema(value_type = Option<Uuid>)]
     issued_coupon_id: Option<IssuedCouponId>,
 }
 
+/// So many pieces of a product.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct PlaceOrderLine {
-    #[schema(value_type = String)]
     product_id: ProductId,
-    #[schema(value_type = i32, minimum = 1, maximum = 10_000)]
     quantity: Quantity,
 }
 
@@ -44,9 +42,7 @@ struct PlaceOrderLine {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct OrderTaken {
-    #[schema(value_type = Uuid)]
     order_id: OrderId,
-    #[schema(value_type = String)]
     trace_id: TraceId,
     status: Status,
 }
@@ -54,13 +50,16 @@ struct OrderTaken {
 /// Takes an order.
 #[utoipa::path(
     tag = "orders",
-    params(("Idempotency-Key" = String, Header, description = "1–255 visible ASCII characters")),
+    security(("identity" = ["customer"])),
+    params((
+        "Idempotency-Key" = inline(IdempotencyKey), Header,
+        description = "Sent again with the same key, the order is placed once",
+    )),
     request_body = PlaceOrder,
     responses(
-        (status = 202, body = OrderTaken, headers(("Location" = String))),
-        (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 409, body = Problem), (status = 413, body = Problem), (status = 422, body = Problem),
-    )
+        (status = 202, body = OrderTaken, headers(("Location" = String, description = "The order"))),
+        (status = 422, description = "`unknown-product`: a product isn't in the catalogue (yet)"),
+    ),
 )]
 #[post("/orders")]
 pub(super) async fn place_order(

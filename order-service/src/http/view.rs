@@ -12,32 +12,24 @@ use crate::domain::{Line, Order, Status};
 #[serde(rename_all = "camelCase")]
 #[schema(as = Order)]
 pub(super) struct OrderView {
-    #[schema(value_type = Uuid)]
     order_id: OrderId,
-    #[schema(value_type = String)]
     user_id: UserId,
     status: Status,
     lines: Vec<LineView>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Uuid>)]
     issued_coupon_id: Option<IssuedCouponId>,
     /// Won: the sum of the lines.
-    #[schema(value_type = i64)]
     subtotal: Won,
     /// Won: what the coupon takes off, as far as that is known.
-    #[schema(value_type = i64)]
     discount: Won,
     /// Won: what is paid.
-    #[schema(value_type = i64)]
     total: Won,
     /// Why it was cancelled.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     reason: Option<Reason>,
     /// What the person said who cancelled it.
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
-    #[schema(value_type = String)]
     trace_id: TraceId,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
@@ -48,13 +40,10 @@ pub(super) struct OrderView {
 #[serde(rename_all = "camelCase")]
 #[schema(as = OrderLine)]
 pub(super) struct LineView {
-    #[schema(value_type = String)]
     product_id: ProductId,
     name: String,
-    #[schema(value_type = i32, minimum = 1, maximum = 10_000)]
     quantity: Quantity,
     /// Won per piece, when the order was placed.
-    #[schema(value_type = i64)]
     unit_price: Won,
 }
 

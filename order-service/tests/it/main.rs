@@ -2,6 +2,7 @@
 
 mod cancel_order;
 mod catalogue;
+mod document;
 mod domain;
 mod get_order;
 mod list_orders;

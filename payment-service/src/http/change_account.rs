@@ -21,12 +21,12 @@ struct ChangeAccount {
     /// A closed account takes no charges and pays nothing; refunds still arrive.
     state: AccountState,
     /// What one payment may take at most, in won; no limit when it isn't said.
-    #[schema(value_type = Option<i64>, minimum = 1, maximum = 9_007_199_254_740_991_i64)]
     limit_per_payment: Option<PaymentLimit>,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
 #[serde(try_from = "i64")]
+#[schema(value_type = i64, minimum = 1, maximum = 9_007_199_254_740_991_i64)]
 struct PaymentLimit(Won);
 
 #[derive(Debug, thiserror::Error)]
@@ -44,15 +44,14 @@ impl TryFrom<i64> for PaymentLimit {
 /// An account, as an admin sees it.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Account)]
 struct AccountAnswer {
-    #[schema(value_type = String)]
     user_id: UserId,
     state: AccountState,
+    /// In won; none when there is no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<i64>)]
     limit_per_payment: Option<Won>,
     /// In won.
-    #[schema(value_type = i64)]
     balance: Won,
 }
 
@@ -65,12 +64,10 @@ impl From<Account> for AccountAnswer {
 /// Closes, opens or limits an account; makes it where the user has none yet.
 #[utoipa::path(
     tag = "points",
-    params(("userId" = String, Path)),
-    responses(
-        (status = 200, body = AccountAnswer),
-        (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 404, body = Problem), (status = 413, body = Problem), (status = 422, body = Problem),
-    )
+    security(("identity" = ["admin"])),
+    params(("userId" = inline(UserId), Path)),
+    request_body = ChangeAccount,
+    responses((status = 200, body = AccountAnswer)),
 )]
 #[put("/points/accounts/{userId}")]
 pub(super) async fn change_account(

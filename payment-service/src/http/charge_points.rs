@@ -28,12 +28,12 @@ const MAX_CHARGE: i64 = 1_000_000_000_000;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct ChargePoints {
     /// In won.
-    #[schema(value_type = i64, minimum = 1, maximum = 1_000_000_000_000_i64)]
     amount: ChargeAmount,
 }
 
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "i64", into = "i64")]
+#[schema(value_type = i64, minimum = 1, maximum = 1_000_000_000_000_i64)]
 struct ChargeAmount(Won);
 
 #[derive(Debug, thiserror::Error)]
@@ -58,13 +58,17 @@ impl From<ChargeAmount> for i64 {
 /// Pays points in.
 #[utoipa::path(
     tag = "points",
-    params(("Idempotency-Key" = String, Header, description = "1–255 visible ASCII characters")),
+    security(("identity" = ["customer"])),
+    params((
+        "Idempotency-Key" = inline(IdempotencyKey), Header,
+        description = "Sent again with the same key, the points are paid in once",
+    )),
+    request_body = ChargePoints,
     responses(
         (status = 200, body = Points),
-        (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 409, description = "The account is closed, or the first call with this key still runs", body = Problem),
-        (status = 413, body = Problem), (status = 422, body = Problem),
-    )
+        (status = 409, description = "`account-closed`: the account takes no charges"),
+        (status = 422, description = "`balance-overflow`: more than an account can hold"),
+    ),
 )]
 #[post("/points/charge")]
 pub(super) async fn charge_points(

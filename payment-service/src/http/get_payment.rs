@@ -5,34 +5,30 @@ use actix_web::{
     web::{Data, Path},
 };
 use chrono::{DateTime, Utc};
-use common_events::{OrderId, Reason, UserId, Won};
+use common_events::{OrderId, Reason, TraceId, UserId, Won};
 use serde::Serialize;
 use service_runtime::{Caller, Pool, Problem, http::Json};
 use utoipa::ToSchema;
 
-use crate::store::{self, PaymentView};
+use crate::store::{self, PaymentStatus, PaymentView};
 
 /// A payment.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Payment)]
 struct PaymentAnswer {
-    #[schema(value_type = uuid::Uuid)]
     order_id: OrderId,
-    #[schema(value_type = String)]
     user_id: UserId,
     /// What was paid, or should have been; in won.
-    #[schema(value_type = i64)]
     amount: Won,
     /// What a coupon took off the lines' sum.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<i64>)]
     discount: Option<Won>,
-    /// `COMPLETED`, `FAILED` or `REFUNDED`.
-    status: String,
+    status: PaymentStatus,
     /// Why it failed, or why what was paid went back.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     reason: Option<Reason>,
+    #[schema(value_type = TraceId)]
     trace_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     paid_at: Option<DateTime<Utc>>,
@@ -43,8 +39,9 @@ struct PaymentAnswer {
 /// The payment of an order.
 #[utoipa::path(
     tag = "payments",
-    params(("orderId" = uuid::Uuid, Path)),
-    responses((status = 200, body = PaymentAnswer), (status = 401, body = Problem), (status = 404, body = Problem))
+    security(("identity" = [])),
+    params(("orderId" = inline(OrderId), Path)),
+    responses((status = 200, body = PaymentAnswer)),
 )]
 #[get("/payments/{orderId}")]
 pub(super) async fn get_payment(

@@ -29,12 +29,13 @@ struct Wanted {
 /// pass whoever waits FOR UPDATE, so a customer who asks all the time would keep his payments waiting.
 #[utoipa::path(
     tag = "points",
+    security(("identity" = [])),
     params(Wanted),
     responses(
-        (status = 200, description = "0 for a user without an account", body = Points),
-        (status = 400, body = Problem), (status = 401, body = Problem),
-        (status = 422, description = "`at` lies in the future, or beyond all calendars", body = Problem),
-    )
+        (status = 200, description = "A balance; 0 for a user without an account", body = Points),
+        (status = 422, description = "`time-in-future`: `at` lies there; `invalid-field`: it lies beyond the years 0000 \
+            to 9999"),
+    ),
 )]
 #[get("/points")]
 pub(super) async fn get_points(

@@ -11,7 +11,10 @@ use service_runtime::{
 use utoipa::{IntoParams, ToSchema};
 
 use super::check_time;
-use crate::store::{self, Posting};
+use crate::{
+    domain::EntryKind,
+    store::{self, Posting},
+};
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -23,34 +26,30 @@ struct Wanted {
     to: Option<DateTime<Utc>>,
     /// 1 to 200, 50 when nothing is said.
     #[serde(default)]
-    #[param(value_type = Option<u16>)]
+    #[param(inline)]
     limit: Limit,
     /// The `nextCursor` of the page before.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     cursor: Option<Cursor>,
 }
 
 /// An entry of the ledger.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Entry)]
 struct EntryView {
-    /// `CHARGED`, `DEDUCTED` or `REFUNDED`.
     #[serde(rename = "type")]
-    kind: &'static str,
+    kind: EntryType,
     /// What it added to the balance, in won; negative for `DEDUCTED`.
     delta: i64,
     /// The balance after it.
-    #[schema(value_type = i64)]
     balance: Won,
     /// The order that was paid or refunded.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<uuid::Uuid>)]
     order_id: Option<OrderId>,
     /// Why points went back.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     reason: Option<Reason>,
-    #[schema(value_type = String)]
     trace_id: TraceId,
     /// To the microsecond; no two entries of a user have the same.
     at: DateTime<Utc>,
@@ -59,7 +58,7 @@ struct EntryView {
 impl From<Posting> for EntryView {
     fn from(Posting { entry, trace_id }: Posting) -> Self {
         Self {
-            kind: entry.kind.as_str(),
+            kind: entry.kind.into(),
             delta: entry.delta(),
             balance: entry.balance,
             order_id: entry.kind.order_id(),
@@ -70,15 +69,35 @@ impl From<Posting> for EntryView {
     }
 }
 
+/// What moved the points.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "UPPERCASE")]
+enum EntryType {
+    Charged,
+    Deducted,
+    Refunded,
+}
+
+impl From<EntryKind> for EntryType {
+    fn from(kind: EntryKind) -> Self {
+        match kind {
+            EntryKind::Charged => Self::Charged,
+            EntryKind::Deducted { .. } => Self::Deducted,
+            EntryKind::Refunded { .. } => Self::Refunded,
+        }
+    }
+}
+
 /// The caller's ledger, latest first.
 #[utoipa::path(
     tag = "points",
+    security(("identity" = [])),
     params(Wanted),
     responses(
         (status = 200, body = Page<EntryView>),
-        (status = 400, body = Problem), (status = 401, body = Problem),
-        (status = 422, description = "`from` is later than `to`, or one of them beyond all calendars", body = Problem),
-    )
+        (status = 422, description = "`invalid-field`: `from` is later than `to`, or one of them lies beyond the years \
+            0000 to 9999"),
+    ),
 )]
 #[get("/points/history")]
 pub(super) async fn list_history(

@@ -1,6 +1,9 @@
 //! `payments`: one row per order.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    str::FromStr,
+};
 
 use chrono::{DateTime, Utc};
 use common_events::{
@@ -9,8 +12,10 @@ use common_events::{
 };
 use deadpool_postgres::Client;
 use messaging::{Event, Tx};
+use serde::Serialize;
 use service_runtime::database::columns::{Amount, Word};
 use tokio_postgres::{Error, Row, types::Json};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::domain::{Payment, Receipt};
@@ -160,13 +165,43 @@ pub async fn update_refunded(tx: &Tx<'_>, refunded: &[Refunded]) -> Result<(), E
     Ok(())
 }
 
+/// How a payment stands that was decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum PaymentStatus {
+    /// It is paid.
+    Completed,
+    /// Nothing was taken.
+    Failed,
+    /// What was paid went back.
+    Refunded,
+}
+
+/// A text that is no status of a payment.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no status of a payment")]
+pub struct UnknownStatus(String);
+
+impl FromStr for PaymentStatus {
+    type Err = UnknownStatus;
+
+    fn from_str(text: &str) -> Result<Self, UnknownStatus> {
+        match text {
+            "COMPLETED" => Ok(Self::Completed),
+            "FAILED" => Ok(Self::Failed),
+            "REFUNDED" => Ok(Self::Refunded),
+            _ => Err(UnknownStatus(text.to_owned())),
+        }
+    }
+}
+
 /// A payment as it can be looked at. Tombstones can't: there was no payment.
 #[derive(Debug, Clone)]
 pub struct PaymentView {
     /// Whose order it is.
     pub user_id: UserId,
-    /// `COMPLETED`, `FAILED` or `REFUNDED`.
-    pub status: String,
+    /// How it stands.
+    pub status: PaymentStatus,
     /// What was to be paid.
     pub total: Won,
     /// What a coupon took off, where that is known.
@@ -192,7 +227,7 @@ pub async fn find_payment(client: &Client, order_id: OrderId) -> Result<Option<P
     let row = client.query_opt(&statement, &[&order_id.uuid()]).await?;
     Ok(row.map(|row| PaymentView {
         user_id: row.get::<_, Word<_>>("user_id").0,
-        status: row.get("status"),
+        status: row.get::<_, Word<_>>("status").0,
         total: row.get::<_, Amount>("total").0,
         discount: row.get::<_, Option<Amount>>("discount").map(|Amount(discount)| discount),
         reason: row.get::<_, Option<Word<_>>>("reason").map(|Word(reason)| reason),

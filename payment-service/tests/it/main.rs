@@ -6,6 +6,7 @@ mod at_once;
 mod bad_input;
 mod cashier;
 mod charging;
+mod document;
 mod history;
 mod ledger;
 mod looking;

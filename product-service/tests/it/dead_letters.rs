@@ -1,10 +1,11 @@
 //! Lines that died, and what their operators are told would come of a replay.
 
-use actix_web::test::{TestRequest, init_service};
+use actix_web::test::TestRequest;
 use common_events::Service;
 use messaging::admin::Office;
 use serde_json::{Value, json};
 use service_runtime::{CommonSettings, Env, Runtime};
+use test_support::ask;
 
 use crate::shop::{Shop, new_order};
 
@@ -14,10 +15,9 @@ impl Shop {
         let settings = CommonSettings::read(Service::Product, &env).expect("settings");
         let office = Office::of(self.seam.group().clone(), &settings);
         let runtime = Runtime::new(Service::Product, env, settings);
-        let app = init_service(service_runtime::http::app(&runtime, &office.routes()).expect("an app")).await;
         let request = TestRequest::with_uri(uri).method(method).set_payload(body.to_string());
         let request = request.insert_header(("X-User-Id", "olga")).insert_header(("X-Roles", "operator"));
-        actix_web::test::call_and_read_body_json(&app, request.to_request()).await
+        ask(&runtime, office.routes(), request).await.body
     }
 }
 

@@ -2,5 +2,6 @@
 
 mod catalogue;
 mod dead_letters;
+mod document;
 mod shop;
 mod stock;

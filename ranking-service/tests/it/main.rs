@@ -2,5 +2,6 @@
 
 mod board;
 mod counting;
+mod document;
 mod reading;
 mod recomputation;

@@ -6,7 +6,8 @@
 pub struct UnknownWord(pub(crate) String, pub(crate) &'static str);
 
 macro_rules! words {
-    ($(#[$doc:meta])* $name:ident, $kind:literal { $($(#[$word_doc:meta])* $word:ident => $text:literal),+ $(,)? }) => {
+    // A `tt`, as a literal that was matched as one can't be seen by every derive.
+    ($(#[$doc:meta])* $name:ident, $kind:literal { $($(#[$word_doc:meta])* $word:ident => $text:tt),+ $(,)? }) => {
         $(#[$doc])*
         #[derive(
             Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,

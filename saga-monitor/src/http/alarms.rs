@@ -24,26 +24,26 @@ use crate::{
 #[into_params(parameter_in = Query)]
 struct Wanted {
     /// Only those that stand so.
+    #[param(inline)]
     state: Option<AlarmState>,
     /// Only of this kind.
+    #[param(inline)]
     kind: Option<AlarmKind>,
     /// 1 to 200, 50 when nothing is said.
     #[serde(default)]
-    #[param(value_type = Option<u16>)]
+    #[param(inline)]
     limit: Limit,
     /// The `nextCursor` of the page before.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     cursor: Option<Cursor>,
 }
 
 /// Alarms, the newest first.
 #[utoipa::path(
     tag = "alarms",
+    security(("identity" = ["operator"])),
     params(Wanted),
-    responses(
-        (status = 200, body = Page<Alarm>),
-        (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
-    )
+    responses((status = 200, body = Page<Alarm>)),
 )]
 #[get("/api/alarms")]
 pub(super) async fn list_alarms(
@@ -60,11 +60,9 @@ pub(super) async fn list_alarms(
 /// Takes an alarm on. It closes by itself when its cause is over.
 #[utoipa::path(
     tag = "alarms",
+    security(("identity" = ["operator"])),
     params(("id" = Uuid, Path)),
-    responses(
-        (status = 200, body = Alarm),
-        (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
-    )
+    responses((status = 200, body = Alarm)),
 )]
 #[post("/api/alarms/{id}/ack")]
 pub(super) async fn acknowledge_alarm(

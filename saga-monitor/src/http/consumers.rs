@@ -20,6 +20,7 @@ use crate::{
 /// A partition that a group reads, and how it does.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Consumer)]
 pub struct ConsumerView {
     /// The group.
     pub group: &'static str,
@@ -42,6 +43,7 @@ pub struct ConsumerView {
 /// A process, and what it uses.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = ServiceProcess)]
 pub struct ServiceView {
     /// Its service.
     pub service: &'static str,
@@ -72,19 +74,20 @@ pub struct Consumers {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Wanted {
-    /// Only of this group.
+    /// Only of this group, such as `order-service`.
+    #[param(pattern = "^[a-z]+(-[a-z]+)*$")]
     group: Option<String>,
 }
 
 /// How groups and processes do, as it was seen some seconds ago.
 #[utoipa::path(
     tag = "consumers",
+    security(("identity" = ["operator"])),
     params(Wanted),
     responses(
         (status = 200, body = Consumers),
-        (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 503, body = Problem),
-    )
+        (status = 503, description = "`kafka-unavailable`: Kafka doesn't answer just now"),
+    ),
 )]
 #[get("/api/consumers")]
 pub(super) async fn list_consumers(

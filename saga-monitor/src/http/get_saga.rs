@@ -4,13 +4,14 @@ use std::{collections::HashMap, time::Duration};
 
 use actix_web::{
     HttpResponse, get,
-    http::StatusCode,
     web::{Data, Path},
 };
 use common_events::{EventId, Service};
 use serde::Serialize;
-use serde_json::{Value, json};
-use service_runtime::{Operator, Problem, problem::CONTENT_TYPE};
+use service_runtime::{
+    Operator, Problem,
+    problem::{CONTENT_TYPE, ProblemBody},
+};
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
@@ -40,6 +41,7 @@ const KEYS_NAMED: usize = 4;
 /// A step and what takes it back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Pair)]
 pub struct PairView {
     /// The step, in words.
     pub step: &'static str,
@@ -59,6 +61,7 @@ pub struct PairView {
 /// An event that is owed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Owed)]
 pub struct OwedView {
     /// Its type.
     pub event: &'static str,
@@ -68,7 +71,6 @@ pub struct OwedView {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<String>,
     /// The events it is owed for.
-    #[schema(value_type = Vec<String>)]
     pub because: Vec<EventId>,
 }
 
@@ -95,18 +97,18 @@ pub struct SagaDetail {
 /// One saga, by its key, its id here, or its trace.
 #[utoipa::path(
     tag = "sagas",
+    security(("identity" = ["operator"])),
     params(("key" = String, Path, description = "An order's id, the id of a request's event, or a trace id")),
     responses(
         (status = 200, body = SagaDetail),
-        (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
-        (status = 409, body = Problem, description = "Several sagas belong to the trace: `candidates`"),
-    )
+        (status = 409, description = "`several-sagas`: the trace has several", body = SagaConflict),
+    ),
 )]
 #[get("/api/sagas/{key}")]
 pub(super) async fn get_saga(_: Operator, key: Path<String>, desk: Data<Desk>) -> Result<HttpResponse, Problem> {
     match find_one(&desk, &key).await? {
         Found::One(whole) => Ok(HttpResponse::Ok().json(look_at(&desk, *whole).await?)),
-        Found::Several(candidates) => Ok(several(&candidates)),
+        Found::Several(candidates) => Ok(several(candidates)),
     }
 }
 
@@ -149,14 +151,23 @@ pub(crate) async fn find_one(desk: &Desk, key: &str) -> Result<Found, Problem> {
     }
 }
 
+/// A problem with a saga; with several, where it isn't known which one is meant.
+#[derive(Serialize, ToSchema)]
+pub(super) struct SagaConflict {
+    #[serde(flatten)]
+    #[schema(value_type = Problem)]
+    problem: ProblemBody,
+    /// The sagas that may be meant; of `several-sagas` only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    candidates: Vec<SagaView>,
+}
+
 /// 409: which of them is meant?
-pub(super) fn several(candidates: &[SagaView]) -> HttpResponse {
+pub(super) fn several(candidates: Vec<SagaView>) -> HttpResponse {
     let keys: Vec<&str> = candidates.iter().take(KEYS_NAMED).map(|saga| &*saga.key).collect();
     let detail = format!("Several sagas belong to this trace: ask for one by its key, such as {}.", keys.join(", "));
-    let problem = Problem::conflict("several-sagas", detail);
-    let mut body = serde_json::to_value(problem.body()).unwrap_or(Value::Null);
-    body["candidates"] = json!(candidates);
-    HttpResponse::build(StatusCode::CONFLICT).content_type(CONTENT_TYPE).body(body.to_string())
+    let problem = Problem::conflict("several-sagas", detail).body().clone();
+    HttpResponse::Conflict().content_type(CONTENT_TYPE).json(SagaConflict { problem, candidates })
 }
 
 fn owed_view(owed: &Owed) -> OwedView {

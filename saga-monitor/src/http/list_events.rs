@@ -22,30 +22,30 @@ struct Wanted {
     /// Before this.
     to: Option<DateTime<Utc>>,
     /// Only of this trace.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     trace_id: Option<TraceId>,
     /// Only with this key: an order's, product's, user's or coupon's id.
+    #[param(pattern = r"^[^\u0000]*$")]
     key: Option<String>,
     /// Only of this type.
     #[serde(rename = "type")]
+    #[param(pattern = r"^[^\u0000]*$")]
     event_type: Option<String>,
     /// 1 to 200, 50 when nothing is said.
     #[serde(default)]
-    #[param(value_type = Option<u16>)]
+    #[param(inline)]
     limit: Limit,
     /// The `nextCursor` of the page before.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     cursor: Option<Cursor>,
 }
 
 /// What happened, in the order of time: events, retries, dead letters.
 #[utoipa::path(
     tag = "events",
+    security(("identity" = ["operator"])),
     params(Wanted),
-    responses(
-        (status = 200, body = Page<StepView>),
-        (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
-    )
+    responses((status = 200, body = Page<StepView>)),
 )]
 #[get("/api/events")]
 pub(super) async fn list_events(

@@ -22,9 +22,11 @@ use crate::{
 #[into_params(parameter_in = Query)]
 struct Wanted {
     /// Only those that stand so.
+    #[param(inline)]
     state: Option<State>,
-    /// `order` or `coupon-issue`.
+    /// Only of this kind.
     #[serde(rename = "type")]
+    #[param(inline)]
     flow: Option<Flow>,
     /// `true`: only those that don't move; `false`: only the others.
     stuck: Option<bool>,
@@ -32,14 +34,14 @@ struct Wanted {
     mismatched: Option<bool>,
     /// Only those that haven't moved for so long, such as `10m`; or since then, such as
     /// `2026-11-21T06:00:00Z`.
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<String>, pattern = "^([0-9]+(ms|s|m|h)|[0-9]{4}-[0-9]{2}-[0-9]{2}T.+)$")]
     older_than: Option<OlderThan>,
     /// 1 to 200, 50 when nothing is said.
     #[serde(default)]
-    #[param(value_type = Option<u16>)]
+    #[param(inline)]
     limit: Limit,
     /// The `nextCursor` of the page before.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     cursor: Option<Cursor>,
 }
 
@@ -81,11 +83,9 @@ impl OlderThan {
 /// Sagas, the newest first.
 #[utoipa::path(
     tag = "sagas",
+    security(("identity" = ["operator"])),
     params(Wanted),
-    responses(
-        (status = 200, body = Page<SagaView>),
-        (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
-    )
+    responses((status = 200, body = Page<SagaView>)),
 )]
 #[get("/api/sagas")]
 pub(super) async fn list_sagas(

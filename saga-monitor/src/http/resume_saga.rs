@@ -20,7 +20,7 @@ use utoipa::ToSchema;
 
 use super::{
     AFTER_SILENCE, Desk,
-    get_saga::{Found, find_one, several},
+    get_saga::{Found, SagaConflict, find_one, several},
     kafka_unavailable,
 };
 use crate::{
@@ -40,7 +40,7 @@ const MAX_REASON_CHARS: usize = 500;
 #[serde(deny_unknown_fields)]
 struct Resume {
     /// 1 to 500 characters.
-    #[schema(min_length = 1, max_length = 500)]
+    #[schema(min_length = 1, max_length = 500, pattern = r"^[^\u0000]*[^\s\u0000][^\u0000]*$")]
     reason: String,
 }
 
@@ -56,13 +56,15 @@ pub(crate) struct Resumed {
 #[utoipa::path(
     tag = "sagas",
     params(("key" = String, Path, description = "An order's id, the id of a request's event, or a trace id")),
-    request_body(content = Resume),
+    security(("identity" = ["operator"])),
+    request_body = Resume,
     responses(
         (status = 202, body = Resumed),
-        (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem),
-        (status = 503, body = Problem),
-    )
+        (status = 409, description = "It can't help: `nothing-owed`; `event-unread`, `event-waiting`, \
+            `event-in-ladder`: the group gets there by itself; `event-dead`, `event-discarded`, `event-lost`: somebody \
+            has to act; `several-sagas`: the trace has several", body = SagaConflict),
+        (status = 503, description = "It can't be found out: `group-unavailable`, `kafka-unavailable`"),
+    ),
 )]
 #[post("/api/sagas/{key}/resume")]
 pub(super) async fn resume_saga(
@@ -78,7 +80,7 @@ pub(super) async fn resume_saga(
             let (who, trace) = (caller.user_id.as_str(), trace.0.trace_id);
             Ok(HttpResponse::Accepted().json(resume_one(&desk, *whole, (who, trace), &reason).await?))
         }
-        Found::Several(candidates) => Ok(several(&candidates)),
+        Found::Several(candidates) => Ok(several(candidates)),
     }
 }
 

@@ -29,17 +29,17 @@ pub struct WaitingFor {
 /// A saga in a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Saga)]
 pub struct SagaView {
     /// Its type and key in one.
     pub saga_id: String,
-    /// `order` or `coupon-issue`.
+    /// What kind of saga it is.
     #[serde(rename = "type")]
     pub flow: Flow,
     /// The order's id, or the id of the request's event.
     pub key: String,
     /// The trace of the request that began it; none when its events name none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub trace_id: Option<TraceId>,
     /// Where it stands.
     pub state: State,
@@ -90,6 +90,7 @@ impl SagaView {
 /// A step: an event, or what a group that failed made of one.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Step)]
 pub struct StepView {
     /// What was done, in words.
     pub step: String,
@@ -100,7 +101,6 @@ pub struct StepView {
     pub compensates: Option<&'static str>,
     /// The event's id; of a retry or dead letter that of the event it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub event_id: Option<EventId>,
     /// The event's type.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -120,11 +120,10 @@ pub struct StepView {
     pub key: Option<String>,
     /// The trace it names.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub trace_id: Option<TraceId>,
     /// The event as it lies on its topic; as base64 when it is no JSON. None of a retry or dead letter.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Value>)]
     pub payload: Option<Box<RawValue>>,
     /// How large the event is, when that is too much to be shown: above 64 KiB.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -21,14 +21,23 @@ use crate::{
     whereabouts::{self, Event, GroupState, Whereabouts},
 };
 
+/// Whether an event is anywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Presence {
+    /// On a topic, or known to a group.
+    Found,
+    /// On no topic, and unknown to every group that answered.
+    Nowhere,
+}
+
 /// Where an event is.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = EventWhereabouts)]
 pub(crate) struct WhereView {
-    #[schema(value_type = String)]
     pub(crate) event_id: EventId,
-    /// `found`, or `nowhere`: on no topic, and unknown to every group that answered.
-    pub(crate) state: &'static str,
+    pub(crate) state: Presence,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) topic: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,11 +54,9 @@ pub(crate) struct WhereView {
 /// Where an event is, for each group that reads it.
 #[utoipa::path(
     tag = "events",
-    params(("event_id" = String, Path)),
-    responses(
-        (status = 200, body = WhereView),
-        (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
-    )
+    security(("identity" = ["operator"])),
+    params(("event_id" = inline(EventId), Path)),
+    responses((status = 200, body = WhereView)),
 )]
 #[get("/api/where/{event_id}")]
 pub(super) async fn where_is(
@@ -105,7 +112,7 @@ async fn of_group(
 }
 
 fn view(event_id: EventId, lying: Option<Lying>, groups: Vec<Whereabouts>) -> WhereView {
-    let state = if lying.is_none() && groups.is_empty() { "nowhere" } else { "found" };
+    let state = if lying.is_none() && groups.is_empty() { Presence::Nowhere } else { Presence::Found };
     let (topic, place, saga_id) =
         lying.map_or((None, None, None), |lying| (Some(lying.topic), Some(lying.place), lying.saga));
     WhereView {

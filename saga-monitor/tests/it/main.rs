@@ -5,6 +5,7 @@ mod api;
 mod bad_input;
 mod broker;
 mod causes;
+mod document;
 mod log;
 mod page;
 mod quiet;

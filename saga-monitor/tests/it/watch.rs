@@ -43,6 +43,9 @@ pub(crate) struct Watch {
     next: Mutex<BTreeMap<String, i64>>,
     http: reqwest::Client,
     served: Served,
+    pub(crate) runtime: Runtime,
+    pub(crate) desk: Desk,
+    pub(crate) group: Arc<Group>,
 }
 
 impl Watch {
@@ -87,11 +90,12 @@ impl Watch {
         let zipkin = settings.traces.zipkin_endpoint.clone();
         let desk = Desk { pool: pool.clone(), cluster, services: services.clone(), observed, zipkin };
         let recorder = Arc::new(Recorder::start(pool.clone()));
-        let group = Group::new(pool, events::subscriptions(Arc::clone(&recorder)), Ladder::default());
-        let office = Office::of(Arc::new(group), &settings);
+        let subscriptions = events::subscriptions(Arc::clone(&recorder));
+        let group = Arc::new(Group::new(pool, subscriptions, Ladder::default()));
         let runtime = Runtime::new(Service::SagaMonitor, env, settings);
-        let routes = http::routes(desk.clone()).and(page::routes(&runtime, desk).expect("good settings"));
-        let routes = routes.and(office.routes());
+        let operators = Office::of(Arc::clone(&group), &runtime.settings).routes();
+        let page = page::routes(&runtime, desk.clone()).expect("good settings");
+        let routes = http::routes(desk.clone()).and(page).and(operators);
         Self {
             recorder,
             database,
@@ -102,6 +106,9 @@ impl Watch {
             // A page that sends on is looked at as it is.
             http: reqwest::Client::builder().redirect(Policy::none()).build().expect("a client"),
             served: Served::new(&runtime, routes),
+            runtime,
+            desk,
+            group,
         }
     }
 

@@ -2,7 +2,10 @@
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::{
+    IntoParams, PartialSchema, ToSchema,
+    openapi::{ObjectBuilder, RefOr, Schema, Type},
+};
 
 use crate::Problem;
 
@@ -17,7 +20,6 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// What to ask for the next page with.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub next_cursor: Option<Cursor>,
 }
 
@@ -34,7 +36,8 @@ impl<T> Page<T> {
 }
 
 /// A position in a list; to the caller an opaque text.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(max_length = 1_024)]
 #[serde(transparent)]
 pub struct Cursor(String);
 
@@ -78,6 +81,15 @@ impl Limit {
     }
 }
 
+impl PartialSchema for Limit {
+    fn schema() -> RefOr<Schema> {
+        let limit = ObjectBuilder::new().schema_type(Type::Integer);
+        limit.minimum(Some(1)).maximum(Some(Self::MAX)).default(Some(Self::default().0.into())).into()
+    }
+}
+
+impl ToSchema for Limit {}
+
 impl Default for Limit {
     fn default() -> Self {
         Self(50)
@@ -112,10 +124,10 @@ impl From<Limit> for i64 {
 pub struct Paging {
     /// 1 to 200, 50 when nothing is said.
     #[serde(default)]
-    #[param(value_type = Option<u16>)]
+    #[param(inline)]
     pub limit: Limit,
     /// The `nextCursor` of the page before.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     pub cursor: Option<Cursor>,
 }
 

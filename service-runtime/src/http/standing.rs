@@ -15,13 +15,13 @@ use actix_web::{
 use common_events::Service;
 use url::form_urlencoded;
 use utoipa::openapi::{
-    Info, OpenApi, PathItem, RefOr,
+    OpenApi, PathItem, RefOr,
     path::{Operation, ParameterIn},
 };
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::Shared;
-use crate::{Health, Problem};
+use super::{Shared, document};
+use crate::{Auth, Health, Problem};
 
 /// The description of a service's routes, made by the first worker for all.
 #[derive(Default)]
@@ -34,13 +34,15 @@ pub(super) struct Documented {
 type Operations = Vec<(Method, HashSet<String>)>;
 
 impl Documented {
-    pub(super) fn once(&self, service: Service, mut api: OpenApi) {
+    pub(super) fn once(&self, service: Service, auth: &Auth, api: OpenApi) {
         self.operations
             .get_or_init(|| api.paths.paths.iter().map(|(path, item)| (path.clone(), operations(item))).collect());
-        self.description.get_or_init(|| {
-            api.info = Info::new(service.name(), env!("CARGO_PKG_VERSION"));
-            api.to_json().expect("a description of routes is JSON").into()
-        });
+        self.description.get_or_init(|| document::whole(service, auth, api).to_string().into());
+    }
+
+    /// What `/openapi.json` answers.
+    pub(super) fn description(&self) -> Bytes {
+        self.description.get().cloned().unwrap_or_default()
     }
 
     /// The first query parameter that the call doesn't have. What isn't described takes what it likes.
@@ -113,8 +115,7 @@ async fn metrics() -> HttpResponse {
 }
 
 async fn description(documented: Data<Documented>) -> HttpResponse {
-    let description = documented.description.get().cloned().unwrap_or_default();
-    HttpResponse::Ok().content_type("application/json").body(description)
+    HttpResponse::Ok().content_type("application/json").body(documented.description())
 }
 
 /// No route, or none of this method.

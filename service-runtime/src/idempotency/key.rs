@@ -6,6 +6,7 @@ use std::{
 };
 
 use actix_web::{FromRequest, HttpRequest, dev::Payload};
+use utoipa::ToSchema;
 
 use crate::Problem;
 
@@ -15,7 +16,8 @@ pub(crate) const HEADER: &str = "idempotency-key";
 const MAX_CHARS: usize = 255;
 
 /// 1–255 visible ASCII characters. As a handler's argument it makes the header obligatory.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, ToSchema)]
+#[schema(description = "1–255 visible ASCII characters", min_length = 1, max_length = 255, pattern = "^[!-~]*$")]
 pub struct IdempotencyKey(String);
 
 impl IdempotencyKey {

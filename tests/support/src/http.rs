@@ -1,9 +1,12 @@
-//! A service's calls, without its process: on a port of their own ([`Served`]), or without any ([`ask`]).
+//! A service's calls, without its process: on a port of their own ([`Served`]), or without any ([`ask`]). Either way
+//! each answer has to be as the service's document says.
+
+use std::sync::Arc;
 
 use actix_web::{
-    HttpServer,
-    body::to_bytes,
-    dev::{ServerHandle, Service as _},
+    HttpResponse, HttpServer,
+    body::{BoxBody, to_bytes},
+    dev::{ServerHandle, Service as _, ServiceResponse},
     http::header::HeaderMap,
     test::{TestRequest, init_service},
 };
@@ -14,6 +17,8 @@ use service_runtime::{
     CommonSettings, Env, Runtime,
     http::{Routes, app},
 };
+
+use crate::document::{Asked, Described};
 
 /// A service that believes its gateway and has no other settings: no signals, logs or spans.
 ///
@@ -42,23 +47,45 @@ pub struct Served {
 }
 
 impl Served {
-    /// Answers these routes.
+    /// Answers these routes; 500 in place of an answer that isn't as it is described.
     ///
     /// # Panics
     /// When there is no free port.
     pub fn new(runtime: &Runtime, routes: Routes) -> Self {
-        let runtime = runtime.clone();
-        let server = HttpServer::new(move || app(&runtime, &routes).expect("an app of these settings"))
-            .workers(1)
-            .disable_signals()
-            .bind("127.0.0.1:0")
-            .expect("a free port");
+        let (runtime, described) = (runtime.clone(), Described::of(runtime, &routes));
+        let app = move || {
+            let described = Arc::clone(&described);
+            app(&runtime, &routes).expect("an app of these settings").wrap_fn(move |request, inner| {
+                let asked = Asked::new(request.method(), request.path());
+                let (answer, described) = (inner.call(request), Arc::clone(&described));
+                async move { Ok(held_against(&described, &asked, answer.await?).await) }
+            })
+        };
+        let server = HttpServer::new(app).workers(1).disable_signals().bind("127.0.0.1:0").expect("a free port");
         let url = format!("http://{}", server.addrs()[0]);
         let running = server.run();
         let server = running.handle();
         tokio::spawn(running);
         Self { url, server }
     }
+}
+
+/// The answer, if it is as it is described.
+async fn held_against(
+    described: &Described,
+    asked: &Asked,
+    answer: ServiceResponse<BoxBody>,
+) -> ServiceResponse<BoxBody> {
+    let (request, answer) = answer.into_parts();
+    let (head, body) = answer.into_parts();
+    let body = to_bytes(body).await.unwrap_or_else(|error| panic!("a body: {error}"));
+    let faults = described.faults(asked, head.status().as_u16(), head.headers(), &body);
+    let answer = if faults.is_empty() {
+        head.set_body(BoxBody::new(body))
+    } else {
+        HttpResponse::InternalServerError().json(serde_json::json!({ "notAsDescribed": faults }))
+    };
+    ServiceResponse::new(request, answer)
 }
 
 impl Drop for Served {
@@ -101,21 +128,26 @@ impl Answer {
 /// Asks a new instance of a service with these routes.
 ///
 /// # Panics
-/// When the answer isn't JSON.
+/// When the answer isn't JSON, or not as it is described.
 pub fn ask(runtime: &Runtime, routes: Routes, request: TestRequest) -> LocalBoxFuture<'_, Answer> {
     // Boxed, so that it is compiled here and not in every test.
     ask_new_instance(runtime, routes, request).boxed_local()
 }
 
 async fn ask_new_instance(runtime: &Runtime, routes: Routes, request: TestRequest) -> Answer {
+    let described = Described::of(runtime, &routes);
     let app = init_service(app(runtime, &routes).expect("an app of these settings")).await;
+    let request = request.to_request();
+    let asked = Asked::new(request.method(), request.path());
     // A refusal before any handler is an error here; the server would write it in the same way.
-    let response = match app.call(request.to_request()).await {
+    let response = match app.call(request).await {
         Ok(response) => response.into_parts().1.map_into_boxed_body(),
         Err(error) => error.error_response(),
     };
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let body = to_bytes(response.into_body()).await.unwrap_or_else(|error| panic!("a body: {error}"));
+    let faults = described.faults(&asked, status, &headers, &body);
+    assert!(faults.is_empty(), "not as described: {}\n{}", faults.join("\n"), String::from_utf8_lossy(&body));
     let body = serde_json::from_slice(&body).unwrap_or_else(|_| panic!("JSON, not {body:?}"));
     Answer { status, headers, body }
 }

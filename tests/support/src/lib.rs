@@ -1,11 +1,12 @@
 //! What tests of any service need, and no service by name: a database each ([`Database`]), the seam
-//! without a broker ([`Seam`]), somebody else's transactions ([`Foreign`]), calls without a process ([`Served`], [`ask`]), and waiting without sleeping
-//! ([`eventually`]).
+//! without a broker ([`Seam`]), somebody else's transactions ([`Foreign`]), calls without a process ([`Served`],
+//! [`ask`]), what is said of calls ([`assert_document`]), and waiting without sleeping ([`eventually`]).
 //!
 //! The real parts are looked for where `TEST_POSTGRES_URL` and `TEST_KAFKA_BROKERS` say, else at the
 //! local suite's ports. One that is missing fails the test with one clear line.
 
 mod database;
+mod document;
 mod eventually;
 mod foreign;
 mod http;
@@ -14,6 +15,7 @@ mod prometheus;
 mod seam;
 
 pub use database::Database;
+pub use document::{assert_document, assert_words, faults_of_document};
 pub use eventually::{PATIENCE, eventually};
 pub use foreign::Foreign;
 pub use http::{Answer, Served, ask, runtime, runtime_with};

@@ -5,17 +5,18 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use common_events::{
-    EventId,
+    EventId, TraceId,
     envelope::{DATA_CONTENT_TYPE, SPEC_VERSION, schema_urn},
 };
-use schemars::{SchemaGenerator, generate::SchemaSettings};
+use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use crate::event_types::EventType;
 
 /// The trace context as this suite writes it; readers take later versions of it, too.
 const TRACEPARENT: &str = "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$";
-const TRACE_ID: &str = "^[0-9a-f]{32}$";
+/// W3C forbids a trace, and a span, of zeros only.
+const OF_ZEROS: &str = "-(0{32}|0{16})-";
 
 /// The schema of the version of the type that is written now.
 pub(crate) fn event_schema(event: &EventType) -> Value {
@@ -31,8 +32,13 @@ pub(crate) fn event_schema(event: &EventType) -> Value {
         "time": generator.subschema_for::<DateTime<Utc>>(),
         "datacontenttype": { "const": DATA_CONTENT_TYPE },
         "dataschema": { "const": urn },
-        "traceparent": { "description": "Where the event stands in its saga's trace.", "type": "string", "pattern": TRACEPARENT },
-        "traceid": { "description": "The trace of the request that began the saga.", "type": "string", "pattern": TRACE_ID },
+        "traceparent": {
+            "description": "Where the event stands in its saga's trace.",
+            "type": "string",
+            "pattern": TRACEPARENT,
+            "not": { "pattern": OF_ZEROS },
+        },
+        "traceid": trace_id(&mut generator),
         "data": data,
     });
     let attributes: BTreeSet<_> = properties.as_object().into_iter().flat_map(Map::keys).collect();
@@ -46,6 +52,12 @@ pub(crate) fn event_schema(event: &EventType) -> Value {
         "properties": properties,
         "$defs": generator.take_definitions(true),
     })
+}
+
+fn trace_id(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = TraceId::json_schema(generator);
+    schema.insert("description".to_owned(), "The trace of the request that began the saga.".into());
+    schema
 }
 
 /// What the event says, in the words of its type.

@@ -132,7 +132,6 @@ struct ForetoldAnswer {
     #[serde(rename = "type")]
     kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     reason: Option<Reason>,
 }
 

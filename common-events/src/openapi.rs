@@ -1,0 +1,67 @@
+//! What the documents of HTTP calls say of ids, amounts and traces: what their JSON Schemas say, so that a limit
+//! has one home for both.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, schema_for};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{Object, RefOr, Schema},
+};
+
+use crate::{
+    ids::{CouponId, EntryId, EventId, IssuedCouponId, OrderId, ProductId, UserId},
+    money::{Percent, Quantity, Won},
+    trace::TraceId,
+};
+
+macro_rules! documented {
+    ($($name:ident),+ $(,)?) => {
+        $(
+            impl PartialSchema for $name {
+                fn schema() -> RefOr<Schema> {
+                    of_json_schema::<Self>().into()
+                }
+            }
+
+            impl ToSchema for $name {
+                fn name() -> Cow<'static, str> {
+                    Self::schema_name()
+                }
+            }
+        )+
+    };
+}
+
+documented! {
+    CouponId, EntryId, EventId, IssuedCouponId, OrderId, Percent, ProductId, Quantity, TraceId, UserId, Won,
+}
+
+/// A document has a dialect, and names of its own.
+const NOT_TAKEN: [&str; 2] = ["$schema", "title"];
+
+fn of_json_schema<T: JsonSchema>() -> Object {
+    let mut schema = schema_for!(T);
+    for keyword in NOT_TAKEN {
+        schema.remove(keyword);
+    }
+    serde_json::from_value(schema.into()).expect("ids and amounts are texts and numbers")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_document_has_the_limits_of_the_json_schema() {
+        let schema = |schema: RefOr<Schema>| serde_json::to_value(schema).expect("JSON");
+        let won = schema(Won::schema());
+        assert_eq!((&won["minimum"], &won["maximum"]), (&json!(0), &json!(Won::MAX.get())));
+        let product = schema(ProductId::schema());
+        assert_eq!((&product["minLength"], &product["maxLength"]), (&json!(1), &json!(128)));
+        assert!(product["pattern"].is_string(), "{product}");
+        assert_eq!(schema(OrderId::schema())["format"], "uuid");
+    }
+}

@@ -9,10 +9,13 @@
 use std::borrow::Cow;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
 
-use crate::{EventId, Topic, TraceId, TraceParent};
+use crate::{
+    EventId, Topic, TraceId, TraceParent,
+    versions::{EventData, read_data, tell_as_before},
+};
 
 /// The value of the Kafka header `content-type` of every event.
 pub const CONTENT_TYPE: &str = "application/cloudevents+json";
@@ -23,17 +26,6 @@ pub const TRACEPARENT: &str = "traceparent";
 pub const SPEC_VERSION: &str = "1.0";
 /// What an event's `data` is.
 pub const DATA_CONTENT_TYPE: &str = "application/json";
-
-/// What one type of event says. One type, one topic.
-pub trait EventData: Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static {
-    /// The topic, whose name is the event's type.
-    const TOPIC: Topic;
-    /// The version of the type. A change that isn't just a new optional field makes a new one.
-    const VERSION: u32 = 1;
-
-    /// What order is kept by: the record's key and the event's subject.
-    fn key(&self) -> Cow<'_, str>;
-}
 
 /// One event, as it lies on a topic.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,11 +61,19 @@ pub enum DecodeError {
         /// The type that the event names.
         found: String,
     },
-    /// A version of the type that this reader doesn't know.
-    #[error("dataschema {found:?}, this reader knows {expected:?}")]
+    /// A newer version of the type than this reader knows: one that is deployed later reads it.
+    #[error("dataschema {found:?}, this reader knows {newest:?} and older ones")]
+    Newer {
+        /// The newest schema this reader knows.
+        newest: String,
+        /// The schema the event names.
+        found: String,
+    },
+    /// No version of the type.
+    #[error("dataschema {found:?}, which is none of {expected}")]
     Version {
-        /// The schema this reader knows.
-        expected: String,
+        /// The type that the topic carries.
+        expected: Topic,
         /// The schema the event names.
         found: String,
     },
@@ -112,11 +112,25 @@ pub fn schema_urn(topic: Topic, version: u32) -> String {
     format!("urn:commerce:{topic}:{version}")
 }
 
-/// Writes the event as the bytes of a record's value.
+/// The version that the name of a schema of this type says.
+fn schema_version(topic: Topic, urn: &str) -> Option<u32> {
+    let version = urn.rsplit_once(':')?.1.parse().ok()?;
+    (version > 0 && schema_urn(topic, version) == urn).then_some(version)
+}
+
+/// Writes the event as the bytes of a record's value: in the newest version, or in one before that is still told.
 ///
 /// # Errors
 /// When `data` can't be written as JSON, which no type of this crate does.
 pub fn encode<T: EventData>(event: &Event<T>) -> Result<Vec<u8>, serde_json::Error> {
+    tell_as_before(event).unwrap_or_else(|| encode_newest(event))
+}
+
+/// The same in the version that the type is, whoever may not know it yet.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_newest<T: EventData>(event: &Event<T>) -> Result<Vec<u8>, serde_json::Error> {
     let topic = T::TOPIC;
     serde_json::to_vec(&Wire {
         specversion: SPEC_VERSION.into(),
@@ -133,42 +147,79 @@ pub fn encode<T: EventData>(event: &Event<T>) -> Result<Vec<u8>, serde_json::Err
     })
 }
 
-/// Reads a record's value as the event its topic carries. Fields it doesn't know are skipped, so
-/// that a writer may add optional ones.
+/// Reads a record's value as the event its topic carries, whichever of its versions it is. Fields that its version
+/// doesn't know are skipped, so that a writer may add optional ones.
 ///
 /// # Errors
 /// See [`DecodeError`].
 pub fn decode<T: EventData>(value: &[u8]) -> Result<Event<T>, DecodeError> {
-    let expected = T::TOPIC;
-    let wire: Wire<'_, T> = match serde_json::from_slice(value) {
-        Ok(wire) => wire,
+    let schema = |source| DecodeError::Schema { expected: T::TOPIC, source };
+    // Nearly all are of the newest version, so that is tried at once.
+    let read: Result<Wire<'_, T>, _> = serde_json::from_slice(value);
+    let version = match &read {
+        Ok(wire) => check_label::<T>(&wire.specversion, &wire.kind, &wire.dataschema)?,
         // A type or version that isn't ours says more than the field that was missing.
-        Err(source) => return Err(wrong_label::<T>(value).unwrap_or(DecodeError::Schema { expected, source })),
+        Err(_) => peek_version::<T>(value)?,
     };
-    check_label::<T>(&wire.specversion, &wire.kind, &wire.dataschema)?;
-    if wire.traceparent.trace_id != wire.traceid {
-        return Err(DecodeError::Attribute("traceid and traceparent name different traces"));
+    if version == T::VERSION {
+        return read.map_err(schema)?.event();
     }
-    Ok(Event { id: wire.id, time: wire.time, subject: wire.subject, trace: wire.traceparent, data: wire.data })
+    let older: Wire<'_, &RawValue> = serde_json::from_slice(value).map_err(schema)?;
+    let data = read_data(version, older.data.get()).map_err(schema)?;
+    Ok(older.event()?.map(|_| data))
 }
 
-fn check_label<T: EventData>(specversion: &str, kind: &str, dataschema: &str) -> Result<(), DecodeError> {
+/// Reads the data of an event whose `dataschema` is this, for who reads the rest in another way.
+///
+/// # Errors
+/// See [`DecodeError`].
+pub fn decode_data<T: EventData>(dataschema: &str, data: &str) -> Result<T, DecodeError> {
+    let version = check_schema::<T>(dataschema)?;
+    read_data(version, data).map_err(|source| DecodeError::Schema { expected: T::TOPIC, source })
+}
+
+/// Which version of `T`'s type it is.
+fn check_label<T: EventData>(specversion: &str, kind: &str, dataschema: &str) -> Result<u32, DecodeError> {
     if specversion != SPEC_VERSION {
         return Err(DecodeError::Attribute("specversion is not 1.0"));
     }
     if kind != T::TOPIC.name() {
         return Err(DecodeError::Type { expected: T::TOPIC, found: kind.to_owned() });
     }
-    let expected = schema_urn(T::TOPIC, T::VERSION);
-    if dataschema != expected {
-        return Err(DecodeError::Version { expected, found: dataschema.to_owned() });
-    }
-    Ok(())
+    check_schema::<T>(dataschema)
 }
 
-fn wrong_label<T: EventData>(value: &[u8]) -> Option<DecodeError> {
-    let peeked = peek(value);
-    check_label::<T>(SPEC_VERSION, peeked.kind.as_deref()?, peeked.dataschema.as_deref()?).err()
+fn check_schema<T: EventData>(dataschema: &str) -> Result<u32, DecodeError> {
+    let found = || dataschema.to_owned();
+    match schema_version(T::TOPIC, dataschema) {
+        Some(version) if version <= T::VERSION => Ok(version),
+        Some(_) => Err(DecodeError::Newer { newest: schema_urn(T::TOPIC, T::VERSION), found: found() }),
+        None => Err(DecodeError::Version { expected: T::TOPIC, found: found() }),
+    }
+}
+
+/// The version of what can't be read as the newest; the newest where its label can't be read either.
+fn peek_version<T: EventData>(value: &[u8]) -> Result<u32, DecodeError> {
+    let Peeked { kind: Some(kind), dataschema: Some(dataschema), .. } = peek(value) else { return Ok(T::VERSION) };
+    check_label::<T>(SPEC_VERSION, &kind, &dataschema)
+}
+
+impl<T> Wire<'_, T> {
+    fn event(self) -> Result<Event<T>, DecodeError> {
+        if self.traceparent.trace_id != self.traceid {
+            return Err(DecodeError::Attribute("traceid and traceparent name different traces"));
+        }
+        let Self { id, time, subject, traceparent: trace, data, .. } = self;
+        Ok(Event { id, time, subject, trace, data })
+    }
+}
+
+impl<T> Event<T> {
+    /// The same event, saying something else.
+    pub fn map<U>(self, to: impl FnOnce(T) -> U) -> Event<U> {
+        let Self { id, time, subject, trace, data } = self;
+        Event { id, time, subject, trace, data: to(data) }
+    }
 }
 
 /// What can be read of a record that need not be an event at all.
@@ -211,78 +262,4 @@ pub fn peek(value: &[u8]) -> Peeked {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{OrderId, Won, events::OrderConfirmed};
-    use uuid::Uuid;
-
-    fn event() -> Event<OrderConfirmed> {
-        let order_id = OrderId::new(Uuid::from_u128(7));
-        Event {
-            id: EventId::new(Uuid::from_u128(42)),
-            time: "2026-11-21T06:00:00.123Z".parse().expect("a time"),
-            subject: order_id.to_string(),
-            trace: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().expect("a trace"),
-            data: OrderConfirmed {
-                order_id,
-                order_version: 3,
-                user_id: "kim".parse().expect("a user"),
-                total: Won::try_from(12_000).expect("an amount"),
-                confirmed_at: "2026-11-21T06:00:00Z".parse().expect("a time"),
-            },
-        }
-    }
-
-    fn value() -> serde_json::Value {
-        serde_json::from_slice(&encode(&event()).expect("encodes")).expect("is JSON")
-    }
-
-    fn decoded(value: &serde_json::Value) -> Result<Event<OrderConfirmed>, DecodeError> {
-        decode(value.to_string().as_bytes())
-    }
-
-    #[test]
-    fn an_event_reads_as_it_was_written() {
-        assert_eq!(decoded(&value()).expect("decodes"), event());
-        assert_eq!(value()["time"], "2026-11-21T06:00:00.123Z");
-        assert_eq!(value()["source"], "/order-service");
-        assert_eq!(value()["dataschema"], "urn:commerce:order-confirmed:1");
-    }
-
-    #[test]
-    fn a_field_added_later_is_skipped() {
-        let mut value = value();
-        value["data"]["loyaltyTier"] = "gold".into();
-        value["partitionkey"] = "x".into();
-        assert!(decoded(&value).is_ok());
-    }
-
-    #[test]
-    fn what_is_no_such_event_says_why() {
-        let mut other_type = value();
-        other_type["type"] = "order-vanished".into();
-        assert!(matches!(decoded(&other_type), Err(DecodeError::Type { .. })));
-
-        let mut later_version = value();
-        later_version["dataschema"] = "urn:commerce:order-confirmed:2".into();
-        later_version["data"] = serde_json::json!({});
-        assert!(matches!(decoded(&later_version), Err(DecodeError::Version { .. })));
-
-        let mut no_id = value();
-        no_id.as_object_mut().expect("an object").remove("id");
-        assert!(matches!(decoded(&no_id), Err(DecodeError::Schema { .. })));
-
-        let mut two_traces = value();
-        two_traces["traceid"] = "00000000000000000000000000000001".into();
-        assert!(matches!(decoded(&two_traces), Err(DecodeError::Attribute(_))));
-
-        assert!(matches!(decode::<OrderConfirmed>(b"rubbish"), Err(DecodeError::Schema { .. })));
-    }
-
-    #[test]
-    fn the_label_of_anything_can_be_peeked_at() {
-        assert_eq!(peek(b"\xff\x00"), Peeked::default());
-        assert_eq!(peek(br#"{"id":17,"type":"x"}"#).kind.as_deref(), Some("x"));
-        assert_eq!(peek(value().to_string().as_bytes()).id, Some(event().id));
-    }
-}
+mod tests;

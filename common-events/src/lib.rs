@@ -1,6 +1,7 @@
-//! The contract between the services, and nothing else: what an event says ([`events`]), the
-//! envelope it travels in ([`envelope`]), the topics it travels on ([`catalogue`]), and the few
-//! types all of them speak in ([`ids`], [`money`], [`trace`], [`reason`]).
+//! The contract between the services, and nothing else: what an event says ([`events`]), now and in
+//! the versions before ([`versions`]), the envelope it travels in ([`envelope`]), the topics it
+//! travels on ([`catalogue`]), and the few types all of them speak in ([`ids`], [`money`],
+//! [`trace`], [`reason`]).
 //!
 //! A leaf: it depends on no other crate of the suite, opens no connection, reads no clock and
 //! makes no ids. Behaviour lives with the service that owns it.
@@ -14,11 +15,13 @@ mod openapi;
 pub mod reason;
 pub mod service;
 pub mod trace;
+pub mod versions;
 
 pub use catalogue::{Topic, TopicSpec};
-pub use envelope::{Event, EventData};
+pub use envelope::Event;
 pub use ids::{CouponId, EventId, IssuedCouponId, OrderId, ProductId, UserId};
 pub use money::{Percent, Quantity, Won};
-pub use reason::Reason;
+pub use reason::{CancelReason, ClaimRefusal, CouponRefusal, PaymentRefusal, ReasonCode, StockRefusal};
 pub use service::Service;
 pub use trace::{TraceId, TraceParent};
+pub use versions::EventData;

@@ -1,5 +1,5 @@
-//! What the documents of HTTP calls say of ids, amounts and traces: what their JSON Schemas say, so that a limit
-//! has one home for both.
+//! What the documents of HTTP calls say of ids, amounts, reasons and traces: what their JSON Schemas say, so that a
+//! limit has one home for both.
 
 use std::borrow::Cow;
 
@@ -12,6 +12,7 @@ use utoipa::{
 use crate::{
     ids::{CouponId, EntryId, EventId, IssuedCouponId, OrderId, ProductId, UserId},
     money::{Percent, Quantity, Won},
+    reason::{CancelReason, ClaimRefusal, ReasonCode},
     trace::TraceId,
 };
 
@@ -34,7 +35,8 @@ macro_rules! documented {
 }
 
 documented! {
-    CouponId, EntryId, EventId, IssuedCouponId, OrderId, Percent, ProductId, Quantity, TraceId, UserId, Won,
+    CancelReason, ClaimRefusal, CouponId, EntryId, EventId, IssuedCouponId, OrderId, Percent, ProductId, Quantity,
+    ReasonCode, TraceId, UserId, Won,
 }
 
 /// A document has a dialect, and names of its own.
@@ -45,7 +47,7 @@ fn of_json_schema<T: JsonSchema>() -> Object {
     for keyword in NOT_TAKEN {
         schema.remove(keyword);
     }
-    serde_json::from_value(schema.into()).expect("ids and amounts are texts and numbers")
+    serde_json::from_value(schema.into()).expect("ids, amounts and reasons are texts and numbers")
 }
 
 #[cfg(test)]
@@ -63,5 +65,8 @@ mod tests {
         assert_eq!((&product["minLength"], &product["maxLength"]), (&json!(1), &json!(128)));
         assert!(product["pattern"].is_string(), "{product}");
         assert_eq!(schema(OrderId::schema())["format"], "uuid");
+        let reason = schema(CancelReason::schema());
+        assert_eq!((&reason["type"], &reason["enum"]), (&json!("string"), &json!(null)), "the list is open");
+        assert!(reason["pattern"].is_string(), "{reason}");
     }
 }

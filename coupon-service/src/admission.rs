@@ -32,7 +32,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use common_events::{CouponId, EventId, IssuedCouponId, Reason, Service, Topic, TraceParent, UserId};
+use common_events::{ClaimRefusal, CouponId, EventId, IssuedCouponId, Service, Topic, TraceParent, UserId};
 use messaging::{
     direct::{NotKept, Publisher},
     progress::Progress,
@@ -124,7 +124,7 @@ pub enum Standing {
         rank: Option<i64>,
     },
     /// His last admission came to nothing.
-    Rejected(Reason),
+    Rejected(ClaimRefusal),
     /// He never was admitted.
     Never,
 }
@@ -375,11 +375,11 @@ fn undecided(what: &'static str, why: &dyn std::error::Error) -> Refused {
 }
 
 /// What a customer is told whose admission came to nothing.
-const fn rejection(outcome: Outcome) -> Reason {
+const fn rejection(outcome: Outcome) -> ClaimRefusal {
     match outcome {
         Outcome::Rejected(reason) => reason,
         // Who holds the coupon is told so before.
-        Outcome::RankTaken | Outcome::AlreadyHeld { .. } | Outcome::Issued => Reason::SoldOut,
+        Outcome::RankTaken | Outcome::AlreadyHeld { .. } | Outcome::Issued => ClaimRefusal::SoldOut,
     }
 }
 

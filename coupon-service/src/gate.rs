@@ -210,7 +210,7 @@ impl Gate {
             rank: token.rank,
             epoch: token.epoch,
             // Nobody is told a reason: he was told that it could not be decided.
-            outcome: Outcome::Rejected(common_events::Reason::Discarded),
+            outcome: Outcome::Rejected(common_events::ClaimRefusal::Discarded),
         };
         self.settle(&token.coupon_id, &[undone]).await.map(drop)
     }

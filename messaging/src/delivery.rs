@@ -17,7 +17,7 @@ mod remote;
 use std::{collections::BTreeSet, error::Error};
 
 use chrono::{DateTime, NaiveDate, Utc};
-use common_events::EventId;
+use common_events::{EventId, envelope::DecodeError};
 pub use due::Due;
 use futures::{FutureExt, future::BoxFuture};
 pub(crate) use rehearsal::{Effects, Rehearsed};
@@ -275,13 +275,24 @@ impl Group {
             ("unknown-topic", format!("{} hears no {}", self.subscriptions.group(), record.origin().0))
         })?;
         let value = record.value.as_deref().ok_or_else(|| ("undecodable", "a record without a value".to_owned()))?;
-        let decoded = hearing.decode(value).map_err(|error| ("undecodable", chain(&error)))?;
+        let decoded = hearing.decode(value).map_err(|error| (class_of(&error), chain(&error)))?;
         match decoded.day {
             Some(day) if !crate::partitions::is_remembered(day, today) => {
                 Err(("out-of-time", format!("an event of {day}, seen on {today}: too old, or from the future")))
             }
             Some(_) | None => Ok(Reading::Event { decoded, hearing }),
         }
+    }
+}
+
+/// What can be read once this service is deployed anew is told apart: it is to be replayed then.
+const fn class_of(error: &DecodeError) -> &'static str {
+    match error {
+        DecodeError::Newer { .. } => "newer-version",
+        DecodeError::Schema { .. }
+        | DecodeError::Type { .. }
+        | DecodeError::Version { .. }
+        | DecodeError::Attribute(_) => "undecodable",
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use chrono::{DateTime, SubsecRound, Utc};
-use common_events::{EventData, EventId, Reason, Topic, catalogue::Retention, envelope};
+use common_events::{EventData, EventId, ReasonCode, Topic, catalogue::Retention, envelope};
 use deadpool_postgres::Client;
 use futures::FutureExt;
 use service_runtime::telemetry;
@@ -51,13 +51,13 @@ pub struct Tx<'t> {
 struct Unwritten {
     rows: Vec<OutboxRow>,
     after_commit: Vec<AfterCommit>,
-    came_too_late: Option<Reason>,
+    came_too_late: Option<ReasonCode>,
 }
 
 /// What would have been published, had the transaction been committed.
 pub(crate) struct Foretold {
     pub(crate) published: Vec<(Topic, Vec<u8>)>,
-    pub(crate) came_too_late: Option<Reason>,
+    pub(crate) came_too_late: Option<ReasonCode>,
 }
 
 impl<'t> Tx<'t> {
@@ -166,7 +166,7 @@ impl<'t> Tx<'t> {
 
     /// A handler says that an event came too late for this reason: it is noted at most, and nothing comes of
     /// it. Operators see it when they ask what a replay would do.
-    pub fn came_too_late(&self, because: Reason) {
+    pub fn came_too_late(&self, because: ReasonCode) {
         self.unwritten().came_too_late = Some(because);
     }
 

@@ -12,11 +12,13 @@
 
 mod answer;
 mod basket;
+mod reasons;
 mod words;
 
 use chrono::{DateTime, Utc};
 use common_events::{
-    IssuedCouponId, OrderId, ProductId, Quantity, Reason, TraceParent, UserId, Won,
+    CancelReason, CouponRefusal, IssuedCouponId, OrderId, PaymentRefusal, ProductId, Quantity, StockRefusal,
+    TraceParent, UserId, Won,
     events::{OrderCancelled, OrderConfirmed, OrderCreated, OrderLine, OrderLinePlaced, OrderReserved},
 };
 
@@ -63,7 +65,7 @@ pub struct Order {
     /// At most the subtotal.
     pub discount: Won,
     /// Why it was cancelled.
-    pub reason: Option<Reason>,
+    pub reason: Option<CancelReason>,
     /// What the person said who cancelled it.
     pub note: Option<String>,
     /// The span of the request that placed it.
@@ -185,11 +187,11 @@ impl Order {
         &mut self,
         product: &ProductId,
         quantity: Quantity,
-        reason: Reason,
+        reason: StockRefusal,
         now: DateTime<Utc>,
     ) -> Result<Vec<Happened>, Misfit> {
         let is_news = self.line(product, quantity)?.stock.answer(Hold::Refused);
-        Ok(if is_news { self.fail(reason, now) } else { Vec::new() })
+        Ok(if is_news { self.fail(reasons::of_stock(reason), now) } else { Vec::new() })
     }
 
     /// This user's coupon is held and takes off so much. The discount of an order that has ended already
@@ -213,11 +215,11 @@ impl Order {
     pub fn refuse_coupon(
         &mut self,
         coupon: IssuedCouponId,
-        reason: Reason,
+        reason: CouponRefusal,
         now: DateTime<Utc>,
     ) -> Result<Vec<Happened>, Misfit> {
         let is_news = self.coupon(coupon)?.hold.answer(Hold::Refused);
-        Ok(if is_news { self.fail(reason, now) } else { Vec::new() })
+        Ok(if is_news { self.fail(reasons::of_coupon(reason), now) } else { Vec::new() })
     }
 
     /// The order is paid.
@@ -231,7 +233,7 @@ impl Order {
     pub fn fail_payment(
         &mut self,
         unpaid: Paying<'_>,
-        reason: Reason,
+        reason: PaymentRefusal,
         now: DateTime<Utc>,
     ) -> Result<Vec<Happened>, Misfit> {
         self.check_payment(unpaid)?;
@@ -239,7 +241,7 @@ impl Order {
             return Ok(Vec::new());
         }
         self.payment = Some(Payment::Failed);
-        Ok(self.fail(reason, now))
+        Ok(self.fail(reasons::of_payment(reason), now))
     }
 
     /// What was paid went back. It may be heard of before the payment itself.
@@ -252,7 +254,7 @@ impl Order {
     /// Ends the order because it took too long, which is found out where the clock is. `None` when it
     /// isn't open.
     pub fn time_out(&mut self, now: DateTime<Utc>) -> Option<OrderCancelled> {
-        if self.status.is_open() { self.cancel(Reason::Timeout, None, now) } else { None }
+        if self.status.is_open() { self.cancel(CancelReason::Timeout, None, now) } else { None }
     }
 
     /// Ends the order, confirmed or not, because somebody wants it. `None` when it was cancelled
@@ -264,17 +266,17 @@ impl Order {
         now: DateTime<Utc>,
     ) -> Option<OrderCancelled> {
         let reason = match who {
-            CancelledBy::Owner => Reason::Customer,
-            CancelledBy::Operator => Reason::Operator,
+            CancelledBy::Owner => CancelReason::Customer,
+            CancelledBy::Operator => CancelReason::Operator,
         };
         self.cancel(reason, note, now)
     }
 
-    fn fail(&mut self, reason: Reason, now: DateTime<Utc>) -> Vec<Happened> {
+    fn fail(&mut self, reason: CancelReason, now: DateTime<Utc>) -> Vec<Happened> {
         self.cancel(reason, None, now).map(Happened::Cancelled).into_iter().collect()
     }
 
-    fn cancel(&mut self, reason: Reason, note: Option<String>, now: DateTime<Utc>) -> Option<OrderCancelled> {
+    fn cancel(&mut self, reason: CancelReason, note: Option<String>, now: DateTime<Utc>) -> Option<OrderCancelled> {
         if self.status == Status::Cancelled {
             return None;
         }

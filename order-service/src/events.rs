@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use common_events::{
-    EventData, OrderId, Reason, Service,
+    EventData, OrderId, ReasonCode, Service,
     events::{
         CouponUseFailed, CouponUsed, PaymentCompleted, PaymentFailed, PaymentRefunded, ProductCatalog,
         StockDeductFailed, StockDeducted,
@@ -132,7 +132,7 @@ impl Decided {
     fn news(self, tx: &Tx<'_>, before: Status) -> Vec<Happened> {
         let Self::Happened(news) = self else { return Vec::new() };
         if before == Status::Cancelled && news.is_empty() {
-            tx.came_too_late(Reason::OrderCancelled);
+            tx.came_too_late(ReasonCode::ORDER_CANCELLED);
         }
         news
     }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use common_events::{
-    IssuedCouponId, OrderId, Reason, UserId,
+    CancelReason, IssuedCouponId, OrderId, UserId,
     events::{OrderLine, ProductCatalog},
 };
 use deadpool_postgres::Client;
@@ -96,7 +96,7 @@ pub async fn update_orders(tx: &Tx<'_>, orders: impl IntoIterator<Item = &Order>
             &column(|order| order.coupon.map(|coupon| coupon.hold.as_str())),
             &column(|order| order.payment.map(Payment::as_str)),
             &discounts,
-            &column(|order| order.reason.map(Reason::as_str)),
+            &column(|order| order.reason.as_ref().map(CancelReason::as_str)),
             &column(|order| order.note.as_deref()),
             &updated,
             &open,

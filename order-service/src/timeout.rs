@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use messaging::{Cause, Failure, Tx};
-use metrics::counter;
+use metrics::{counter, describe_counter};
 use service_runtime::{Pool, chain};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,7 @@ const SWEEPS_PER_TIMEOUT: u32 = 10;
 
 /// Sweeps until the process stops.
 pub async fn sweep_until(stopping: CancellationToken, pool: Pool, waiting: Waiting, order_timeout: TimeDelta) {
+    describe_counter!("orders_unreadable_total", "Looks at orders open for too long that could not be read.");
     let timeout = order_timeout.to_std().unwrap_or_default();
     let mut tick = interval((timeout / SWEEPS_PER_TIMEOUT).clamp(MIN_INTERVAL, MAX_INTERVAL));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);

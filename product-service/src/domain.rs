@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use common_events::{
-    OrderId, ProductId, Quantity, Reason, Won,
+    OrderId, ProductId, Quantity, StockRefusal, Won,
     events::{OrderLinePlaced, ProductCatalog, StockDeductFailed, StockDeducted, StockRestored},
 };
 use serde::{Deserialize, Serialize};
@@ -176,7 +176,7 @@ pub enum LineState {
     /// Its pieces are held for the order.
     Held,
     /// It got nothing.
-    Refused(Reason),
+    Refused(StockRefusal),
     /// Its pieces were held, and went back.
     Restored,
 }
@@ -283,14 +283,14 @@ impl Warehouse {
     }
 }
 
-fn take(order: &StockOrder, available: Option<&mut i64>, quantity: Quantity) -> Result<(), Reason> {
+fn take(order: &StockOrder, available: Option<&mut i64>, quantity: Quantity) -> Result<(), StockRefusal> {
     if order.cancelled {
-        return Err(Reason::OrderCancelled);
+        return Err(StockRefusal::OrderCancelled);
     }
-    let available = available.ok_or(Reason::UnknownProduct)?;
+    let available = available.ok_or(StockRefusal::UnknownProduct)?;
     let pieces = i64::from(quantity.get());
     if *available < pieces {
-        return Err(Reason::OutOfStock);
+        return Err(StockRefusal::OutOfStock);
     }
     *available -= pieces;
     Ok(())

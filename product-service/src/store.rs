@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use common_events::{OrderId, ProductId, Quantity, Reason};
+use common_events::{OrderId, ProductId, Quantity, StockRefusal};
 use deadpool_postgres::Client;
 use messaging::Tx;
 use service_runtime::database::{
@@ -88,7 +88,7 @@ pub async fn insert_lines(tx: &Tx<'_>, decided: &[(OrderId, ProductId, Line)]) -
     let products: Vec<&str> = decided.iter().map(|(_, product, _)| product.as_str()).collect();
     let quantities: Vec<i32> = decided.iter().map(|(_, _, line)| line.quantity.get()).collect();
     let states: Vec<&str> = decided.iter().map(|(_, _, line)| name_of(line.state)).collect();
-    let reasons: Vec<Option<&str>> = decided.iter().map(|(_, _, line)| reason_of(line.state)).collect();
+    let reasons: Vec<Option<&str>> = decided.iter().map(|(_, _, line)| reason_of(&line.state)).collect();
     tx.execute(
         "INSERT INTO stock_lines (order_id, product_id, quantity, state, reason)
          SELECT * FROM unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::text[])",
@@ -233,7 +233,7 @@ fn line_of(row: &Row) -> Line {
     let state = match row.get::<_, &str>(3) {
         "HELD" => LineState::Held,
         "RESTORED" => LineState::Restored,
-        _ => LineState::Refused(row.get::<_, Word<Reason>>(4).0),
+        _ => LineState::Refused(row.get::<_, Word<StockRefusal>>(4).0),
     };
     Line { quantity, state }
 }
@@ -246,7 +246,7 @@ const fn name_of(state: LineState) -> &'static str {
     }
 }
 
-const fn reason_of(state: LineState) -> Option<&'static str> {
+fn reason_of(state: &LineState) -> Option<&str> {
     match state {
         LineState::Refused(reason) => Some(reason.as_str()),
         LineState::Held | LineState::Restored => None,

@@ -6,8 +6,11 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::order::keyed_by_order;
-use crate::{CouponId, EventData, EventId, IssuedCouponId, OrderId, Percent, Reason, Topic, UserId, Won};
+use super::{order::keyed_by_order, v1};
+use crate::{
+    ClaimRefusal, CouponId, CouponRefusal, EventData, EventId, IssuedCouponId, OrderId, Percent, Topic, UserId, Won,
+    versions::Before,
+};
 
 /// What a coupon takes off.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -40,13 +43,13 @@ pub struct CouponUsed {
     pub discount: Won,
 }
 
-/// The coupon can't be used: `COUPON_NOT_FOUND`, `…_NOT_OWNED`, `…_USED`, `…_EXPIRED` or `ORDER_CANCELLED`.
+/// The coupon can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CouponUseFailed {
     pub order_id: OrderId,
     pub issued_coupon_id: IssuedCouponId,
-    pub reason: Reason,
+    pub reason: CouponRefusal,
 }
 
 /// A cancelled order's coupon can be used again.
@@ -57,7 +60,7 @@ pub struct CouponRestored {
     pub issued_coupon_id: IssuedCouponId,
 }
 
-keyed_by_order!(CouponUsed, CouponUseFailed, CouponRestored);
+keyed_by_order!(CouponUsed, CouponUseFailed (still_told v1::CouponUseFailed), CouponRestored);
 
 /// The gate admitted a user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -93,7 +96,7 @@ pub struct CouponIssued {
     pub issued_at: DateTime<Utc>,
 }
 
-/// The admitted user gets none after all: `SOLD_OUT`, `NOT_OPEN`, `EPOCH_ENDED` or `DISCARDED`.
+/// The admitted user gets none after all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CouponIssueRejected {
@@ -102,13 +105,14 @@ pub struct CouponIssueRejected {
     /// The id of the `coupon-issue-requested` that is answered: the key of its saga.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<EventId>,
-    pub reason: Reason,
+    pub reason: ClaimRefusal,
 }
 
 macro_rules! keyed_by_coupon {
-    ($($data:ident),+) => {$(
+    ($($data:ident $(($how:ident $before:ty))?),+) => {$(
         impl EventData for $data {
             const TOPIC: Topic = Topic::$data;
+            $(const BEFORE: Option<Before<Self>> = Some(Before::$how::<$before>());)?
 
             fn key(&self) -> Cow<'_, str> {
                 self.coupon_id.as_str().into()
@@ -116,5 +120,6 @@ macro_rules! keyed_by_coupon {
         }
     )+};
 }
+pub(super) use keyed_by_coupon;
 
-keyed_by_coupon!(CouponIssueRequested, CouponIssued, CouponIssueRejected);
+keyed_by_coupon!(CouponIssueRequested, CouponIssued, CouponIssueRejected (still_told v1::CouponIssueRejected));

@@ -1,5 +1,5 @@
 //! What each event says. Past tense, one type per topic, carrying what its readers need, so that
-//! nobody asks back.
+//! nobody asks back. What the first version of an event said, where there is a second, is in [`v1`].
 
 #![expect(missing_docs, reason = "a field whose name says it all (ids, versions, times) has no second sentence")]
 
@@ -9,6 +9,7 @@ mod order;
 mod payment;
 mod points;
 mod stock;
+pub mod v1;
 
 pub use catalog::ProductCatalog;
 pub use coupon::{

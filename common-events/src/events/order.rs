@@ -7,7 +7,10 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{EventData, IssuedCouponId, OrderId, ProductId, Quantity, Reason, Topic, UserId, Won};
+use super::v1;
+use crate::{
+    CancelReason, EventData, IssuedCouponId, OrderId, ProductId, Quantity, Topic, UserId, Won, versions::Before,
+};
 
 /// The longest note, in characters (docs/contract.md §3).
 pub const MAX_NOTE_CHARS: usize = 200;
@@ -92,7 +95,7 @@ pub struct OrderCancelled {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issued_coupon_id: Option<IssuedCouponId>,
     /// Why it ended.
-    pub reason: Reason,
+    pub reason: CancelReason,
     /// What the person who cancelled said, if anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MAX_NOTE_CHARS))]
@@ -101,9 +104,10 @@ pub struct OrderCancelled {
 }
 
 macro_rules! keyed_by_order {
-    ($($data:ident),+) => {$(
+    ($($data:ident $(($how:ident $before:ty))?),+) => {$(
         impl EventData for $data {
             const TOPIC: Topic = Topic::$data;
+            $(const BEFORE: Option<Before<Self>> = Some(Before::$how::<$before>());)?
 
             fn key(&self) -> Cow<'_, str> {
                 self.order_id.to_string().into()
@@ -113,7 +117,7 @@ macro_rules! keyed_by_order {
 }
 pub(super) use keyed_by_order;
 
-keyed_by_order!(OrderCreated, OrderReserved, OrderConfirmed, OrderCancelled);
+keyed_by_order!(OrderCreated, OrderReserved, OrderConfirmed, OrderCancelled (only_read v1::OrderCancelled));
 
 impl EventData for OrderLinePlaced {
     const TOPIC: Topic = Topic::OrderLinePlaced;

@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{OrderLine, order::keyed_by_order};
-use crate::{EventData, OrderId, Reason, Topic, UserId, Won};
+use super::{OrderLine, order::keyed_by_order, v1};
+use crate::{CancelReason, EventData, OrderId, PaymentRefusal, Topic, UserId, Won, versions::Before};
 
 /// The order is paid.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -23,7 +23,7 @@ pub struct PaymentCompleted {
     pub paid_at: DateTime<Utc>,
 }
 
-/// Nothing was taken: `INSUFFICIENT_POINTS`, `ACCOUNT_CLOSED`, `LIMIT_EXCEEDED` or `ORDER_CANCELLED`.
+/// Nothing was taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PaymentFailed {
@@ -31,7 +31,7 @@ pub struct PaymentFailed {
     pub user_id: UserId,
     /// What should have been paid.
     pub total: Won,
-    pub reason: Reason,
+    pub reason: PaymentRefusal,
 }
 
 /// What was paid for a cancelled order went back.
@@ -48,7 +48,11 @@ pub struct PaymentRefunded {
     pub paid_at: DateTime<Utc>,
     pub refunded_at: DateTime<Utc>,
     /// Why the order ended.
-    pub reason: Reason,
+    pub reason: CancelReason,
 }
 
-keyed_by_order!(PaymentCompleted, PaymentFailed, PaymentRefunded);
+keyed_by_order!(
+    PaymentCompleted,
+    PaymentFailed (still_told v1::PaymentFailed),
+    PaymentRefunded (still_told v1::PaymentRefunded)
+);

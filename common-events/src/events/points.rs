@@ -7,7 +7,8 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{EventData, OrderId, Reason, Topic, UserId, Won, ids::EntryId};
+use super::v1;
+use crate::{CancelReason, EventData, OrderId, Topic, UserId, Won, ids::EntryId, versions::Before};
 
 /// The user paid in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -50,15 +51,16 @@ pub struct PointRefunded {
     /// The balance after it.
     pub balance: Won,
     /// Why the order ended.
-    pub reason: Reason,
+    pub reason: CancelReason,
     /// The ledger's time.
     pub at: DateTime<Utc>,
 }
 
 macro_rules! keyed_by_user {
-    ($($data:ident),+) => {$(
+    ($($data:ident $(($how:ident $before:ty))?),+) => {$(
         impl EventData for $data {
             const TOPIC: Topic = Topic::$data;
+            $(const BEFORE: Option<Before<Self>> = Some(Before::$how::<$before>());)?
 
             fn key(&self) -> Cow<'_, str> {
                 self.user_id.as_str().into()
@@ -66,5 +68,6 @@ macro_rules! keyed_by_user {
         }
     )+};
 }
+pub(super) use keyed_by_user;
 
-keyed_by_user!(PointCharged, PointDeducted, PointRefunded);
+keyed_by_user!(PointCharged, PointDeducted, PointRefunded (still_told v1::PointRefunded));

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{EventData, OrderId, ProductId, Quantity, Reason, Topic};
+use super::v1;
+use crate::{EventData, OrderId, ProductId, Quantity, StockRefusal, Topic, versions::Before};
 
 /// The line's stock is held for the order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -16,14 +17,14 @@ pub struct StockDeducted {
     pub quantity: Quantity,
 }
 
-/// The line got nothing: `OUT_OF_STOCK`, `UNKNOWN_PRODUCT`, or `ORDER_CANCELLED` before it was heard.
+/// The line got nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StockDeductFailed {
     pub order_id: OrderId,
     pub product_id: ProductId,
     pub quantity: Quantity,
-    pub reason: Reason,
+    pub reason: StockRefusal,
 }
 
 /// What a cancelled order's line held is for sale again.
@@ -36,9 +37,10 @@ pub struct StockRestored {
 }
 
 macro_rules! keyed_by_product {
-    ($($data:ident),+) => {$(
+    ($($data:ident $(($how:ident $before:ty))?),+) => {$(
         impl EventData for $data {
             const TOPIC: Topic = Topic::$data;
+            $(const BEFORE: Option<Before<Self>> = Some(Before::$how::<$before>());)?
 
             fn key(&self) -> Cow<'_, str> {
                 self.product_id.as_str().into()
@@ -48,4 +50,4 @@ macro_rules! keyed_by_product {
 }
 pub(super) use keyed_by_product;
 
-keyed_by_product!(StockDeducted, StockDeductFailed, StockRestored);
+keyed_by_product!(StockDeducted, StockDeductFailed (still_told v1::StockDeductFailed), StockRestored);

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
-use common_events::{CouponId, EventId, IssuedCouponId, Reason, UserId, events::CouponIssueRequested};
+use common_events::{ClaimRefusal, CouponId, EventId, IssuedCouponId, UserId, events::CouponIssueRequested};
 
 use super::{Coupon, IssuedCoupon, Mode};
 
@@ -28,7 +28,7 @@ pub enum Verdict {
     /// Its user holds this one already.
     Held(IssuedCoupon),
     /// It gets none.
-    Rejected(Reason),
+    Rejected(ClaimRefusal),
     /// It gets none: its rank is somebody else's, or no rank at all.
     RankTaken,
 }
@@ -74,7 +74,7 @@ impl Counter {
             return Some(Verdict::RankTaken);
         }
         if coupon.issued >= coupon.quantity || !is_of_its_mode(coupon, asked) {
-            return Some(Verdict::Rejected(Reason::SoldOut));
+            return Some(Verdict::Rejected(ClaimRefusal::SoldOut));
         }
         let issued = self.issue(request)?;
         self.note(issued.clone());
@@ -110,7 +110,7 @@ impl Counter {
         let is_rank = |rank| self.coupons.get(&asked.coupon_id).is_some_and(|coupon| coupon.has_rank(rank));
         match asked.rank {
             Some(rank) if !is_rank(rank) || of_coupon().any(|held| held.rank == Some(rank)) => Verdict::RankTaken,
-            Some(_) | None => Verdict::Rejected(Reason::SoldOut),
+            Some(_) | None => Verdict::Rejected(ClaimRefusal::SoldOut),
         }
     }
 
@@ -118,7 +118,7 @@ impl Counter {
     pub fn discard(&self, asked: &CouponIssueRequested) -> Option<Verdict> {
         self.coupons.get(&asked.coupon_id)?;
         let held = self.held_by(&asked.user_id, &asked.coupon_id);
-        Some(held.map_or(Verdict::Rejected(Reason::Discarded), |held| Verdict::Held(held.clone())))
+        Some(held.map_or(Verdict::Rejected(ClaimRefusal::Discarded), |held| Verdict::Held(held.clone())))
     }
 
     fn held_by(&self, user_id: &UserId, coupon_id: &CouponId) -> Option<&IssuedCoupon> {
@@ -138,11 +138,11 @@ impl Counter {
 }
 
 /// Why this admission counts for nothing, whoever asks.
-fn out_of_time(coupon: &Coupon, asked: &CouponIssueRequested) -> Option<Reason> {
+fn out_of_time(coupon: &Coupon, asked: &CouponIssueRequested) -> Option<ClaimRefusal> {
     if asked.epoch != coupon.epoch {
-        return Some(Reason::EpochEnded);
+        return Some(ClaimRefusal::EpochEnded);
     }
-    (!coupon.is_open_at(asked.admitted_at)).then_some(Reason::NotOpen)
+    (!coupon.is_open_at(asked.admitted_at)).then_some(ClaimRefusal::NotOpen)
 }
 
 /// A rank where there are none, or none where there are: no gate of this coupon admitted that.

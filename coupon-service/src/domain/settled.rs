@@ -1,6 +1,6 @@
 //! How an admission ended: what the gate is told, so that it can close the books on it.
 
-use common_events::{CouponId, EventId, Reason, UserId};
+use common_events::{ClaimRefusal, CouponId, EventId, UserId};
 
 /// An admission that the issuer has decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub enum Outcome {
         rank: Option<i64>,
     },
     /// The user gets none: his slot is free.
-    Rejected(Reason),
+    Rejected(ClaimRefusal),
     /// The user gets none, as somebody else holds his rank, or there is no such rank: he may ask again, but
     /// the rank isn't free.
     RankTaken,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use common_events::{
-    CouponId, EventId, IssuedCouponId, OrderId, Reason, UserId, Won,
+    ClaimRefusal, CouponId, CouponRefusal, EventId, IssuedCouponId, OrderId, UserId, Won,
     events::{CouponIssueRequested, Discount, OrderCreated},
 };
 use proptest::{collection::vec, prelude::*};
@@ -257,7 +257,7 @@ mod counting {
         let mut counter = counter(open(coupon(Mode::Set, 10)), vec![]);
         for (who, minute, in_time) in [(0, -1, false), (1, 0, true), (2, 1, true), (3, 2, false)] {
             let verdict = judge(&mut counter, usize::from(who), &admission(Mode::Set, (who, 0, 1, minute)));
-            let not_open = verdict == Verdict::Rejected(Reason::NotOpen);
+            let not_open = verdict == Verdict::Rejected(ClaimRefusal::NotOpen);
             assert_eq!(!not_open, in_time, "minute {minute}: {verdict:?}");
         }
     }
@@ -267,7 +267,7 @@ mod counting {
         let mut counter = counter(Coupon { epoch: 2, ..coupon(Mode::Set, 10) }, vec![]);
         for (who, epoch) in [(0, 1), (1, 3)] {
             let verdict = judge(&mut counter, usize::from(who), &admission(Mode::Set, (who, 0, epoch, 0)));
-            assert_eq!(verdict, Verdict::Rejected(Reason::EpochEnded));
+            assert_eq!(verdict, Verdict::Rejected(ClaimRefusal::EpochEnded));
         }
         assert!(matches!(judge(&mut counter, 2, &admission(Mode::Set, (2, 0, 2, 0))), Verdict::Issued(_)));
     }
@@ -368,7 +368,7 @@ mod using {
                             Some(Answer::Refused(refused)) => {
                                 prop_assert!(!free && asked.insert(order));
                                 let expected =
-                                    if ended.contains(&order) { Reason::OrderCancelled } else { Reason::CouponUsed };
+                                    if ended.contains(&order) { CouponRefusal::OrderCancelled } else { CouponRefusal::Used };
                                 prop_assert_eq!(refused.reason, expected);
                             }
                         }
@@ -413,10 +413,10 @@ mod using {
         let used = CouponInWallet { order_id: Some(order_id(9)), ..in_wallet() };
         let expired = CouponInWallet { valid_until: Some(minutes(-1)), ..in_wallet() };
         let foreign = CouponInWallet { user_id: user(1), ..used.clone() };
-        assert_eq!(refused(None), Some(Reason::CouponNotFound));
-        assert_eq!(refused(Some(foreign)), Some(Reason::CouponNotOwned));
-        assert_eq!(refused(Some(used)), Some(Reason::CouponUsed));
-        assert_eq!(refused(Some(expired)), Some(Reason::CouponExpired));
+        assert_eq!(refused(None), Some(CouponRefusal::NotFound));
+        assert_eq!(refused(Some(foreign)), Some(CouponRefusal::NotOwned));
+        assert_eq!(refused(Some(used)), Some(CouponRefusal::Used));
+        assert_eq!(refused(Some(expired)), Some(CouponRefusal::Expired));
         let last_moment = CouponInWallet { valid_until: Some(start()), ..in_wallet() };
         assert_eq!(refused(Some(last_moment)), None);
     }

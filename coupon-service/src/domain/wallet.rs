@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use common_events::{
-    CouponId, IssuedCouponId, OrderId, Reason, UserId, Won,
+    CouponId, CouponRefusal, IssuedCouponId, OrderId, UserId, Won,
     events::{CouponRestored, CouponUseFailed, CouponUsed, Discount, OrderCreated},
 };
 
@@ -46,7 +46,7 @@ pub enum Use {
         discount: Won,
     },
     /// It can't be used.
-    Refused(Reason),
+    Refused(CouponRefusal),
     /// It was held for the order, and can be used again.
     Restored {
         /// Won that it took off.
@@ -155,19 +155,19 @@ fn usable<'c>(
     order: &CouponOrder,
     coupon: Option<&'c mut CouponInWallet>,
     created: &OrderCreated,
-) -> Result<&'c mut CouponInWallet, Reason> {
+) -> Result<&'c mut CouponInWallet, CouponRefusal> {
     if order.cancelled {
-        return Err(Reason::OrderCancelled);
+        return Err(CouponRefusal::OrderCancelled);
     }
-    let coupon = coupon.ok_or(Reason::CouponNotFound)?;
+    let coupon = coupon.ok_or(CouponRefusal::NotFound)?;
     if coupon.user_id != created.user_id {
-        return Err(Reason::CouponNotOwned);
+        return Err(CouponRefusal::NotOwned);
     }
     if coupon.order_id.is_some() {
-        return Err(Reason::CouponUsed);
+        return Err(CouponRefusal::Used);
     }
     if coupon.valid_until.is_some_and(|until| until < created.created_at) {
-        return Err(Reason::CouponExpired);
+        return Err(CouponRefusal::Expired);
     }
     Ok(coupon)
 }

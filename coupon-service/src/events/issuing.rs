@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use common_events::{
-    IssuedCouponId, Reason,
+    ClaimRefusal, IssuedCouponId,
     events::{CouponIssueRejected, CouponIssueRequested, CouponIssued},
 };
 use messaging::{Event, Failure, Handled, Tx, Unprocessable};
@@ -172,7 +172,7 @@ fn answer(tx: &Tx<'_>, event: Asked<'_>, verdict: Verdict) -> Result<Settled, Fa
     match verdict {
         Verdict::Issued(coupon) | Verdict::Held(coupon) => tx.publish(event.causes(told(event, coupon)))?,
         Verdict::Rejected(reason) => tx.publish(event.causes(rejected(event, reason)))?,
-        Verdict::RankTaken => tx.publish(event.causes(rejected(event, Reason::SoldOut)))?,
+        Verdict::RankTaken => tx.publish(event.causes(rejected(event, ClaimRefusal::SoldOut)))?,
     };
     let CouponIssueRequested { coupon_id, user_id, rank, epoch, admitted_at: _ } = event.data.clone();
     Ok(Settled { request_id: event.id, coupon_id, user_id, rank, epoch, outcome })
@@ -191,7 +191,7 @@ fn told(event: Asked<'_>, coupon: IssuedCoupon) -> CouponIssued {
     }
 }
 
-fn rejected(event: Asked<'_>, reason: Reason) -> CouponIssueRejected {
+fn rejected(event: Asked<'_>, reason: ClaimRefusal) -> CouponIssueRejected {
     let CouponIssueRequested { coupon_id, user_id, .. } = event.data.clone();
     CouponIssueRejected { coupon_id, user_id, request_id: Some(event.id), reason }
 }

@@ -4,7 +4,7 @@ use actix_web::{
     get,
     web::{Data, Path},
 };
-use common_events::{CouponId, IssuedCouponId, Reason};
+use common_events::{ClaimRefusal, CouponId, IssuedCouponId};
 use serde::Serialize;
 use service_runtime::{Caller, Problem, http::Json};
 use utoipa::ToSchema;
@@ -26,7 +26,7 @@ struct ClaimView {
     issued_coupon_id: Option<IssuedCouponId>,
     /// Why it was turned away.
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<Reason>,
+    reason: Option<ClaimRefusal>,
 }
 
 /// How far it is.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
-use common_events::{CouponId, EventId, IssuedCouponId, OrderId, Reason, UserId, events::Discount};
+use common_events::{ClaimRefusal, CouponId, EventId, IssuedCouponId, OrderId, UserId, events::Discount};
 use deadpool_postgres::Client;
 use messaging::Tx;
 use service_runtime::database::columns::Word;
@@ -141,7 +141,8 @@ pub async fn insert_unused(tx: &Tx<'_>, settled: &[Settled]) -> Result<(), Error
     let ranks: Vec<Option<i64>> = unused.iter().map(|(one, _)| one.rank).collect();
     let epochs: Vec<i64> = unused.iter().map(|(one, _)| one.epoch).collect();
     let outcomes: Vec<&str> = unused.iter().map(|(_, unused)| unused.outcome).collect();
-    let reasons: Vec<Option<&str>> = unused.iter().map(|(_, unused)| unused.reason.map(Reason::as_str)).collect();
+    let reasons: Vec<Option<&str>> =
+        unused.iter().map(|(_, unused)| unused.reason.as_ref().map(ClaimRefusal::as_str)).collect();
     let held: Vec<Option<i64>> = unused.iter().map(|(_, unused)| unused.held_rank).collect();
     tx.execute(
         "INSERT INTO unused_admissions
@@ -160,7 +161,7 @@ pub async fn insert_unused(tx: &Tx<'_>, settled: &[Settled]) -> Result<(), Error
 /// An outcome without a coupon, as its columns.
 struct Unused {
     outcome: &'static str,
-    reason: Option<Reason>,
+    reason: Option<ClaimRefusal>,
     held_rank: Option<i64>,
 }
 
@@ -169,7 +170,9 @@ impl Unused {
         match outcome {
             Outcome::Issued => None,
             Outcome::Rejected(reason) => Some(Self { outcome: "REJECTED", reason: Some(reason), held_rank: None }),
-            Outcome::RankTaken => Some(Self { outcome: "RANK_TAKEN", reason: Some(Reason::SoldOut), held_rank: None }),
+            Outcome::RankTaken => {
+                Some(Self { outcome: "RANK_TAKEN", reason: Some(ClaimRefusal::SoldOut), held_rank: None })
+            }
             Outcome::AlreadyHeld { rank } => Some(Self { outcome: "ALREADY_HELD", reason: None, held_rank: rank }),
         }
     }
@@ -221,7 +224,11 @@ pub async fn update_released(client: &Client, requests: &[EventId]) -> Result<()
 }
 
 /// Why the user's last admission came to nothing, if it did; what he holds is [`list_issued`]'s.
-pub async fn find_rejection(client: &Client, coupon_id: &CouponId, user_id: &UserId) -> Result<Option<Reason>, Error> {
+pub async fn find_rejection(
+    client: &Client,
+    coupon_id: &CouponId,
+    user_id: &UserId,
+) -> Result<Option<ClaimRefusal>, Error> {
     let statement = client
         .prepare_cached(
             "SELECT reason FROM unused_admissions
@@ -283,7 +290,7 @@ fn issued_coupon(row: &Row) -> Result<IssuedCoupon, Error> {
 }
 
 fn settled(row: &Row) -> Result<Settled, Error> {
-    let reason: Option<Word<Reason>> = row.try_get("reason")?;
+    let reason: Option<Word<ClaimRefusal>> = row.try_get("reason")?;
     let outcome = match (row.try_get::<_, &str>("outcome")?, reason) {
         ("RANK_TAKEN", _) => Outcome::RankTaken,
         (_, Some(Word(reason))) => Outcome::Rejected(reason),

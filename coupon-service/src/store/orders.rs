@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use common_events::{CouponId, IssuedCouponId, OrderId, Reason, UserId, Won, events::Discount};
+use common_events::{CouponId, CouponRefusal, IssuedCouponId, OrderId, UserId, Won, events::Discount};
 use messaging::Tx;
 use service_runtime::database::columns::{Amount, Word};
 use tokio_postgres::{Error, Row, types::Json};
@@ -108,7 +108,7 @@ async fn update_orders(tx: &Tx<'_>, orders: &BTreeMap<OrderId, CouponOrder>) -> 
     let uses: Vec<UseColumns> = wishes().map(|wish| wish.map_or(UseColumns::default(), UseColumns::of)).collect();
     let states: Vec<Option<&str>> = uses.iter().map(|one| one.state).collect();
     let discounts: Vec<Option<i64>> = uses.iter().map(|one| one.discount.map(Won::get)).collect();
-    let reasons: Vec<Option<&str>> = uses.iter().map(|one| one.reason.map(Reason::as_str)).collect();
+    let reasons: Vec<Option<&str>> = uses.iter().map(|one| one.reason.as_ref().map(CouponRefusal::as_str)).collect();
     tx.execute(
         "UPDATE coupon_orders
          SET cancelled = now.cancelled, issued_coupon_id = now.issued_coupon_id, state = now.state,
@@ -127,7 +127,7 @@ async fn update_orders(tx: &Tx<'_>, orders: &BTreeMap<OrderId, CouponOrder>) -> 
 struct UseColumns {
     state: Option<&'static str>,
     discount: Option<Won>,
-    reason: Option<Reason>,
+    reason: Option<CouponRefusal>,
 }
 
 impl UseColumns {
@@ -142,7 +142,7 @@ impl UseColumns {
 
 fn order(row: &Row) -> Result<CouponOrder, Error> {
     let coupon: Option<Uuid> = row.try_get("issued_coupon_id")?;
-    let reason: Option<Word<Reason>> = row.try_get("reason")?;
+    let reason: Option<Word<CouponRefusal>> = row.try_get("reason")?;
     let discount = row.try_get::<_, Option<Amount>>("discount")?.map_or(Won::ZERO, |Amount(discount)| discount);
     let used = match (row.try_get::<_, Option<&str>>("state")?, reason) {
         (None, _) => None,

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use common_events::{
-    CouponId, EventData, IssuedCouponId, OrderId, Reason, UserId, Won,
+    CancelReason, ClaimRefusal, CouponId, CouponRefusal, EventData, IssuedCouponId, OrderId, UserId, Won,
     envelope::Event,
     events::{
         CouponIssueRejected, CouponIssueRequested, CouponIssued, CouponRestored, CouponUseFailed, CouponUsed, Discount,
@@ -89,13 +89,13 @@ impl Counter {
     }
 
     /// Who was turned away, and why, in order.
-    pub(crate) async fn told_rejected(&self) -> Vec<(String, Reason)> {
+    pub(crate) async fn told_rejected(&self) -> Vec<(String, ClaimRefusal)> {
         let rejected = self.seam.told::<CouponIssueRejected>().await;
         rejected.into_iter().map(|event| (event.data.user_id.to_string(), event.data.reason)).collect()
     }
 
     /// How often the order's wish was granted, refused and undone, by what was told.
-    pub(crate) async fn told_of(&self, order: OrderId) -> (usize, Vec<Reason>, usize) {
+    pub(crate) async fn told_of(&self, order: OrderId) -> (usize, Vec<CouponRefusal>, usize) {
         let used = self.seam.told::<CouponUsed>().await;
         let failed = self.seam.told::<CouponUseFailed>().await;
         let restored = self.seam.told::<CouponRestored>().await;
@@ -252,7 +252,7 @@ pub(crate) fn order_cancelled(order_id: OrderId, name: &str, coupon: Option<Issu
         user_id: user(name),
         lines: vec![],
         issued_coupon_id: coupon,
-        reason: Reason::Customer,
+        reason: CancelReason::Customer,
         note: None,
         cancelled_at: now(),
     }

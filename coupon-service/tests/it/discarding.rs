@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use common_events::{
-    Event, Reason, Service,
+    ClaimRefusal, Event, Service,
     events::{CouponIssueRejected, CouponIssueRequested, CouponIssued},
 };
 use coupon_service::domain::{Outcome, Proposal};
@@ -54,11 +54,11 @@ async fn a_request_that_is_discarded_ends_as_rejected_and_its_slot_is_free() {
     discard(&counter, &office).await;
     let told = counter.seam.told::<CouponIssueRejected>().await;
     let [rejected] = &told[..] else { panic!("rejected once, not {told:?}") };
-    assert_eq!((rejected.data.reason, rejected.data.request_id), (Reason::Discarded, Some(request.id)));
+    assert_eq!((rejected.data.reason, rejected.data.request_id), (ClaimRefusal::Discarded, Some(request.id)));
     assert_eq!(rejected.trace.trace_id, request.trace.trace_id);
     assert_eq!(counter.count("SELECT count(*) FROM unused_admissions WHERE released_at IS NULL").await, 1);
     let settled = counter.settled();
-    assert_eq!((settled[0].request_id, settled[0].outcome), (request.id, Outcome::Rejected(Reason::Discarded)));
+    assert_eq!((settled[0].request_id, settled[0].outcome), (request.id, Outcome::Rejected(ClaimRefusal::Discarded)));
 
     discard(&counter, &office).await;
     assert_eq!(counter.told_rejected().await.len(), 1, "once");

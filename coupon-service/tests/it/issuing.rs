@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use common_events::{
-    Reason, Service, Topic,
+    ClaimRefusal, Service, Topic,
     events::{CouponIssueRequested, CouponIssued},
 };
 use coupon_service::{
@@ -85,12 +85,12 @@ async fn the_first_so_many_of_a_batch_get_one_and_the_rest_is_turned_away_in_ord
     let winners: Vec<String> = counter.told_issued().await.into_iter().map(|(user, _)| user).collect();
     assert_eq!(winners, ["user-0", "user-1", "user-2"]);
     let rejected = counter.told_rejected().await;
-    assert_eq!(rejected, [("user-3".to_owned(), Reason::SoldOut), ("user-4".to_owned(), Reason::SoldOut)]);
+    assert_eq!(rejected, [("user-3".to_owned(), ClaimRefusal::SoldOut), ("user-4".to_owned(), ClaimRefusal::SoldOut)]);
     assert_eq!(counter.issued().await, 3);
     let unreleased = "SELECT count(*) FROM unused_admissions WHERE released_at IS NULL AND reason = 'SOLD_OUT'";
     assert_eq!(counter.count(unreleased).await, 2);
     let outcomes: Vec<Outcome> = counter.settled().into_iter().map(|one| one.outcome).collect();
-    assert_eq!(outcomes[3..], [Outcome::Rejected(Reason::SoldOut); 2]);
+    assert_eq!(outcomes[3..], [Outcome::Rejected(ClaimRefusal::SoldOut); 2]);
 }
 
 #[tokio::test]
@@ -121,7 +121,7 @@ async fn a_rank_that_somebody_holds_is_not_given_twice_and_is_not_free() {
     let requests = [(KIM, 1), (LEE, 1), ("max", 6)].map(|(user, rank)| counter.requested(&coupon, user, Some(rank)));
     counter.seam.deliver_batch(&requests).await;
     assert_eq!(counter.told_issued().await, [(KIM.to_owned(), Some(1))]);
-    let turned_away = [(LEE.to_owned(), Reason::SoldOut), ("max".to_owned(), Reason::SoldOut)];
+    let turned_away = [(LEE.to_owned(), ClaimRefusal::SoldOut), ("max".to_owned(), ClaimRefusal::SoldOut)];
     assert_eq!(counter.told_rejected().await, turned_away);
     let outcomes: Vec<Outcome> = counter.settled().into_iter().map(|one| one.outcome).collect();
     assert_eq!(outcomes, [Outcome::Issued, Outcome::RankTaken, Outcome::RankTaken]);
@@ -142,7 +142,7 @@ async fn a_request_that_waited_is_judged_by_when_it_was_admitted() {
     let winners: Vec<String> = counter.told_issued().await.into_iter().map(|(user, _)| user).collect();
     assert_eq!(winners, ["first", "last"]);
     let rejected = counter.told_rejected().await;
-    assert_eq!(rejected, [("early".to_owned(), Reason::NotOpen), ("late".to_owned(), Reason::NotOpen)]);
+    assert_eq!(rejected, [("early".to_owned(), ClaimRefusal::NotOpen), ("late".to_owned(), ClaimRefusal::NotOpen)]);
 }
 
 #[tokio::test]
@@ -162,7 +162,7 @@ async fn what_was_admitted_before_the_gate_was_rebuilt_is_turned_away_and_may_as
     assert_eq!(held, [(KIM.parse().expect("a user id"), None)]);
 
     counter.hear(admission(&coupon, LEE, None)).await;
-    assert_eq!(counter.told_rejected().await, [(LEE.to_owned(), Reason::EpochEnded)]);
+    assert_eq!(counter.told_rejected().await, [(LEE.to_owned(), ClaimRefusal::EpochEnded)]);
     counter.hear(admission(&coupon, KIM, None)).await;
     assert_eq!(counter.told_rejected().await.len(), 1, "who holds one is done, in whatever epoch he asks");
     counter.hear(CouponIssueRequested { epoch: 2, ..admission(&coupon, LEE, None) }).await;

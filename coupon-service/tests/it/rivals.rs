@@ -1,7 +1,7 @@
 //! Things that happen at the same time: each waits for a row that a third holds, so that neither comes
 //! first by luck.
 
-use common_events::{Reason, events::OrderCreated};
+use common_events::{CouponRefusal, events::OrderCreated};
 
 use crate::counter::{Counter, KIM, LEE, admission, new_order, order_cancelled, order_created};
 
@@ -41,7 +41,7 @@ async fn two_orders_at_the_same_time_use_one_coupon_once() {
     counter.at_the_same_time(LOCK_ISSUED, one, other).await;
     let mut told = [counter.told_of(first).await, counter.told_of(second).await];
     told.sort_by_key(|(used, _, _)| *used);
-    assert_eq!(told, [(0, vec![Reason::CouponUsed], 0), (1, vec![], 0)]);
+    assert_eq!(told, [(0, vec![CouponRefusal::Used], 0), (1, vec![], 0)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,7 +55,7 @@ async fn an_order_and_its_end_at_the_same_time_leave_the_coupon_free() {
         let end = order_cancelled(order, KIM, Some(issued));
         futures::join!(counter.hear(wish), counter.hear(end));
         let told = counter.told_of(order).await;
-        let undone = [(1, vec![], 1), (0, vec![Reason::OrderCancelled], 0)];
+        let undone = [(1, vec![], 1), (0, vec![CouponRefusal::OrderCancelled], 0)];
         assert!(undone.contains(&told), "round {round}: {told:?}");
         assert_eq!(counter.count("SELECT count(*) FROM issued_coupons WHERE order_id IS NOT NULL").await, 0);
     }

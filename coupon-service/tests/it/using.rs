@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use common_events::{
-    Reason,
+    CouponRefusal,
     events::{CouponRestored, CouponUseFailed, CouponUsed, OrderCreated},
 };
 use coupon_service::domain::Proposal;
@@ -74,11 +74,11 @@ async fn what_can_not_be_used_is_refused_with_its_reason() {
         (counter.issue(&good, KIM).await, counter.issue(&expired, LEE).await, counter.issue(&good, LEE).await);
     counter.hear(order_created(new_order(), LEE, Some(used))).await;
     for (user, coupon, reason) in [
-        (LEE, unknown_coupon(), Reason::CouponNotFound),
-        (LEE, kims, Reason::CouponNotOwned),
-        (LEE, used, Reason::CouponUsed),
-        (LEE, old, Reason::CouponExpired),
-        (KIM, used, Reason::CouponNotOwned),
+        (LEE, unknown_coupon(), CouponRefusal::NotFound),
+        (LEE, kims, CouponRefusal::NotOwned),
+        (LEE, used, CouponRefusal::Used),
+        (LEE, old, CouponRefusal::Expired),
+        (KIM, used, CouponRefusal::NotOwned),
     ] {
         let order = new_order();
         counter.hear(order_created(order, user, Some(coupon))).await;
@@ -133,7 +133,7 @@ async fn an_order_that_ended_before_it_was_heard_of_gets_no_coupon() {
     counter.hear(order_cancelled(order, KIM, Some(issued))).await;
     assert_eq!(counter.told_of(order).await, (0, vec![], 0));
     counter.hear(order_created(order, KIM, Some(issued))).await;
-    assert_eq!(counter.told_of(order).await, (0, vec![Reason::OrderCancelled], 0));
+    assert_eq!(counter.told_of(order).await, (0, vec![CouponRefusal::OrderCancelled], 0));
     counter.hear(order_created(new_order(), KIM, Some(issued))).await;
     assert_eq!(counter.seam.told::<CouponUsed>().await.len(), 1);
 }
@@ -148,7 +148,7 @@ async fn in_one_batch_the_first_order_gets_the_coupon() {
         orders.iter().map(|order| counter.seam.event(order_created(*order, KIM, Some(issued)))).collect();
     assert_eq!(counter.seam.deliver_batch(&wishes).await, applied(3));
     assert_eq!(counter.told_of(orders[0]).await, (1, vec![], 0));
-    assert_eq!(counter.told_of(orders[1]).await, (0, vec![Reason::CouponUsed], 0));
+    assert_eq!(counter.told_of(orders[1]).await, (0, vec![CouponRefusal::Used], 0));
     let ends: Vec<_> =
         orders.iter().map(|order| counter.seam.event(order_cancelled(*order, KIM, Some(issued)))).collect();
     assert_eq!(counter.seam.deliver_batch(&ends).await, applied(3));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::NaiveDate;
-use common_events::Reason;
+use common_events::ReasonCode;
 use serde::Deserialize;
 use tokio_postgres::Row;
 
@@ -31,11 +31,11 @@ pub(crate) enum Rehearsed {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Effects {
     /// The type of each event it published, with the reason that it gives, if it gives one.
-    pub(crate) answers: Vec<(&'static str, Option<Reason>)>,
+    pub(crate) answers: Vec<(&'static str, Option<ReasonCode>)>,
     /// How many rows it wrote, by table.
     pub(crate) changes: BTreeMap<String, i64>,
     /// Why the event came too late, if the handler says so, or answered so.
-    pub(crate) too_late: Option<Reason>,
+    pub(crate) too_late: Option<ReasonCode>,
 }
 
 /// Rows written in this session so far, by table. Counts only grow, also over savepoints that are rolled back.
@@ -90,8 +90,8 @@ impl Group {
 impl Effects {
     fn of(Foretold { published, came_too_late }: Foretold, changes: BTreeMap<String, i64>) -> Self {
         let answers: Vec<_> = published.iter().map(|(topic, payload)| (topic.name(), reason(payload))).collect();
-        let answered = answers.iter().any(|(_, reason)| *reason == Some(Reason::OrderCancelled));
-        let too_late = came_too_late.or_else(|| answered.then_some(Reason::OrderCancelled));
+        let answered = answers.iter().any(|(_, reason)| *reason == Some(ReasonCode::ORDER_CANCELLED));
+        let too_late = came_too_late.or_else(|| answered.then_some(ReasonCode::ORDER_CANCELLED));
         Self { answers, changes, too_late }
     }
 }
@@ -110,14 +110,14 @@ fn grown(before: &BTreeMap<String, i64>, after: BTreeMap<String, i64>) -> BTreeM
 }
 
 /// The reason in an event's data, if it gives one.
-fn reason(payload: &[u8]) -> Option<Reason> {
+fn reason(payload: &[u8]) -> Option<ReasonCode> {
     #[derive(Deserialize)]
     struct Event {
         data: Data,
     }
     #[derive(Deserialize)]
     struct Data {
-        reason: Option<Reason>,
+        reason: Option<ReasonCode>,
     }
     serde_json::from_slice::<Event>(payload).ok()?.data.reason
 }

@@ -16,7 +16,7 @@ use std::sync::{
 };
 
 use actix_web::{http::Method, test::TestRequest};
-use common_events::{EventData, EventId, Reason, Service, envelope};
+use common_events::{EventData, EventId, ReasonCode, Service, envelope};
 use futures::FutureExt;
 use messaging::{Delivered, Event, Handled, Record, Subscriptions, Tx, admin::Office, delivery::Group, ladder::Ladder};
 use schemars::JsonSchema;
@@ -53,7 +53,7 @@ impl EventData for LateToy {
 
 #[expect(clippy::unused_async, reason = "a handler, which has nothing to wait for")]
 async fn on_late_toy(tx: &Tx<'_>, _: &[&Event<LateToy>]) -> Handled {
-    tx.came_too_late(Reason::OrderCancelled);
+    tx.came_too_late(ReasonCode::ORDER_CANCELLED);
     Ok(())
 }
 

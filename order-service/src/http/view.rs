@@ -1,7 +1,7 @@
 //! An order as the outside sees it.
 
 use chrono::{DateTime, Utc};
-use common_events::{IssuedCouponId, OrderId, ProductId, Quantity, Reason, TraceId, UserId, Won};
+use common_events::{CancelReason, IssuedCouponId, OrderId, ProductId, Quantity, TraceId, UserId, Won};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -26,7 +26,7 @@ pub(super) struct OrderView {
     total: Won,
     /// Why it was cancelled.
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<Reason>,
+    reason: Option<CancelReason>,
     /// What the person said who cancelled it.
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,

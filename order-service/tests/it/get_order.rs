@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use common_events::{OrderId, Reason};
+use common_events::{OrderId, StockRefusal};
 use order_service::{events, waiting::Waiting};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
@@ -93,7 +93,7 @@ async fn who_waits_is_answered_when_the_order_ends() {
     let began = Instant::now();
     let ends = async {
         see_somebody_wait(&shop).await;
-        shop.hear(stock_deduct_failed(order, "cup", Reason::OutOfStock)).await;
+        shop.hear(stock_deduct_failed(order, "cup", StockRefusal::OutOfStock)).await;
     };
     let (answer, ()) = futures::join!(waiting_for(&shop, order, "wait=30"), ends);
     assert!(began.elapsed() < Duration::from_secs(20), "it was not waited for the time to be up");
@@ -108,7 +108,7 @@ async fn who_waits_is_answered_when_another_instance_ends_the_order() {
     let other = Seam::new(&shop.database, events::subscriptions(&Waiting::new(stopping)));
     let order = shop.place(&["cup"]).await;
     let began = Instant::now();
-    let event = other.event(stock_deduct_failed(order, "cup", Reason::OutOfStock));
+    let event = other.event(stock_deduct_failed(order, "cup", StockRefusal::OutOfStock));
     let ends = async {
         see_somebody_wait(&shop).await;
         tokio::spawn(shop.waiting.clone().look_for_endings(shop.database.pool.clone()));

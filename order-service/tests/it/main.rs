@@ -12,3 +12,4 @@ mod rivals;
 mod saga;
 mod shop;
 mod timeout;
+mod versions;

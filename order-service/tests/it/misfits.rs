@@ -1,7 +1,7 @@
 //! Answers that don't fit what an order asked: they are set aside, and change nothing.
 
 use common_events::{
-    EventData, Quantity, Reason, UserId,
+    CouponRefusal, EventData, PaymentRefusal, Quantity, StockRefusal, UserId,
     events::{CouponUsed, PaymentCompleted, PaymentFailed, PaymentRefunded, StockDeductFailed, StockDeducted},
 };
 use messaging::Delivered;
@@ -18,11 +18,11 @@ async fn an_event_for_an_order_that_never_was_is_set_aside() {
     let coupon = new_coupon();
     let never = unknown_order();
     set_aside(&shop, stock_deducted(never, "cup")).await;
-    set_aside(&shop, stock_deduct_failed(never, "cup", Reason::OutOfStock)).await;
+    set_aside(&shop, stock_deduct_failed(never, "cup", StockRefusal::OutOfStock)).await;
     set_aside(&shop, coupon_used(never, coupon, 1)).await;
-    set_aside(&shop, coupon_use_failed(never, coupon, Reason::CouponUsed)).await;
+    set_aside(&shop, coupon_use_failed(never, coupon, CouponRefusal::Used)).await;
     set_aside(&shop, payment_completed(never)).await;
-    set_aside(&shop, payment_failed(never, Reason::LimitExceeded)).await;
+    set_aside(&shop, payment_failed(never, PaymentRefusal::LimitExceeded)).await;
     set_aside(&shop, payment_refunded(never)).await;
 }
 
@@ -31,9 +31,9 @@ async fn an_answer_to_what_the_order_never_asked_is_set_aside() {
     let shop = Shop::open().await;
     let order = shop.place_with(&["cup"], Some(new_coupon())).await;
     set_aside(&shop, stock_deducted(order, "pot")).await;
-    set_aside(&shop, stock_deduct_failed(order, "pot", Reason::OutOfStock)).await;
+    set_aside(&shop, stock_deduct_failed(order, "pot", StockRefusal::OutOfStock)).await;
     set_aside(&shop, coupon_used(order, new_coupon(), 1)).await;
-    set_aside(&shop, coupon_use_failed(order, new_coupon(), Reason::CouponUsed)).await;
+    set_aside(&shop, coupon_use_failed(order, new_coupon(), CouponRefusal::Used)).await;
     assert_eq!((shop.order(order).await.version, shop.told_of(order).await), (1, (0, 0, 0)));
 }
 
@@ -45,7 +45,7 @@ async fn an_answer_about_another_customer_amount_or_quantity_is_set_aside_and_th
     let lee: UserId = "lee".parse().expect("an id");
     let two: Quantity = 2.try_into().expect("a quantity");
     set_aside(&shop, StockDeducted { quantity: two, ..stock_deducted(order, "cup") }).await;
-    let refused = stock_deduct_failed(order, "cup", Reason::OutOfStock);
+    let refused = stock_deduct_failed(order, "cup", StockRefusal::OutOfStock);
     set_aside(&shop, StockDeductFailed { quantity: two, ..refused }).await;
     set_aside(&shop, CouponUsed { user_id: lee.clone(), ..coupon_used(order, coupon, 500) }).await;
     assert_eq!((shop.order(order).await.version, shop.told_of(order).await), (1, (0, 0, 0)));
@@ -54,7 +54,7 @@ async fn an_answer_about_another_customer_amount_or_quantity_is_set_aside_and_th
     shop.hear(coupon_used(order, coupon, 500)).await;
     let (total, more) = (won(CUP - 500), won(CUP));
     let paid = PaymentCompleted { total, ..payment_completed(order) };
-    let unpaid = PaymentFailed { total, ..payment_failed(order, Reason::AccountClosed) };
+    let unpaid = PaymentFailed { total, ..payment_failed(order, PaymentRefusal::AccountClosed) };
     let refunded = PaymentRefunded { total, ..payment_refunded(order) };
     set_aside(&shop, PaymentCompleted { user_id: lee.clone(), ..paid.clone() }).await;
     set_aside(&shop, PaymentCompleted { total: more, ..paid.clone() }).await;

@@ -1,7 +1,7 @@
 //! Two things that happen to one order at the same time: each waits for the order's row, held by a
 //! third, so that neither comes first by luck.
 
-use common_events::Reason;
+use common_events::StockRefusal;
 use order_service::domain::{Hold, Payment, Status};
 use reqwest::Method;
 
@@ -31,8 +31,8 @@ async fn stock_and_coupon_held_at_the_same_time_reserve_the_order_once() {
 async fn two_lines_refused_at_the_same_time_end_the_order_once() {
     let shop = Shop::open().await;
     let order = shop.place(&["cup", "pot"]).await;
-    let cup = shop.hear(stock_deduct_failed(order, "cup", Reason::OutOfStock));
-    let pot = shop.hear(stock_deduct_failed(order, "pot", Reason::OutOfStock));
+    let cup = shop.hear(stock_deduct_failed(order, "cup", StockRefusal::OutOfStock));
+    let pot = shop.hear(stock_deduct_failed(order, "pot", StockRefusal::OutOfStock));
     shop.at_the_same_time(order, cup, pot).await;
     assert_eq!(shop.told_of(order).await, (0, 0, 1));
 }

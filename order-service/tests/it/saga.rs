@@ -1,7 +1,7 @@
 //! What each event does to an order: once, twice, late, before its cause.
 
 use common_events::{
-    EventData, OrderId, Reason,
+    CancelReason, CouponRefusal, EventData, OrderId, PaymentRefusal, StockRefusal,
     events::{OrderCancelled, OrderConfirmed, OrderReserved, PaymentCompleted, PaymentRefunded},
 };
 use messaging::Delivered;
@@ -81,26 +81,26 @@ async fn the_first_failure_ends_the_order_for_its_reason() {
     let coupon = new_coupon();
 
     let order = shop.place_with(&["cup", "pot"], Some(coupon)).await;
-    shop.hear(stock_deduct_failed(order, "pot", Reason::OutOfStock)).await;
-    ended(&shop, order, Reason::OutOfStock).await;
+    shop.hear(stock_deduct_failed(order, "pot", StockRefusal::OutOfStock)).await;
+    ended(&shop, order, CancelReason::OutOfStock).await;
     let cancelled = shop.seam.told::<OrderCancelled>().await.remove(0).data;
-    assert_eq!((cancelled.order_version, cancelled.reason, cancelled.note), (2, Reason::OutOfStock, None));
+    assert_eq!((cancelled.order_version, cancelled.reason, cancelled.note), (2, CancelReason::OutOfStock, None));
     assert_eq!((cancelled.lines.len(), cancelled.issued_coupon_id), (2, Some(coupon)));
-    shop.hear(stock_deduct_failed(order, "cup", Reason::UnknownProduct)).await;
-    shop.hear(coupon_use_failed(order, coupon, Reason::CouponExpired)).await;
-    ended(&shop, order, Reason::OutOfStock).await;
+    shop.hear(stock_deduct_failed(order, "cup", StockRefusal::UnknownProduct)).await;
+    shop.hear(coupon_use_failed(order, coupon, CouponRefusal::Expired)).await;
+    ended(&shop, order, CancelReason::OutOfStock).await;
 
     let order = shop.place_with(&["cup"], Some(coupon)).await;
-    shop.hear(coupon_use_failed(order, coupon, Reason::CouponUsed)).await;
-    ended(&shop, order, Reason::CouponUsed).await;
+    shop.hear(coupon_use_failed(order, coupon, CouponRefusal::Used)).await;
+    ended(&shop, order, CancelReason::CouponUsed).await;
 
     let order = shop.place(&["cup"]).await;
     shop.hear(stock_deducted(order, "cup")).await;
-    shop.hear(payment_failed(order, Reason::InsufficientPoints)).await;
-    ended(&shop, order, Reason::InsufficientPoints).await;
+    shop.hear(payment_failed(order, PaymentRefusal::InsufficientPoints)).await;
+    ended(&shop, order, CancelReason::InsufficientPoints).await;
 }
 
-async fn ended(shop: &Shop, order: OrderId, reason: Reason) {
+async fn ended(shop: &Shop, order: OrderId, reason: CancelReason) {
     let found = shop.order(order).await;
     assert_eq!((found.status, found.reason), (Status::Cancelled, Some(reason)));
     assert_eq!(shop.told_of(order).await.2, 1, "order-cancelled is told once");
@@ -119,16 +119,16 @@ async fn every_event_that_is_delivered_twice_is_applied_once() {
     assert_eq!(shop.told_of(order).await, (1, 1, 1));
 
     let order = shop.place(&["cup"]).await;
-    twice(&shop, order, stock_deduct_failed(order, "cup", Reason::OutOfStock)).await;
+    twice(&shop, order, stock_deduct_failed(order, "cup", StockRefusal::OutOfStock)).await;
     assert_eq!(shop.told_of(order).await, (0, 0, 1));
 
     let order = shop.place_with(&["cup"], Some(coupon)).await;
-    twice(&shop, order, coupon_use_failed(order, coupon, Reason::CouponNotFound)).await;
+    twice(&shop, order, coupon_use_failed(order, coupon, CouponRefusal::NotFound)).await;
     assert_eq!(shop.told_of(order).await, (0, 0, 1));
 
     let order = shop.place(&["cup"]).await;
     shop.hear(stock_deducted(order, "cup")).await;
-    twice(&shop, order, payment_failed(order, Reason::AccountClosed)).await;
+    twice(&shop, order, payment_failed(order, PaymentRefusal::AccountClosed)).await;
     assert_eq!(shop.told_of(order).await, (1, 0, 1));
 }
 
@@ -162,9 +162,9 @@ async fn what_comes_after_the_end_is_noted_and_changes_nothing() {
 
     let second = shop.place_cancelled(Some(coupon)).await;
     let before = shop.order(second).await;
-    shop.hear(stock_deduct_failed(second, "cup", Reason::OrderCancelled)).await;
-    shop.hear(coupon_use_failed(second, coupon, Reason::OrderCancelled)).await;
-    shop.hear(payment_failed(second, Reason::OrderCancelled)).await;
+    shop.hear(stock_deduct_failed(second, "cup", StockRefusal::OrderCancelled)).await;
+    shop.hear(coupon_use_failed(second, coupon, CouponRefusal::OrderCancelled)).await;
+    shop.hear(payment_failed(second, PaymentRefusal::OrderCancelled)).await;
     let after = shop.order(second).await;
     assert_eq!(after.lines[0].stock, Hold::Refused);
     assert_eq!(after.coupon.expect("it wanted one").hold, Hold::Refused);
@@ -182,8 +182,8 @@ fn unchanged(before: &Order, after: &Order) {
 async fn a_failure_after_the_confirmation_does_not_end_the_order() {
     let shop = Shop::open().await;
     let order = shop.place_confirmed().await;
-    shop.hear(payment_failed(order, Reason::InsufficientPoints)).await;
-    shop.hear(stock_deduct_failed(order, "cup", Reason::OutOfStock)).await;
+    shop.hear(payment_failed(order, PaymentRefusal::InsufficientPoints)).await;
+    shop.hear(stock_deduct_failed(order, "cup", StockRefusal::OutOfStock)).await;
     assert_eq!(shop.order(order).await.status, Status::Confirmed);
     assert_eq!(shop.told_of(order).await, (1, 1, 0));
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use common_events::{
-    EventData, IssuedCouponId, OrderId, ProductId, Quantity, Reason, Service, UserId, Won,
+    CancelReason, CouponRefusal, EventData, IssuedCouponId, OrderId, PaymentRefusal, ProductId, Quantity, Service,
+    StockRefusal, UserId, Won,
     events::{
         CouponUseFailed, CouponUsed, OrderCancelled, OrderConfirmed, OrderReserved, PaymentCompleted, PaymentFailed,
         PaymentRefunded, ProductCatalog, StockDeductFailed, StockDeducted,
@@ -216,7 +217,7 @@ pub(crate) fn stock_deducted(order_id: OrderId, product: &str) -> StockDeducted 
     StockDeducted { order_id, product_id: product_id(product), quantity: one() }
 }
 
-pub(crate) fn stock_deduct_failed(order_id: OrderId, product: &str, reason: Reason) -> StockDeductFailed {
+pub(crate) fn stock_deduct_failed(order_id: OrderId, product: &str, reason: StockRefusal) -> StockDeductFailed {
     StockDeductFailed { order_id, product_id: product_id(product), quantity: one(), reason }
 }
 
@@ -230,7 +231,7 @@ pub(crate) fn coupon_used(order_id: OrderId, coupon: IssuedCouponId, discount: i
     }
 }
 
-pub(crate) fn coupon_use_failed(order_id: OrderId, coupon: IssuedCouponId, reason: Reason) -> CouponUseFailed {
+pub(crate) fn coupon_use_failed(order_id: OrderId, coupon: IssuedCouponId, reason: CouponRefusal) -> CouponUseFailed {
     CouponUseFailed { order_id, issued_coupon_id: coupon, reason }
 }
 
@@ -247,7 +248,7 @@ pub(crate) fn payment_completed(order_id: OrderId) -> PaymentCompleted {
 }
 
 /// A cup isn't paid.
-pub(crate) fn payment_failed(order_id: OrderId, reason: Reason) -> PaymentFailed {
+pub(crate) fn payment_failed(order_id: OrderId, reason: PaymentRefusal) -> PaymentFailed {
     PaymentFailed { order_id, user_id: kim(), total: won(CUP), reason }
 }
 
@@ -260,7 +261,7 @@ pub(crate) fn payment_refunded(order_id: OrderId) -> PaymentRefunded {
         total: won(CUP),
         paid_at: chrono::Utc::now(),
         refunded_at: chrono::Utc::now(),
-        reason: Reason::Customer,
+        reason: CancelReason::Customer,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Orders that don't get on.
 
 use chrono::TimeDelta;
-use common_events::{Reason, events::OrderCancelled};
+use common_events::{CancelReason, events::OrderCancelled};
 use order_service::{
     domain::{Payment, Status},
     timeout,
@@ -25,11 +25,11 @@ async fn an_open_order_is_cancelled_when_its_time_is_up_and_no_other_is() {
     assert_eq!(sweep(TimeDelta::zero()).await, 0, "they ended once");
     for (order, told) in [(pending, (0, 0, 1)), (awaiting, (1, 0, 1))] {
         let found = shop.order(order).await;
-        assert_eq!((found.status, found.reason), (Status::Cancelled, Some(Reason::Timeout)));
+        assert_eq!((found.status, found.reason), (Status::Cancelled, Some(CancelReason::Timeout)));
         assert_eq!(shop.told_of(order).await, told);
     }
     assert_eq!(shop.order(confirmed).await.status, Status::Confirmed);
-    assert_eq!(shop.order(cancelled).await.reason, Some(Reason::Customer));
+    assert_eq!(shop.order(cancelled).await.reason, Some(CancelReason::Customer));
 }
 
 /// The process that placed it may have had another time than the one that sweeps.

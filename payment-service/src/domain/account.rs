@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, str::FromStr};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use common_events::{OrderId, Reason, UserId, Won, ids::EntryId};
+use common_events::{CancelReason, OrderId, PaymentRefusal, UserId, Won, ids::EntryId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -73,13 +73,13 @@ pub enum EntryKind {
         /// Which one.
         order_id: OrderId,
         /// Why.
-        reason: Reason,
+        reason: CancelReason,
     },
 }
 
 impl EntryKind {
     /// What the ledger's words say. `None` when they make no entry together.
-    pub fn of(kind: &str, order_id: Option<OrderId>, reason: Option<Reason>) -> Option<Self> {
+    pub fn of(kind: &str, order_id: Option<OrderId>, reason: Option<CancelReason>) -> Option<Self> {
         match (kind, order_id, reason) {
             ("CHARGED", None, None) => Some(Self::Charged),
             ("DEDUCTED", Some(order_id), None) => Some(Self::Deducted { order_id }),
@@ -106,7 +106,7 @@ impl EntryKind {
     }
 
     /// Why the points went back.
-    pub const fn reason(self) -> Option<Reason> {
+    pub const fn reason(self) -> Option<CancelReason> {
         match self {
             Self::Charged | Self::Deducted { .. } => None,
             Self::Refunded { reason, .. } => Some(reason),
@@ -190,15 +190,15 @@ impl Account {
     }
 
     /// Pays an order: `None` when there is nothing to pay, as the ledger knows no empty entries.
-    pub fn deduct(&mut self, order_id: OrderId, total: Won, stamp: Stamp) -> Result<Option<Entry>, Reason> {
+    pub fn deduct(&mut self, order_id: OrderId, total: Won, stamp: Stamp) -> Result<Option<Entry>, PaymentRefusal> {
         match self.state {
-            AccountState::Closed => return Err(Reason::AccountClosed),
+            AccountState::Closed => return Err(PaymentRefusal::AccountClosed),
             AccountState::Open => {}
         }
         if self.limit_per_payment.is_some_and(|limit| total > limit) {
-            return Err(Reason::LimitExceeded);
+            return Err(PaymentRefusal::LimitExceeded);
         }
-        self.balance = self.balance.checked_sub(total).ok_or(Reason::InsufficientPoints)?;
+        self.balance = self.balance.checked_sub(total).ok_or(PaymentRefusal::InsufficientPoints)?;
         Ok((total > Won::ZERO).then(|| self.entry(EntryKind::Deducted { order_id }, total, stamp)))
     }
 
@@ -207,7 +207,7 @@ impl Account {
     ///
     /// # Panics
     /// When more goes back than was ever charged, which the ledger's keys make impossible.
-    pub fn refund(&mut self, order_id: OrderId, total: Won, reason: Reason, stamp: Stamp) -> Option<Entry> {
+    pub fn refund(&mut self, order_id: OrderId, total: Won, reason: CancelReason, stamp: Stamp) -> Option<Entry> {
         self.balance = self.balance.checked_add(total).expect("what is refunded was charged once, and deducted");
         (total > Won::ZERO).then(|| self.entry(EntryKind::Refunded { order_id, reason }, total, stamp))
     }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use common_events::{
-    Reason, UserId, Won,
+    PaymentRefusal, UserId, Won,
     events::{OrderCancelled, OrderLine, OrderReserved, PaymentCompleted, PaymentFailed, PaymentRefunded},
     ids::EntryId,
 };
@@ -76,7 +76,7 @@ impl Payment {
         let stamp = accounts.stamp(entry_id);
         let outcome = match self {
             Self::Pending => accounts.of(&order.user_id).deduct(order.order_id, order.total, stamp),
-            Self::Cancelled => Err(Reason::OrderCancelled),
+            Self::Cancelled => Err(PaymentRefusal::OrderCancelled),
             Self::Completed(_) | Self::Failed | Self::Refunded => return None,
         };
         Some(match outcome {
@@ -100,8 +100,9 @@ impl Payment {
         })
     }
 
-    /// Gives back what was paid for the order. `None` when nothing was: an order that is not heard of
-    /// yet will find its tombstone.
+    /// Gives back what was paid for the order, whatever it was cancelled for: a reason that isn't known here is
+    /// passed on like any other. `None` when nothing was paid: an order that is not heard of yet will find its
+    /// tombstone.
     pub fn refund(&mut self, order: &OrderCancelled, accounts: &mut Accounts, entry_id: EntryId) -> Option<Refund> {
         match std::mem::replace(self, Self::Refunded) {
             Self::Completed(Receipt { user_id, lines, discount, total, paid_at }) => {

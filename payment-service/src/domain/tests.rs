@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use common_events::{
-    OrderId, Reason, UserId, Won,
+    CancelReason, OrderId, PaymentRefusal, UserId, Won,
     events::{OrderCancelled, OrderReserved},
     ids::EntryId,
 };
@@ -54,7 +54,7 @@ fn cancelled(number: u128) -> OrderCancelled {
         user_id,
         lines: vec![],
         issued_coupon_id: None,
-        reason: Reason::Customer,
+        reason: CancelReason::Customer,
         note: None,
         cancelled_at: clock(0),
     }
@@ -86,7 +86,7 @@ struct Cashier {
     entries: Vec<Entry>,
     completed: BTreeSet<u128>,
     refunded: BTreeSet<u128>,
-    failed: BTreeMap<u128, Reason>,
+    failed: BTreeMap<u128, PaymentRefusal>,
 }
 
 impl Cashier {
@@ -184,7 +184,7 @@ proptest! {
         for (step, happening) in history.enumerate() {
             cashier.hear(step as u128, &happening);
         }
-        prop_assert_eq!(cashier.failed.get(&number), Some(&Reason::OrderCancelled));
+        prop_assert_eq!(cashier.failed.get(&number), Some(&PaymentRefusal::OrderCancelled));
         prop_assert!(!cashier.completed.contains(&number));
     }
 
@@ -224,7 +224,7 @@ proptest! {
         for (id, amount) in (10..).zip(later) {
             let _ = account.charge(won(amount), stamp(id, 0));
         }
-        let entry = account.refund(order_id, won(paid), Reason::Timeout, stamp(3, 0)).expect("something was paid");
+        let entry = account.refund(order_id, won(paid), CancelReason::Timeout, stamp(3, 0)).expect("something was paid");
         prop_assert_eq!(entry.balance, account.charged);
     }
 }
@@ -245,11 +245,11 @@ fn what_stands_in_the_way_of_a_payment_is_told_in_this_order_closed_limit_balanc
     let mut account = Account::empty(user(0));
     let refused =
         |account: &mut Account, total| account.deduct(order_id, won(total), stamp(1, 0)).expect_err("refused");
-    assert_eq!(refused(&mut account, 10), Reason::InsufficientPoints);
+    assert_eq!(refused(&mut account, 10), PaymentRefusal::InsufficientPoints);
     account.limit_per_payment = Some(won(9));
-    assert_eq!(refused(&mut account, 10), Reason::LimitExceeded);
+    assert_eq!(refused(&mut account, 10), PaymentRefusal::LimitExceeded);
     account.state = AccountState::Closed;
-    assert_eq!(refused(&mut account, 10), Reason::AccountClosed);
+    assert_eq!(refused(&mut account, 10), PaymentRefusal::AccountClosed);
     assert_eq!(account.charge(won(1), stamp(2, 0)), Err(ChargeRefused::AccountClosed));
     assert_eq!((account.balance, account.last_at), (Won::ZERO, None), "nothing happened");
 }

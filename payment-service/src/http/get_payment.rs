@@ -5,7 +5,7 @@ use actix_web::{
     web::{Data, Path},
 };
 use chrono::{DateTime, Utc};
-use common_events::{OrderId, Reason, TraceId, UserId, Won};
+use common_events::{OrderId, ReasonCode, TraceId, UserId, Won};
 use serde::Serialize;
 use service_runtime::{Caller, Pool, Problem, http::Json};
 use utoipa::ToSchema;
@@ -27,7 +27,7 @@ struct PaymentAnswer {
     status: PaymentStatus,
     /// Why it failed, or why what was paid went back.
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<Reason>,
+    reason: Option<ReasonCode>,
     #[schema(value_type = TraceId)]
     trace_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -2,7 +2,7 @@
 
 use actix_web::{get, web::Data};
 use chrono::{DateTime, Utc};
-use common_events::{OrderId, Reason, TraceId, Won};
+use common_events::{CancelReason, OrderId, TraceId, Won};
 use serde::{Deserialize, Serialize};
 use service_runtime::{
     Caller, Pool, Problem,
@@ -49,7 +49,7 @@ struct EntryView {
     order_id: Option<OrderId>,
     /// Why points went back.
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<Reason>,
+    reason: Option<CancelReason>,
     trace_id: TraceId,
     /// To the microsecond; no two entries of a user have the same.
     at: DateTime<Utc>,

@@ -1,7 +1,7 @@
 //! `points_ledger`: appended to, and read.
 
 use chrono::{DateTime, Utc};
-use common_events::{OrderId, Reason, TraceId, UserId, Won};
+use common_events::{OrderId, TraceId, UserId, Won};
 use deadpool_postgres::Client;
 use messaging::Tx;
 use service_runtime::database::columns::{Amount, Word};
@@ -33,7 +33,7 @@ pub async fn insert_entries(tx: &Tx<'_>, postings: &[Posting]) -> Result<(), Err
     let deltas: Vec<i64> = entries().map(Entry::delta).collect();
     let balances: Vec<i64> = entries().map(|entry| entry.balance.get()).collect();
     let orders: Vec<Option<Uuid>> = entries().map(|entry| entry.kind.order_id().map(OrderId::uuid)).collect();
-    let reasons: Vec<Option<&str>> = entries().map(|entry| entry.kind.reason().map(Reason::as_str)).collect();
+    let reasons: Vec<Option<String>> = entries().map(|entry| Some(entry.kind.reason()?.to_string())).collect();
     let traces: Vec<String> = postings.iter().map(|posting| posting.trace_id.to_string()).collect();
     tx.execute(
         "WITH entry AS (

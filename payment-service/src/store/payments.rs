@@ -7,7 +7,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use common_events::{
-    OrderId, Reason, UserId, Won,
+    CancelReason, OrderId, PaymentRefusal, ReasonCode, UserId, Won,
     events::{OrderCancelled, OrderLine, OrderReserved},
 };
 use deadpool_postgres::Client;
@@ -110,7 +110,7 @@ pub struct Decided {
     /// What was to be paid; a tombstone doesn't know yet.
     pub total: Won,
     /// When it was paid, or why it failed.
-    pub outcome: Result<DateTime<Utc>, Reason>,
+    pub outcome: Result<DateTime<Utc>, PaymentRefusal>,
 }
 
 /// Saves decisions.
@@ -121,7 +121,8 @@ pub async fn update_decided(tx: &Tx<'_>, decided: &[Decided]) -> Result<(), Erro
     let orders: Vec<Uuid> = decided.iter().map(|one| one.order_id.uuid()).collect();
     let totals: Vec<i64> = decided.iter().map(|one| one.total.get()).collect();
     let paid_at: Vec<Option<DateTime<Utc>>> = decided.iter().map(|one| one.outcome.ok()).collect();
-    let reasons: Vec<Option<&str>> = decided.iter().map(|one| one.outcome.err().map(Reason::as_str)).collect();
+    let reasons: Vec<Option<&str>> =
+        decided.iter().map(|one| one.outcome.as_ref().err().map(PaymentRefusal::as_str)).collect();
     tx.execute(
         "UPDATE payments payment
          SET status = CASE WHEN decided.reason IS NULL THEN 'COMPLETED' ELSE 'FAILED' END,
@@ -143,7 +144,7 @@ pub struct Refunded {
     /// When.
     pub at: DateTime<Utc>,
     /// Why.
-    pub reason: Reason,
+    pub reason: CancelReason,
 }
 
 /// Saves refunds.
@@ -207,7 +208,7 @@ pub struct PaymentView {
     /// What a coupon took off, where that is known.
     pub discount: Option<Won>,
     /// Why it failed or went back.
-    pub reason: Option<Reason>,
+    pub reason: Option<ReasonCode>,
     /// The trace of the order.
     pub trace_id: String,
     /// When it was paid.

@@ -1,6 +1,6 @@
 //! Accounts that an admin closes or limits.
 
-use common_events::Reason;
+use common_events::PaymentRefusal;
 use reqwest::Method;
 use serde_json::json;
 
@@ -17,7 +17,7 @@ async fn a_closed_account_refuses_charges_and_payments_but_never_refunds() {
 
     assert_eq!(problem(cashier.try_charge("kim", 1).await).await, (409, "account-closed".to_owned()));
     cashier.reserve(after, "kim", 100).await;
-    assert_eq!(cashier.failed().await, [(after, Reason::AccountClosed)]);
+    assert_eq!(cashier.failed().await, [(after, PaymentRefusal::AccountClosed)]);
     cashier.cancel(before, "kim").await;
     assert_eq!((cashier.refunds().await.len(), cashier.balance("kim").await), (1, 1_000));
 
@@ -35,7 +35,7 @@ async fn a_payment_over_the_limit_is_refused_and_one_up_to_it_is_taken() {
     assert_eq!(account, json!({"userId": "kim", "state": "OPEN", "limitPerPayment": 300, "balance": 1_000}));
     let ids = [order(), order(), order()];
     cashier.seam.deliver_batch(&[cashier.reserved(ids[0], "kim", 301), cashier.reserved(ids[1], "kim", 300)]).await;
-    assert_eq!(cashier.failed().await, [(ids[0], Reason::LimitExceeded)]);
+    assert_eq!(cashier.failed().await, [(ids[0], PaymentRefusal::LimitExceeded)]);
     assert_eq!(cashier.balance("kim").await, 700);
 
     let account = cashier.account("kim", json!({"state": "OPEN"})).await;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use common_events::{OrderId, Reason};
+use common_events::{CancelReason, OrderId, PaymentRefusal};
 use futures::future::join_all;
 use messaging::Tx;
 use payment_service::store;
@@ -23,7 +23,8 @@ async fn an_order_and_its_cancel_at_the_same_time_leave_no_points_taken() {
     let mut paid_first = 0;
     for round in 0..ROUNDS {
         let id = order();
-        let (reserved, cancelled) = (cashier.reserved(id, "kim", 100), cashier.cancelled(id, "kim", Reason::Timeout));
+        let (reserved, cancelled) =
+            (cashier.reserved(id, "kim", 100), cashier.cancelled(id, "kim", CancelReason::Timeout));
         // The cancel has less to do and would nearly always win: it starts later by a few questions.
         let cancelling = async {
             for _ in 0..round % 6 {
@@ -39,7 +40,7 @@ async fn an_order_and_its_cancel_at_the_same_time_leave_no_points_taken() {
     let (completed, failed) = (cashier.completed().await.len(), cashier.failed().await.len());
     assert_eq!((completed, completed + failed), (paid_first, ROUNDS));
     assert_eq!((cashier.refunds().await.len(), cashier.balance("kim").await), (paid_first, 100));
-    assert!(cashier.failed().await.iter().all(|(_, reason)| *reason == Reason::OrderCancelled));
+    assert!(cashier.failed().await.iter().all(|(_, reason)| *reason == PaymentRefusal::OrderCancelled));
     cashier.assert_lawful().await;
 }
 
@@ -70,7 +71,7 @@ async fn the_same_event_on_two_connections_at_the_same_time_is_applied_once() {
         let reserved = cashier.reserved(id, "kim", 10);
         let (one, other) = join!(cashier.seam.deliver(&reserved), cashier.seam.deliver(&reserved));
         assert_eq!((one.applied + other.applied, one.duplicates + other.duplicates), (1, 1));
-        let cancelled = cashier.cancelled(id, "kim", Reason::Customer);
+        let cancelled = cashier.cancelled(id, "kim", CancelReason::Customer);
         join!(cashier.seam.deliver(&cancelled), cashier.seam.deliver(&cancelled));
         assert_eq!(cashier.moved(id).await, Moved { deducted: 10, refunded: 10 });
     }
@@ -221,7 +222,7 @@ async fn shop(cashier: &Cashier, seed: u64, ids: &[OrderId]) {
                 let mut batch = Vec::new();
                 for _ in 0..random.random_range(1..4) {
                     let at = pick(&mut random);
-                    batch.push(cashier.cancelled(ids[at], &format!("user-{}", at % 3), Reason::Customer));
+                    batch.push(cashier.cancelled(ids[at], &format!("user-{}", at % 3), CancelReason::Customer));
                 }
                 cashier.seam.deliver_batch(&batch).await;
             }

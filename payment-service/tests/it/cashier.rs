@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use common_events::{
-    OrderId, Reason, Service, UserId, Won, envelope,
+    CancelReason, OrderId, PaymentRefusal, Service, UserId, Won, envelope,
     events::{
         OrderCancelled, OrderLine, OrderReserved, PaymentCompleted, PaymentFailed, PaymentRefunded, PointCharged,
         PointDeducted, PointRefunded,
@@ -59,7 +59,12 @@ impl Cashier {
         })
     }
 
-    pub(crate) fn cancelled(&self, order_id: OrderId, who: &str, reason: Reason) -> envelope::Event<OrderCancelled> {
+    pub(crate) fn cancelled(
+        &self,
+        order_id: OrderId,
+        who: &str,
+        reason: CancelReason,
+    ) -> envelope::Event<OrderCancelled> {
         self.seam.event(OrderCancelled {
             order_id,
             order_version: 3,
@@ -77,7 +82,7 @@ impl Cashier {
     }
 
     pub(crate) async fn cancel(&self, order_id: OrderId, who: &str) -> Delivered {
-        self.seam.deliver(&self.cancelled(order_id, who, Reason::Customer)).await
+        self.seam.deliver(&self.cancelled(order_id, who, CancelReason::Customer)).await
     }
 
     // ---- calls ----
@@ -120,7 +125,7 @@ impl Cashier {
         self.seam.told().await.into_iter().map(|event| event.data).collect()
     }
 
-    pub(crate) async fn failed(&self) -> Vec<(OrderId, Reason)> {
+    pub(crate) async fn failed(&self) -> Vec<(OrderId, PaymentRefusal)> {
         let failed = self.seam.told::<PaymentFailed>().await;
         failed.into_iter().map(|event| (event.data.order_id, event.data.reason)).collect()
     }

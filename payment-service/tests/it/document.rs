@@ -1,6 +1,6 @@
 //! What the service says of itself, to whoever generates a client from it.
 
-use common_events::{Reason, Service};
+use common_events::Service;
 use payment_service::{domain::AccountState, http};
 use test_support::{assert_document, assert_words, runtime};
 
@@ -15,5 +15,4 @@ async fn a_client_can_be_generated_from_the_document() {
 #[test]
 fn words_are_documented_as_they_are_written() {
     assert_words::<AccountState>();
-    assert_words::<Reason>();
 }

@@ -1,6 +1,6 @@
 //! `GET /points/history`.
 
-use common_events::Reason;
+use common_events::CancelReason;
 use serde_json::{Value, json};
 
 use crate::cashier::{Cashier, ok, order};
@@ -16,7 +16,7 @@ async fn history_tells_every_entry_latest_first_with_its_order_reason_and_trace(
     let trace = charged.headers()["x-trace-id"].to_str().expect("text").to_owned();
     let reserved = cashier.reserved(order(), "kim", 300);
     cashier.seam.deliver(&reserved).await;
-    let cancelled = cashier.cancelled(reserved.data.order_id, "kim", Reason::Operator);
+    let cancelled = cashier.cancelled(reserved.data.order_id, "kim", CancelReason::Operator);
     cashier.seam.deliver(&cancelled).await;
 
     let page = history(&cashier, "", "kim").await;

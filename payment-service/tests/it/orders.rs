@@ -1,6 +1,6 @@
 //! Orders are paid and refunded: once, twice, late, before their cause, in one batch.
 
-use common_events::{Reason, Service, Topic, Won};
+use common_events::{CancelReason, PaymentRefusal, Service, Topic, Won};
 use serde_json::json;
 
 use crate::cashier::{Cashier, Moved, ok, order, user, won};
@@ -74,7 +74,7 @@ async fn one_batch_pays_the_orders_of_one_user_one_after_the_other_while_the_poi
     let paid: Vec<_> = cashier.completed().await.iter().map(|completed| completed.order_id).collect();
     assert_eq!(paid, [ids[0], ids[2], ids[3]]);
     let failed = cashier.failed().await;
-    assert_eq!(failed, [(ids[1], Reason::InsufficientPoints), (ids[4], Reason::InsufficientPoints)]);
+    assert_eq!(failed, [(ids[1], PaymentRefusal::InsufficientPoints), (ids[4], PaymentRefusal::InsufficientPoints)]);
     assert_eq!((cashier.balance("kim").await, cashier.balance("lee").await), (0, 0));
     let (_, deducted, _) = cashier.points_told().await;
     assert!(deducted[0].at < deducted[2].at, "each entry is later than the user's entry before");
@@ -100,17 +100,37 @@ async fn a_cancelled_order_is_refunded_with_all_its_readers_need() {
     cashier.charge("kim", 500).await;
     let event = cashier.reserved(order(), "kim", 500);
     cashier.seam.deliver(&event).await;
-    let cancelled = cashier.cancelled(event.data.order_id, "kim", Reason::Timeout);
+    let cancelled = cashier.cancelled(event.data.order_id, "kim", CancelReason::Timeout);
     cashier.seam.deliver(&cancelled).await;
 
     let refund = &cashier.refunds().await[0];
     let (_, _, refunded) = cashier.points_told().await;
     assert_eq!((&refund.lines, refund.total), (&event.data.lines, won(500)));
-    assert_eq!((refund.reason, refund.paid_at), (Reason::Timeout, cashier.completed().await[0].paid_at));
-    assert_eq!((refund.refunded_at, refunded[0].reason), (refunded[0].at, Reason::Timeout));
+    assert_eq!((refund.reason, refund.paid_at), (CancelReason::Timeout, cashier.completed().await[0].paid_at));
+    assert_eq!((refund.refunded_at, refunded[0].reason), (refunded[0].at, CancelReason::Timeout));
     assert_eq!((refunded[0].amount, refunded[0].balance), (won(500), won(500)));
     let payment = ok(cashier.get(&format!("/payments/{}", refund.order_id), "kim").await).await;
     assert_eq!((&payment["status"], &payment["reason"]), (&json!("REFUNDED"), &json!("TIMEOUT")));
+    cashier.assert_lawful().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_cancelled_for_an_unknown_reason_is_refunded_and_everybody_reads_the_reason() {
+    let cashier = Cashier::open().await;
+    cashier.charge("kim", 500).await;
+    let id = order();
+    cashier.reserve(id, "kim", 500).await;
+    let unknown: CancelReason = "RECALLED_2027".parse().expect("a reason");
+    cashier.seam.deliver(&cashier.cancelled(id, "kim", unknown)).await;
+    let (_, _, refunded) = cashier.points_told().await;
+    assert_eq!((cashier.refunds().await[0].reason, refunded[0].reason), (unknown, unknown));
+    let payment = ok(cashier.get(&format!("/payments/{id}"), "kim").await).await;
+    let history = ok(cashier.get("/points/history", "kim").await).await;
+    assert_eq!(
+        (&payment["reason"], &history["items"][0]["reason"]),
+        (&json!("RECALLED_2027"), &json!("RECALLED_2027"))
+    );
+    assert_eq!(cashier.moved(id).await, Moved { deducted: 500, refunded: 500 });
     cashier.assert_lawful().await;
 }
 
@@ -120,11 +140,11 @@ async fn a_refund_happens_once_however_often_and_by_how_many_events_it_is_asked_
     cashier.charge("kim", 500).await;
     let id = order();
     cashier.reserve(id, "kim", 400).await;
-    let cancelled = cashier.cancelled(id, "kim", Reason::Customer);
+    let cancelled = cashier.cancelled(id, "kim", CancelReason::Customer);
     cashier.seam.deliver(&cancelled).await;
     assert_eq!(cashier.seam.deliver(&cancelled).await.duplicates, 1);
     cashier.cancel(id, "kim").await;
-    cashier.seam.deliver_batch(&[cashier.cancelled(id, "kim", Reason::Operator), cancelled]).await;
+    cashier.seam.deliver_batch(&[cashier.cancelled(id, "kim", CancelReason::Operator), cancelled]).await;
     assert_eq!(cashier.moved(id).await, Moved { deducted: 400, refunded: 400 });
     assert_eq!((cashier.refunds().await.len(), cashier.balance("kim").await), (1, 500));
     cashier.assert_lawful().await;
@@ -148,7 +168,7 @@ async fn a_cancel_that_overtakes_its_order_leaves_a_tombstone_and_the_order_take
     cashier.cancel(id, "kim").await;
     assert_eq!(cashier.get(&format!("/payments/{id}"), "kim").await.status(), 404, "there is no payment yet");
     cashier.reserve(id, "kim", 500).await;
-    assert_eq!(cashier.failed().await, [(id, Reason::OrderCancelled)]);
+    assert_eq!(cashier.failed().await, [(id, PaymentRefusal::OrderCancelled)]);
     assert_eq!((cashier.balance("kim").await, cashier.completed().await.len()), (500, 0));
     cashier.cancel(id, "kim").await;
     assert_eq!(cashier.refunds().await.len(), 0);
@@ -163,7 +183,7 @@ async fn a_failed_payment_has_nothing_to_give_back_and_is_not_tried_again() {
     let cashier = Cashier::open().await;
     let id = order();
     cashier.reserve(id, "kim", 500).await;
-    assert_eq!(cashier.failed().await, [(id, Reason::InsufficientPoints)]);
+    assert_eq!(cashier.failed().await, [(id, PaymentRefusal::InsufficientPoints)]);
     cashier.charge("kim", 500).await;
     cashier.reserve(id, "kim", 500).await;
     cashier.cancel(id, "kim").await;
@@ -177,12 +197,12 @@ async fn a_batch_of_cancels_refunds_the_paid_and_remembers_the_unknown() {
     cashier.charge("kim", 100).await;
     let (paid, free, unknown) = (order(), order(), order());
     cashier.seam.deliver_batch(&[cashier.reserved(paid, "kim", 100), cashier.reserved(free, "kim", 0)]).await;
-    let cancels = [unknown, paid, free].map(|id| cashier.cancelled(id, "kim", Reason::Customer));
+    let cancels = [unknown, paid, free].map(|id| cashier.cancelled(id, "kim", CancelReason::Customer));
     cashier.seam.deliver_batch(&cancels).await;
     let refunded: Vec<_> = cashier.refunds().await.iter().map(|refund| refund.order_id).collect();
     assert_eq!(refunded, [paid, free]);
     cashier.reserve(unknown, "kim", 100).await;
-    assert_eq!(cashier.failed().await, [(unknown, Reason::OrderCancelled)]);
+    assert_eq!(cashier.failed().await, [(unknown, PaymentRefusal::OrderCancelled)]);
     cashier.assert_lawful().await;
 }
 

@@ -183,6 +183,25 @@ async fn entries_still_on_their_way_are_waited_for() {
     assert!(report.all_agree(), "{report}");
 }
 
+/// They are kept for ever, and so in every version that there was.
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_of_either_version_count() {
+    let (cashier, topics) = (trading_cashier().await, Topics::open().await);
+    let client = cashier.pool.get().await.expect("a connection");
+    let told_later = "UPDATE outbox SET payload = convert_to(replace(convert_from(payload, 'UTF8'),
+                          'urn:commerce:point-refunded:1', 'urn:commerce:point-refunded:2'), 'UTF8')
+                      WHERE id = (SELECT max(id) FROM outbox WHERE topic = 'point-refunded')";
+    assert_eq!(client.execute(told_later, &[]).await.expect("the outbox"), 1);
+    let versions = "SELECT count(DISTINCT convert_from(payload, 'UTF8')::json ->> 'dataschema') FROM outbox
+                    WHERE topic = 'point-refunded'";
+    assert_eq!(client.query_one(versions, &[]).await.expect("the outbox").get::<_, i64>(0), 2);
+    topics.relay_badly(&cashier).await;
+    let report = compare(&cashier, &topics, Accounts::Leave).await;
+    topics.close().await;
+    assert!(report.all_agree(), "{report}");
+    assert_eq!(report.unreadable, 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_told_of_points_is_what_the_ledger_holds() {
     let cashier = trading_cashier().await;

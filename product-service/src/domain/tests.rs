@@ -38,7 +38,7 @@ fn available(warehouse: &Warehouse, product: u8) -> i64 {
     warehouse.stock[&product_id(product)]
 }
 
-fn reason(answer: Option<Answer>) -> Option<Reason> {
+fn reason(answer: Option<Answer>) -> Option<StockRefusal> {
     match answer {
         Some(Answer::Refused(failed)) => Some(failed.reason),
         Some(Answer::Deducted(_)) | None => None,
@@ -49,14 +49,14 @@ fn reason(answer: Option<Answer>) -> Option<Reason> {
 fn who_comes_first_is_served_until_nothing_is_left() {
     let mut warehouse = stocked(&[5]);
     assert!(matches!(warehouse.deduct(&placed(1, 0, 3)), Some(Answer::Deducted(_))));
-    assert_eq!(reason(warehouse.deduct(&placed(2, 0, 3))), Some(Reason::OutOfStock));
+    assert_eq!(reason(warehouse.deduct(&placed(2, 0, 3))), Some(StockRefusal::OutOfStock));
     assert!(matches!(warehouse.deduct(&placed(3, 0, 2)), Some(Answer::Deducted(_))));
     assert_eq!(available(&warehouse, 0), 0);
 }
 
 #[test]
 fn what_is_not_sold_here_is_an_unknown_product() {
-    assert_eq!(reason(stocked(&[]).deduct(&placed(1, 0, 1))), Some(Reason::UnknownProduct));
+    assert_eq!(reason(stocked(&[]).deduct(&placed(1, 0, 1))), Some(StockRefusal::UnknownProduct));
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_cancelled_order_gets_back_what_it_holds_and_nothing_else() {
 fn a_line_that_comes_after_the_cancellation_gets_nothing() {
     let mut warehouse = stocked(&[5]);
     assert_eq!(warehouse.restore(order_id(1)), []);
-    assert_eq!(reason(warehouse.deduct(&placed(1, 0, 3))), Some(Reason::OrderCancelled));
+    assert_eq!(reason(warehouse.deduct(&placed(1, 0, 3))), Some(StockRefusal::OrderCancelled));
     assert_eq!(available(&warehouse, 0), 5);
 }
 

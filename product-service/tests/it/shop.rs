@@ -1,7 +1,7 @@
 //! A product-service of one test: its database, its handlers, and what can be asked about the stock.
 
 use common_events::{
-    OrderId, ProductId, Reason, Won, envelope,
+    CancelReason, OrderId, ProductId, StockRefusal, Won, envelope,
     events::{OrderCancelled, OrderLine, OrderLinePlaced, StockDeductFailed, StockDeducted, StockRestored},
 };
 use product_service::{events, store};
@@ -19,7 +19,7 @@ pub(crate) struct Shop {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Told {
     Deducted,
-    Refused(Reason),
+    Refused(StockRefusal),
 }
 
 impl Shop {
@@ -67,7 +67,7 @@ impl Shop {
             user_id: "kim".parse().expect("a user id"),
             lines: lines.iter().map(line).collect(),
             issued_coupon_id: None,
-            reason: Reason::Customer,
+            reason: CancelReason::Customer,
             note: None,
             cancelled_at: chrono::Utc::now(),
         })

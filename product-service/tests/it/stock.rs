@@ -1,6 +1,6 @@
 //! Stock is deducted and restored once, whatever comes when.
 
-use common_events::{Reason, Service, Topic, events::StockDeducted};
+use common_events::{Service, StockRefusal, Topic, events::StockDeducted};
 use messaging::{Delivered, Tx};
 use product_service::{events, store};
 
@@ -51,7 +51,7 @@ async fn a_line_that_asks_for_too_much_is_refused_and_takes_nothing() {
     let line = shop.line(new_order(), "tea", 3);
     shop.seam.deliver(&line).await;
     shop.seam.deliver(&line).await;
-    let refused = (line.data.order_id, "tea".to_owned(), Told::Refused(Reason::OutOfStock));
+    let refused = (line.data.order_id, "tea".to_owned(), Told::Refused(StockRefusal::OutOfStock));
     assert_eq!(shop.answers().await, [refused]);
     assert_eq!(shop.stock("tea").await, 2);
 }
@@ -61,7 +61,7 @@ async fn a_line_of_a_product_that_is_not_sold_is_refused() {
     let shop = Shop::open().await;
     let line = shop.line(new_order(), "ghost", 1);
     shop.seam.deliver(&line).await;
-    let refused = (line.data.order_id, "ghost".to_owned(), Told::Refused(Reason::UnknownProduct));
+    let refused = (line.data.order_id, "ghost".to_owned(), Told::Refused(StockRefusal::UnknownProduct));
     assert_eq!(shop.answers().await, [refused]);
 }
 
@@ -117,7 +117,7 @@ async fn a_line_that_comes_after_its_cancellation_gets_nothing() {
     shop.seam.deliver(&shop.line(order, "tea", 3)).await;
     shop.seam.deliver(&cancelled).await;
 
-    assert_eq!(shop.answers().await, [(order, "tea".to_owned(), Told::Refused(Reason::OrderCancelled))]);
+    assert_eq!(shop.answers().await, [(order, "tea".to_owned(), Told::Refused(StockRefusal::OrderCancelled))]);
     assert_eq!(shop.restored().await, []);
     assert_eq!(shop.stock("tea").await, 5);
 }

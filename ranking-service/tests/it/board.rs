@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use actix_web::test::TestRequest;
 use chrono::{DateTime, Utc};
 use common_events::{
-    OrderId, Quantity, Reason, Service, Won, envelope,
+    CancelReason, OrderId, Quantity, Service, Won, envelope,
     events::{OrderLine, PaymentCompleted, PaymentRefunded, ProductCatalog},
 };
 use ranking_service::{events, http, store};
@@ -112,6 +112,6 @@ pub(crate) fn refund(payment: &PaymentCompleted) -> PaymentRefunded {
         total: payment.total,
         paid_at: payment.paid_at,
         refunded_at: payment.paid_at + chrono::TimeDelta::days(40),
-        reason: Reason::Customer,
+        reason: CancelReason::Customer,
     }
 }

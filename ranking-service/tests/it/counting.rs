@@ -1,6 +1,9 @@
 //! Payments count once, where they were paid; refunds count back there.
 
-use common_events::{Service, Topic};
+use common_events::{
+    Service, Topic,
+    events::{PaymentRefunded, v1},
+};
 use messaging::Delivered;
 use ranking_service::events;
 
@@ -62,6 +65,19 @@ async fn a_refund_counts_back_once_where_its_payment_counted() {
     assert_eq!(board.ranking(&format!("?{AT_SATURDAY}")).await, [sold("tea", 3, 300)]);
     // Not where it was refunded.
     assert_eq!(board.ranking("?window=week&at=2026-12-31T06:00:00Z").await, []);
+}
+
+#[actix_web::test]
+async fn a_refund_in_its_first_version_counts_back_as_one_of_the_second_does() {
+    let board = Board::new().await;
+    let paid = board.paid(SATURDAY, &[("tea", 3, 100)]);
+    board.seam.deliver(&paid).await;
+    let PaymentRefunded { order_id, user_id, lines, discount, total, paid_at, refunded_at, .. } =
+        board.refunded(&paid.data).data;
+    let reason = v1::Reason::Customer;
+    let first = v1::PaymentRefunded { order_id, user_id, lines, discount, total, paid_at, refunded_at, reason };
+    assert_eq!(board.seam.deliver(&board.seam.event(first)).await.applied, 1);
+    assert_eq!(board.ranking(&format!("?{AT_SATURDAY}")).await, []);
 }
 
 #[actix_web::test]

@@ -16,7 +16,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 use messaging::{Record, Tx};
-use metrics::{counter, histogram};
+use metrics::{counter, describe_counter, histogram};
 use service_runtime::Pool;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -62,6 +62,7 @@ pub struct Recorder {
 impl Recorder {
     /// Starts the writer of this database.
     pub fn start(pool: Pool) -> Self {
+        describe_counter!("sagas_unreadable_total", "Times that what is kept of a saga could not be read.");
         let (queue, handed) = mpsc::channel(QUEUE);
         tokio::spawn(write_all(pool.clone(), handed));
         Self { queue, pool }

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The event with something else in it.
-fn changed(told: &Told, change: impl FnOnce(&mut Value)) -> Told {
+pub(crate) fn changed(told: &Told, change: impl FnOnce(&mut Value)) -> Told {
     let mut value: Value = serde_json::from_slice(&told.value).expect("events are JSON");
     change(&mut value);
     Told { value: value.to_string().into_bytes(), ..told.clone() }

@@ -15,4 +15,5 @@ mod rounds;
 mod sagactl;
 mod story;
 mod telling;
+mod versions;
 mod watch;

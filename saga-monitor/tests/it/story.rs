@@ -2,11 +2,12 @@
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use common_events::{
-    EventData, EventId, IssuedCouponId, OrderId, Reason, TraceParent, UserId, Won, envelope,
+    CancelReason, ClaimRefusal, CouponRefusal, EventData, EventId, IssuedCouponId, OrderId, StockRefusal, TraceParent,
+    UserId, Won, envelope,
     events::{
         CouponIssueRejected, CouponIssueRequested, CouponIssued, CouponRestored, CouponUseFailed, CouponUsed, Discount,
         OrderCancelled, OrderConfirmed, OrderCreated, OrderLine, OrderLinePlaced, OrderReserved, PaymentCompleted,
-        PaymentRefunded, PointDeducted, PointRefunded, StockDeductFailed, StockDeducted, StockRestored,
+        PaymentRefunded, PointDeducted, PointRefunded, StockDeductFailed, StockDeducted, StockRestored, v1,
     },
     ids::EntryId,
 };
@@ -146,7 +147,7 @@ impl Story {
             order_id,
             product_id: line.product_id.clone(),
             quantity: line.quantity,
-            reason: Reason::OutOfStock,
+            reason: StockRefusal::OutOfStock,
         })
     }
 
@@ -165,7 +166,7 @@ impl Story {
 
     pub(crate) fn coupon_use_failed(self) -> Self {
         let (order_id, issued_coupon_id) = (self.order, self.coupon.expect("a coupon"));
-        self.tell(CouponUseFailed { order_id, issued_coupon_id, reason: Reason::CouponExpired })
+        self.tell(CouponUseFailed { order_id, issued_coupon_id, reason: CouponRefusal::Expired })
     }
 
     pub(crate) fn coupon_restored(self) -> Self {
@@ -216,7 +217,7 @@ impl Story {
             order_id,
             amount: won(TOTAL),
             balance: won(TOTAL),
-            reason: Reason::Customer,
+            reason: CancelReason::Customer,
             at,
         };
         let payment = PaymentRefunded {
@@ -227,7 +228,7 @@ impl Story {
             total: won(TOTAL),
             paid_at: at,
             refunded_at: at,
-            reason: Reason::Customer,
+            reason: CancelReason::Customer,
         };
         self.tell(points).tell(payment)
     }
@@ -244,7 +245,22 @@ impl Story {
             user_id: kim(),
             lines: self.lines.clone(),
             issued_coupon_id: self.coupon,
-            reason: Reason::Customer,
+            reason: CancelReason::Customer,
+            note: None,
+            cancelled_at: self.next_at,
+        };
+        self.tell(data)
+    }
+
+    /// The same in its first version.
+    pub(crate) fn cancelled_in_version_1(self, order_version: i32) -> Self {
+        let data = v1::OrderCancelled {
+            order_id: self.order,
+            order_version,
+            user_id: kim(),
+            lines: self.lines.clone(),
+            issued_coupon_id: self.coupon,
+            reason: v1::Reason::Customer,
             note: None,
             cancelled_at: self.next_at,
         };
@@ -268,7 +284,12 @@ impl Story {
 
     pub(crate) fn rejected(self) -> Self {
         let request_id = Some(self.id_of("coupon-issue-requested"));
-        self.tell(CouponIssueRejected { coupon_id: autumn(), user_id: kim(), request_id, reason: Reason::SoldOut })
+        self.tell(CouponIssueRejected {
+            coupon_id: autumn(),
+            user_id: kim(),
+            request_id,
+            reason: ClaimRefusal::SoldOut,
+        })
     }
 
     fn each_line<T: EventData>(self, data: impl Fn(OrderId, &OrderLine) -> T) -> Self {

@@ -5,14 +5,11 @@ use common_events::{
     Service, Topic, TopicSpec,
     catalogue::{Key, Retention},
     envelope::{CONTENT_TYPE, TRACEPARENT},
+    versions::Told,
 };
 use serde_json::{Map, Value, json};
 
-use crate::{
-    event_schema::description,
-    event_types::EventType,
-    files::{schema_file, versions},
-};
+use crate::{event_schema::description, event_types::EventType, files::schema_file};
 
 const KAFKA_BINDING: &str = "0.5.0";
 const MS_PER_DAY: i64 = 24 * 60 * 60 * 1000;
@@ -30,8 +27,8 @@ pub(crate) fn document(event_types: &[EventType]) -> Value {
         for reader in spec.readers {
             operations.insert(format!("{reader}.receives.{}", event.topic), receive(event, *reader));
         }
-        for version in versions(event) {
-            messages.insert(message_name(event.topic, version), message(event, version, &spec));
+        for number in numbers(event) {
+            messages.insert(message_name(event.topic, number), message(event, number, &spec));
         }
     }
     json!({
@@ -49,6 +46,10 @@ pub(crate) fn document(event_types: &[EventType]) -> Value {
     })
 }
 
+fn numbers(event: &EventType) -> impl Iterator<Item = u32> {
+    event.versions.iter().map(|version| version.number)
+}
+
 fn message_name(topic: Topic, version: u32) -> String {
     format!("{topic}.v{version}")
 }
@@ -63,13 +64,13 @@ fn channel(event: &EventType, spec: &TopicSpec) -> Value {
     if let Some(ms) = retention_ms {
         configuration["retention.ms"] = ms.into();
     }
-    let messages: Map<_, _> = versions(event)
+    let messages: Map<_, _> = numbers(event)
         .map(|version| message_name(event.topic, version))
         .map(|name| (name.clone(), json!({ "$ref": format!("#/components/messages/{name}") })))
         .collect();
     let mut channel = json!({
         "address": event.topic.name(),
-        "description": description(event),
+        "description": description(event.newest()),
         "messages": messages,
         "bindings": { "kafka": {
             "topic": event.topic.name(),
@@ -98,21 +99,22 @@ const fn key_field(key: Key) -> &'static str {
 }
 
 fn send(event: &EventType, spec: &TopicSpec) -> Value {
+    let told = event.versions.iter().filter(|version| version.told == Told::Still);
     json!({
         "action": "send",
         "title": format!("{} writes {}", spec.writer, event.topic),
         "channel": { "$ref": format!("#/channels/{}", event.topic) },
-        "messages": [channel_message(event.topic, event.version)],
+        "messages": told.map(|version| channel_message(event.topic, version.number)).collect::<Vec<_>>(),
     })
 }
 
-/// A group reads older versions, too, as long as the topic may hold some.
+/// A group reads older versions, too: the topic may hold some, and so may its dead letters.
 fn receive(event: &EventType, reader: Service) -> Value {
     json!({
         "action": "receive",
         "title": format!("{reader} reads {}", event.topic),
         "channel": { "$ref": format!("#/channels/{}", event.topic) },
-        "messages": versions(event).map(|version| channel_message(event.topic, version)).collect::<Vec<_>>(),
+        "messages": numbers(event).map(|number| channel_message(event.topic, number)).collect::<Vec<_>>(),
         "bindings": { "kafka": {
             "groupId": { "type": "string", "const": reader.name() },
             "bindingVersion": KAFKA_BINDING,
@@ -154,7 +156,8 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::{event_schema::event_schema, event_types::EVENT_TYPES};
+    use crate::{event_schema::event_schema, event_types::event_types};
+    use common_events::versions::Version;
 
     fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
         match value {
@@ -169,8 +172,10 @@ mod tests {
 
     #[test]
     fn every_reference_leads_somewhere() {
-        let second_version = EventType { version: 2, ..EVENT_TYPES[0] };
-        let document = document(&[&[second_version], &EVENT_TYPES[1..]].concat());
+        let mut types = event_types();
+        let second_version = Version { number: 2, ..types[0].versions[0] };
+        types[0].versions.push(second_version);
+        let document = document(&types);
         let mut found = Vec::new();
         references(&document, &mut found);
         assert!(found.contains(&"#/channels/order-created/messages/order-created.v1"));
@@ -178,15 +183,17 @@ mod tests {
         for reference in within {
             assert!(document.pointer(&reference[1..]).is_some(), "{reference}");
         }
-        let mut expected: BTreeSet<_> =
-            Topic::ALL.iter().map(|topic| format!("./{}", schema_file(*topic, 1))).collect();
-        expected.insert("./order-created.v2.json".to_owned());
+        let expected: BTreeSet<_> = types
+            .iter()
+            .flat_map(|event| numbers(event).map(|number| format!("./{}", schema_file(event.topic, number))))
+            .collect();
+        assert!(expected.contains("./order-created.v2.json"));
         assert_eq!(files.into_iter().map(str::to_owned).collect::<BTreeSet<_>>(), expected);
     }
 
     #[test]
     fn every_writer_and_reader_of_the_catalogue_has_its_operation() {
-        let document = document(EVENT_TYPES);
+        let document = document(&event_types());
         let operations = document["operations"].as_object().expect("an object");
         let expected: usize = Topic::ALL.iter().map(|topic| 1 + topic.spec().readers.len()).sum();
         assert_eq!(operations.len(), expected);
@@ -194,17 +201,34 @@ mod tests {
     }
 
     #[test]
+    fn a_writer_sends_the_versions_that_are_told_and_a_reader_takes_all() {
+        let document = document(&event_types());
+        let messages = |operation: &str| {
+            let mut found = Vec::new();
+            references(&document["operations"][operation]["messages"], &mut found);
+            found.into_iter().map(|reference| reference.rsplit_once('/').expect("a path").1).collect::<Vec<_>>()
+        };
+        assert_eq!(messages("order-service.sends.order-cancelled"), ["order-cancelled.v2"]);
+        assert_eq!(messages("product-service.receives.order-cancelled"), ["order-cancelled.v1", "order-cancelled.v2"]);
+        let both = ["stock-deduct-failed.v1", "stock-deduct-failed.v2"];
+        assert_eq!(messages("product-service.sends.stock-deduct-failed"), both);
+        assert_eq!(messages("order-service.receives.stock-deduct-failed"), both);
+    }
+
+    #[test]
     fn the_key_of_a_topic_is_a_field_of_every_event_on_it() {
-        for event in EVENT_TYPES {
-            let schema = event_schema(event);
-            let required = schema["properties"]["data"]["required"].as_array().expect("a list");
-            assert!(required.contains(&key_field(event.topic.spec().key).into()), "{}", event.topic);
+        for event in event_types() {
+            for version in &event.versions {
+                let schema = event_schema(&event, version);
+                let required = schema["properties"]["data"]["required"].as_array().expect("a list");
+                assert!(required.contains(&key_field(event.topic.spec().key).into()), "{}", event.topic);
+            }
         }
     }
 
     #[test]
     fn retention_is_as_in_the_catalogue() {
-        let document = document(EVENT_TYPES);
+        let document = document(&event_types());
         let configuration =
             |topic: &str| document["channels"][topic]["bindings"]["kafka"]["topicConfiguration"].clone();
         assert_eq!(

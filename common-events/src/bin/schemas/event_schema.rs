@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use common_events::{
     EventId, TraceId,
     envelope::{DATA_CONTENT_TYPE, SPEC_VERSION, schema_urn},
+    versions::Version,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
@@ -18,11 +19,11 @@ const TRACEPARENT: &str = "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$";
 /// W3C forbids a trace, and a span, of zeros only.
 const OF_ZEROS: &str = "-(0{32}|0{16})-";
 
-/// The schema of the version of the type that is written now.
-pub(crate) fn event_schema(event: &EventType) -> Value {
+/// The schema of one version of the type.
+pub(crate) fn event_schema(event: &EventType, version: &Version) -> Value {
     let mut generator: SchemaGenerator = SchemaSettings::draft2020_12().into_generator();
-    let data = (event.data)(&mut generator);
-    let urn = schema_urn(event.topic, event.version);
+    let data = (version.data)(&mut generator);
+    let urn = schema_urn(event.topic, version.number);
     let properties = json!({
         "specversion": { "const": SPEC_VERSION },
         "id": generator.subschema_for::<EventId>(),
@@ -46,7 +47,7 @@ pub(crate) fn event_schema(event: &EventType) -> Value {
         "$schema": generator.settings().meta_schema,
         "$id": urn,
         "title": event.topic.name(),
-        "description": description(event),
+        "description": description(version),
         "type": "object",
         "required": attributes,
         "properties": properties,
@@ -61,6 +62,6 @@ fn trace_id(generator: &mut SchemaGenerator) -> Schema {
 }
 
 /// What the event says, in the words of its type.
-pub(crate) fn description(event: &EventType) -> Option<Value> {
-    (event.data)(&mut SchemaGenerator::default()).remove("description")
+pub(crate) fn description(version: &Version) -> Option<Value> {
+    (version.data)(&mut SchemaGenerator::default()).remove("description")
 }

@@ -1,4 +1,5 @@
-//! Every type of event, once. A type that isn't listed here has no schema.
+//! Every type of event, once, by its newest version; those before it are found from there. A type that isn't
+//! listed here has no schema.
 
 use common_events::{
     EventData, Topic,
@@ -8,32 +9,39 @@ use common_events::{
         PaymentRefunded, PointCharged, PointDeducted, PointRefunded, ProductCatalog, StockDeductFailed, StockDeducted,
         StockRestored,
     },
+    versions::{Version, versions},
 };
-use schemars::{Schema, SchemaGenerator};
 
 /// What the generator needs to know of a type.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct EventType {
     /// The topic, whose name is the event's type.
     pub(crate) topic: Topic,
-    /// The version that is written now. All versions below it were written once.
-    pub(crate) version: u32,
-    /// The schema of the event's `data`.
-    pub(crate) data: fn(&mut SchemaGenerator) -> Schema,
+    /// Every version that there was, the newest last.
+    pub(crate) versions: Vec<Version>,
 }
 
 impl EventType {
-    const fn of<T: EventData>() -> Self {
-        Self { topic: T::TOPIC, version: T::VERSION, data: T::json_schema }
+    fn of<T: EventData>() -> Self {
+        Self { topic: T::TOPIC, versions: versions::<T>() }
+    }
+
+    /// The version that is described where there is one word for all.
+    pub(crate) fn newest(&self) -> &Version {
+        self.versions.last().expect("a type is one version at least")
     }
 }
 
 macro_rules! event_types {
-    ($($data:ident),+ $(,)?) => { &[$(EventType::of::<$data>()),+] };
+    ($($data:ident),+ $(,)?) => {
+        /// In the order of the catalogue.
+        pub(crate) fn event_types() -> Vec<EventType> {
+            vec![$(EventType::of::<$data>()),+]
+        }
+    };
 }
 
-/// In the order of the catalogue.
-pub(crate) const EVENT_TYPES: &[EventType] = event_types![
+event_types![
     OrderCreated,
     OrderLinePlaced,
     StockDeducted,
@@ -63,7 +71,15 @@ mod tests {
 
     #[test]
     fn every_topic_has_exactly_one_type() {
-        let topics: Vec<_> = EVENT_TYPES.iter().map(|event| event.topic).collect();
+        let topics: Vec<_> = event_types().iter().map(|event| event.topic).collect();
         assert_eq!(topics, Topic::ALL);
+    }
+
+    #[test]
+    fn the_versions_of_a_type_are_counted_from_one() {
+        for event in event_types() {
+            let numbers: Vec<_> = event.versions.iter().map(|version| version.number).collect();
+            assert_eq!(numbers, (1..=event.newest().number).collect::<Vec<_>>(), "{}", event.topic);
+        }
     }
 }

@@ -1,11 +1,7 @@
 //! Which files there should be, what differs in those there are, and which changes are refused.
 //! Decides only; `main` reads and writes.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io,
-    ops::RangeInclusive,
-};
+use std::{collections::BTreeMap, io};
 
 use common_events::Topic;
 use schemars::Schema;
@@ -14,11 +10,10 @@ use serde_json::Value;
 use crate::{asyncapi, compatibility::incompatibilities, event_schema::event_schema, event_types::EventType};
 
 const ASYNCAPI_FILE: &str = "asyncapi.yaml";
-const FIRST_VERSION: u32 = 1;
 
 /// What to do about a refusal.
 pub(crate) const WAY_OUT: &str =
-    "a change that isn't just a new optional field is a new VERSION of its type, beside the file of the old one";
+    "a change that isn't just a new optional field is a new version: a type of its own, with the old one BEFORE it";
 
 /// Texts by file name.
 pub(crate) type Files = BTreeMap<String, String>;
@@ -35,22 +30,19 @@ pub(crate) fn schema_file(topic: Topic, version: u32) -> String {
     format!("{topic}.v{version}.json")
 }
 
-/// Every version of the type that was ever written, the present one last.
-pub(crate) fn versions(event: &EventType) -> RangeInclusive<u32> {
-    FIRST_VERSION..=event.version
-}
-
-/// The files that follow from the types and the catalogue. Those of older versions don't: they are kept.
+/// The files that follow from the types and the catalogue.
 ///
 /// # Errors
 /// When a text can't be written, which no schema of this crate causes.
 pub(crate) fn generate(event_types: &[EventType]) -> io::Result<Files> {
     let mut wanted = Files::new();
     for event in event_types {
-        // `Schema` writes a schema's keywords in the order people expect.
-        let schema = Schema::try_from(sorted(event_schema(event)))?;
-        let text = serde_json::to_string_pretty(&schema)? + "\n";
-        wanted.insert(schema_file(event.topic, event.version), text);
+        for version in &event.versions {
+            // `Schema` writes a schema's keywords in the order people expect.
+            let schema = Schema::try_from(sorted(event_schema(event, version)))?;
+            let text = serde_json::to_string_pretty(&schema)? + "\n";
+            wanted.insert(schema_file(event.topic, version.number), text);
+        }
     }
     let document = sorted(asyncapi::document(event_types));
     wanted.insert(ASYNCAPI_FILE.to_owned(), serde_saphyr::to_string(&document).map_err(io::Error::other)?);
@@ -97,27 +89,16 @@ fn first_difference(kept: &str, wanted: &str) -> String {
 }
 
 /// Why the files may not be written: what would make events or readers of a version unreadable.
-pub(crate) fn refused(event_types: &[EventType], kept: &Files, wanted: &Files) -> Vec<Finding> {
-    let mut known = BTreeSet::from([ASYNCAPI_FILE.to_owned()]);
-    let mut found = Vec::new();
-    for event in event_types {
-        for version in versions(event) {
-            let file = schema_file(event.topic, version);
-            let what = match (kept.get(&file), wanted.get(&file)) {
-                (Some(old), Some(new)) => overwrite(old, new),
-                (None, None) => vec![format!("missing: version {version} was written once and stays readable")],
-                (Some(_), None) | (None, Some(_)) => Vec::new(),
-            };
-            found.extend(what.into_iter().map(|what| Finding { file: file.clone(), what }));
-            known.insert(file);
-        }
-    }
-    let strays = kept.keys().filter(|file| !known.contains(*file));
-    found.extend(strays.map(|file| Finding {
-        file: file.clone(),
-        what: "no type has this version; delete the file when no topic holds such events".to_owned(),
-    }));
-    found
+pub(crate) fn refused(kept: &Files, wanted: &Files) -> Vec<Finding> {
+    let schemas = kept.iter().filter(|(file, _)| *file != ASYNCAPI_FILE);
+    let differences = schemas.flat_map(|(file, old)| {
+        let what = match wanted.get(file) {
+            Some(new) => overwrite(old, new),
+            None => vec!["no type has this version; delete the file when nothing holds such events".to_owned()],
+        };
+        what.into_iter().map(|what| Finding { file: file.clone(), what })
+    });
+    differences.collect()
 }
 
 fn overwrite(old: &str, new: &str) -> Vec<String> {
@@ -129,31 +110,38 @@ fn overwrite(old: &str, new: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use common_events::versions::Version;
+
     use super::*;
-    use crate::event_types::EVENT_TYPES;
+    use crate::event_types::event_types;
 
     const ORDER_CREATED: &str = "order-created.v1.json";
 
-    fn generated(event_types: &[EventType]) -> Files {
-        generate(event_types).expect("can be written")
+    fn generated() -> Files {
+        generate(&event_types()).expect("can be written")
     }
 
-    fn second_version_of_order_created() -> Vec<EventType> {
-        let second = EventType { version: 2, ..EVENT_TYPES[0] };
-        [&[second], &EVENT_TYPES[1..]].concat()
+    fn generated_with(change: impl FnOnce(&mut Vec<Version>)) -> Files {
+        let mut types = event_types();
+        change(&mut types[0].versions);
+        generate(&types).expect("can be written")
+    }
+
+    fn with_second_version_of_order_created() -> Files {
+        generated_with(|versions| versions.push(Version { number: 2, ..versions[0] }))
     }
 
     #[test]
     fn what_was_generated_is_neither_stale_nor_refused() {
-        let files = generated(EVENT_TYPES);
-        assert_eq!(files, generated(EVENT_TYPES));
+        let files = generated();
+        assert_eq!(files, generated());
         assert_eq!(stale(&files, &files), []);
-        assert_eq!(refused(EVENT_TYPES, &files, &files), []);
+        assert_eq!(refused(&files, &files), []);
     }
 
     #[test]
     fn a_stale_file_is_named_with_its_first_difference() {
-        let wanted = generated(EVENT_TYPES);
+        let wanted = generated();
         let mut kept = wanted.clone();
         kept.remove(ASYNCAPI_FILE);
         let text = kept.get_mut(ORDER_CREATED).expect("is there");
@@ -170,44 +158,44 @@ mod tests {
 
     #[test]
     fn a_new_version_makes_a_new_file_beside_the_old_one() {
-        let kept = generated(EVENT_TYPES);
-        let types = second_version_of_order_created();
-        let wanted = generated(&types);
-        assert!(wanted.contains_key("order-created.v2.json") && !wanted.contains_key(ORDER_CREATED));
+        let (kept, wanted) = (generated(), with_second_version_of_order_created());
+        assert_eq!(wanted[ORDER_CREATED], kept[ORDER_CREATED]);
+        assert!(wanted.contains_key("order-created.v2.json"));
         assert!(wanted[ASYNCAPI_FILE].contains("./order-created.v1.json"));
-        assert_eq!(refused(&types, &kept, &wanted), []);
+        assert_eq!(refused(&kept, &wanted), []);
     }
 
     #[test]
-    fn the_file_of_an_old_version_cannot_be_dropped() {
-        let types = second_version_of_order_created();
-        let found = refused(&types, &Files::new(), &generated(&types));
+    fn an_old_version_cannot_be_dropped() {
+        let kept = with_second_version_of_order_created();
+        let without_first = generated_with(|versions| versions[0].number = 2);
+        let found = refused(&kept, &without_first);
         let files: Vec<_> = found.iter().map(|found| found.file.as_str()).collect();
         assert_eq!(files, [ORDER_CREATED]);
     }
 
     #[test]
     fn an_incompatible_overwrite_is_refused() {
-        let wanted = generated(EVENT_TYPES);
+        let wanted = generated();
         let mut kept = wanted.clone();
         let text = kept.get_mut(ORDER_CREATED).expect("is there");
         *text = text.replace("\"subtotal\"", "\"sum\"");
-        let lines: Vec<_> = refused(EVENT_TYPES, &kept, &wanted).into_iter().map(|found| found.what).collect();
+        let lines: Vec<_> = refused(&kept, &wanted).into_iter().map(|found| found.what).collect();
         assert_eq!(
             lines,
             ["$.data.subtotal: new and required: events already on the topic lack it", "$.data.sum: removed"]
         );
         *kept.get_mut(ORDER_CREATED).expect("is there") = "rubbish".to_owned();
-        assert!(refused(EVENT_TYPES, &kept, &wanted)[0].what.starts_with("not JSON"));
+        assert!(refused(&kept, &wanted)[0].what.starts_with("not JSON"));
     }
 
     #[test]
     fn a_schema_of_no_type_is_named() {
-        let wanted = generated(EVENT_TYPES);
+        let wanted = generated();
         let mut kept = wanted.clone();
         kept.insert("order-vanished.v1.json".to_owned(), "{}".to_owned());
         kept.insert("order-created.v2.json".to_owned(), "{}".to_owned());
-        let files: Vec<_> = refused(EVENT_TYPES, &kept, &wanted).into_iter().map(|found| found.file).collect();
+        let files: Vec<_> = refused(&kept, &wanted).into_iter().map(|found| found.file).collect();
         assert_eq!(files, ["order-created.v2.json", "order-vanished.v1.json"]);
     }
 }

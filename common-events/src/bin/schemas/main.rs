@@ -17,7 +17,7 @@ use std::{
     process::ExitCode,
 };
 
-use event_types::EVENT_TYPES;
+use event_types::event_types;
 use files::{Files, Finding};
 
 const USAGE: &str = "usage: schemas write|check [DIRECTORY]";
@@ -58,9 +58,9 @@ fn arguments(mut given: impl Iterator<Item = String>) -> Option<(Command, PathBu
 
 fn check(directory: &Path) -> io::Result<ExitCode> {
     let kept = read(directory)?;
-    let wanted = files::generate(EVENT_TYPES)?;
+    let wanted = files::generate(&event_types())?;
     let stale = files::stale(&kept, &wanted);
-    let refused = files::refused(EVENT_TYPES, &kept, &wanted);
+    let refused = files::refused(&kept, &wanted);
     if stale.is_empty() && refused.is_empty() {
         println!("{} files in {} are up to date", wanted.len(), directory.display());
         return Ok(ExitCode::SUCCESS);
@@ -77,8 +77,8 @@ fn check(directory: &Path) -> io::Result<ExitCode> {
 fn write(directory: &Path) -> io::Result<ExitCode> {
     fs::create_dir_all(directory)?;
     let kept = read(directory)?;
-    let wanted = files::generate(EVENT_TYPES)?;
-    let refused = files::refused(EVENT_TYPES, &kept, &wanted);
+    let wanted = files::generate(&event_types())?;
+    let refused = files::refused(&kept, &wanted);
     if !refused.is_empty() {
         report(directory, &refused);
         eprintln!("nothing was written: {}", files::WAY_OUT);

@@ -1,29 +1,35 @@
-//! Events of every type, as they are encoded: the richest and the barest of each.
+//! Events of every version of every type, as they are encoded: the richest and the barest of each.
 
 use chrono::{DateTime, Utc};
 use common_events::{
-    CouponId, Event, EventData, EventId, IssuedCouponId, OrderId, Percent, Quantity, Reason, Topic, Won,
-    envelope::{decode, encode},
+    CancelReason, ClaimRefusal, CouponId, CouponRefusal, Event, EventData, EventId, IssuedCouponId, OrderId,
+    PaymentRefusal, Percent, Quantity, StockRefusal, Topic, UserId, Won,
+    envelope::{DecodeError, decode, encode_newest},
     events::{
         CouponIssueRejected, CouponIssueRequested, CouponIssued, CouponRestored, CouponUseFailed, CouponUsed, Discount,
         OrderCancelled, OrderConfirmed, OrderCreated, OrderLine, OrderLinePlaced, OrderReserved, PaymentCompleted,
         PaymentFailed, PaymentRefunded, PointCharged, PointDeducted, PointRefunded, ProductCatalog, StockDeductFailed,
-        StockDeducted, StockRestored,
+        StockDeducted, StockRestored, v1,
     },
     ids::EntryId,
 };
 use serde_json::Value;
 use uuid::Uuid;
 
-/// One encoded event, and whether its own reader reads something.
+/// One encoded event, and how the reader of its type reads something: as what the newest version would be.
 pub(crate) struct Sample {
     pub(crate) topic: Topic,
     pub(crate) version: u32,
     pub(crate) event: Value,
-    pub(crate) reads: fn(&[u8]) -> bool,
+    pub(crate) read_as_newest: fn(&[u8]) -> Result<Value, DecodeError>,
 }
 
 fn of<T: EventData>(data: T) -> Sample {
+    older::<T, T>(data)
+}
+
+/// A sample of an older version than `Newest`.
+fn older<Newest: EventData, T: EventData>(data: T) -> Sample {
     let event = Event {
         id: EventId::new(Uuid::from_u128(42)),
         time: time(),
@@ -34,9 +40,13 @@ fn of<T: EventData>(data: T) -> Sample {
     Sample {
         topic: T::TOPIC,
         version: T::VERSION,
-        event: serde_json::from_slice(&encode(&event).expect("encodes")).expect("is JSON"),
-        reads: |value| decode::<T>(value).is_ok(),
+        event: json_of(&event),
+        read_as_newest: |value| decode::<Newest>(value).map(|event| json_of(&event)),
     }
+}
+
+fn json_of<T: EventData>(event: &Event<T>) -> Value {
+    serde_json::from_slice(&encode_newest(event).expect("encodes")).expect("is JSON")
 }
 
 fn time() -> DateTime<Utc> {
@@ -97,17 +107,22 @@ fn order_created(issued_coupon_id: Option<IssuedCouponId>) -> Sample {
     })
 }
 
-fn order_cancelled(issued_coupon_id: Option<IssuedCouponId>, note: Option<&str>) -> Sample {
-    of(OrderCancelled {
+fn order_cancelled(issued_coupon_id: Option<IssuedCouponId>, note: Option<&str>) -> [Sample; 2] {
+    let second = OrderCancelled {
         order_id: order_id(),
         order_version: 3,
         user_id: id("kim"),
         lines: lines(),
         issued_coupon_id,
-        reason: Reason::Customer,
+        reason: CancelReason::Customer,
         note: note.map(str::to_owned),
         cancelled_at: time(),
-    })
+    };
+    let OrderCancelled { order_id, order_version, user_id, lines, note, cancelled_at, .. } = second.clone();
+    let reason = v1::Reason::Customer;
+    let first =
+        v1::OrderCancelled { order_id, order_version, user_id, lines, issued_coupon_id, reason, note, cancelled_at };
+    [older::<OrderCancelled, _>(first), of(second)]
 }
 
 fn coupon_issue_requested(rank: Option<i64>) -> Sample {
@@ -127,9 +142,27 @@ fn coupon_issued(rank: Option<i64>, discount: Discount, valid_until: Option<Date
     })
 }
 
-/// A new topic doesn't compile until it has its samples here.
+fn coupon_issue_rejected(request_id: Option<EventId>) -> [Sample; 2] {
+    let (coupon_id, user_id) = (id::<CouponId>("spring"), id::<UserId>("kim"));
+    let second = CouponIssueRejected {
+        coupon_id: coupon_id.clone(),
+        user_id: user_id.clone(),
+        request_id,
+        reason: ClaimRefusal::SoldOut,
+    };
+    let first = v1::CouponIssueRejected { coupon_id, user_id, request_id, reason: v1::Reason::SoldOut };
+    [older::<CouponIssueRejected, _>(first), of(second)]
+}
+
+/// By version, and of each version the richest first.
+fn by_version(richest: [Sample; 2], barest: [Sample; 2]) -> Vec<Sample> {
+    let ([first, second], [bare_first, bare_second]) = (richest, barest);
+    vec![first, bare_first, second, bare_second]
+}
+
+/// By version. A new topic doesn't compile until it has its samples here.
 pub(crate) fn samples(topic: Topic) -> Vec<Sample> {
-    let (order_id, user_id, product_id, quantity) = (order_id(), id("kim"), id("tea:1"), pieces(2));
+    let (order_id, user_id, product_id, quantity) = (order_id(), id::<UserId>("kim"), id("tea:1"), pieces(2));
     let (issued_coupon_id, entry_id) = (issued_coupon_id(), entry_id());
     let (lines, discount, total, at) = (lines(), won(2_000), won(10_000), time());
     match topic {
@@ -139,13 +172,18 @@ pub(crate) fn samples(topic: Topic) -> Vec<Sample> {
         }
         Topic::StockDeducted => vec![of(StockDeducted { order_id, product_id, quantity })],
         Topic::StockDeductFailed => {
-            vec![of(StockDeductFailed { order_id, product_id, quantity, reason: Reason::OutOfStock })]
+            let (reason, product) = (v1::Reason::OutOfStock, product_id.clone());
+            let first = v1::StockDeductFailed { order_id, product_id: product, quantity, reason };
+            let second = StockDeductFailed { order_id, product_id, quantity, reason: StockRefusal::OutOfStock };
+            vec![older::<StockDeductFailed, _>(first), of(second)]
         }
         Topic::CouponUsed => {
             vec![of(CouponUsed { order_id, issued_coupon_id, coupon_id: id("spring"), user_id, discount })]
         }
         Topic::CouponUseFailed => {
-            vec![of(CouponUseFailed { order_id, issued_coupon_id, reason: Reason::CouponExpired })]
+            let first = v1::CouponUseFailed { order_id, issued_coupon_id, reason: v1::Reason::CouponExpired };
+            let second = CouponUseFailed { order_id, issued_coupon_id, reason: CouponRefusal::Expired };
+            vec![older::<CouponUseFailed, _>(first), of(second)]
         }
         Topic::OrderReserved => vec![of(OrderReserved {
             order_id,
@@ -162,36 +200,45 @@ pub(crate) fn samples(topic: Topic) -> Vec<Sample> {
         Topic::PointDeducted => {
             vec![of(PointDeducted { entry_id, user_id, order_id, amount: total, balance: Won::ZERO, at })]
         }
-        Topic::PointRefunded => vec![of(PointRefunded {
-            entry_id,
-            user_id,
-            order_id,
-            amount: total,
-            balance: total,
-            reason: Reason::Timeout,
-            at,
-        })],
+        Topic::PointRefunded => {
+            let (user, reason) = (user_id.clone(), v1::Reason::Timeout);
+            let (amount, balance) = (total, total);
+            let first = v1::PointRefunded { entry_id, user_id: user, order_id, amount, balance, reason, at };
+            let reason = CancelReason::Timeout;
+            let second = PointRefunded { entry_id, user_id, order_id, amount, balance, reason, at };
+            vec![older::<PointRefunded, _>(first), of(second)]
+        }
         Topic::PaymentCompleted => {
             vec![of(PaymentCompleted { order_id, user_id, lines, discount, total, paid_at: at })]
         }
         Topic::PaymentFailed => {
-            vec![of(PaymentFailed { order_id, user_id, total, reason: Reason::InsufficientPoints })]
+            let (user, reason) = (user_id.clone(), v1::Reason::InsufficientPoints);
+            let first = v1::PaymentFailed { order_id, user_id: user, total, reason };
+            let second = PaymentFailed { order_id, user_id, total, reason: PaymentRefusal::InsufficientPoints };
+            vec![older::<PaymentFailed, _>(first), of(second)]
         }
-        Topic::PaymentRefunded => vec![of(PaymentRefunded {
-            order_id,
-            user_id,
-            lines,
-            discount,
-            total,
-            paid_at: at,
-            refunded_at: at,
-            reason: Reason::Operator,
-        })],
+        Topic::PaymentRefunded => {
+            let (paid_at, refunded_at, reason) = (at, at, v1::Reason::Operator);
+            let (user, bought) = (user_id.clone(), lines.clone());
+            let first = v1::PaymentRefunded {
+                order_id,
+                user_id: user,
+                lines: bought,
+                discount,
+                total,
+                paid_at,
+                refunded_at,
+                reason,
+            };
+            let reason = CancelReason::Operator;
+            let second = PaymentRefunded { order_id, user_id, lines, discount, total, paid_at, refunded_at, reason };
+            vec![older::<PaymentRefunded, _>(first), of(second)]
+        }
         Topic::OrderConfirmed => {
             vec![of(OrderConfirmed { order_id, order_version: 3, user_id, total, confirmed_at: at })]
         }
         Topic::OrderCancelled => {
-            vec![order_cancelled(Some(issued_coupon_id), Some("changed my mind")), order_cancelled(None, None)]
+            by_version(order_cancelled(Some(issued_coupon_id), Some("changed my mind")), order_cancelled(None, None))
         }
         Topic::StockRestored => vec![of(StockRestored { order_id, product_id, quantity })],
         Topic::CouponRestored => vec![of(CouponRestored { order_id, issued_coupon_id })],
@@ -202,14 +249,7 @@ pub(crate) fn samples(topic: Topic) -> Vec<Sample> {
             coupon_issued(None, Discount::Amount { value: won(2_000) }, None),
         ],
         Topic::CouponIssueRejected => {
-            let (coupon_id, reason) = (id::<CouponId>("spring"), Reason::SoldOut);
-            let rejected = |request_id| CouponIssueRejected {
-                coupon_id: coupon_id.clone(),
-                user_id: user_id.clone(),
-                request_id,
-                reason,
-            };
-            vec![of(rejected(Some(request_id()))), of(rejected(None))]
+            by_version(coupon_issue_rejected(Some(request_id())), coupon_issue_rejected(None))
         }
         Topic::ProductCatalog => {
             vec![of(ProductCatalog { product_id, name: "Green tea".to_owned(), price: won(6_000), version: 4 })]

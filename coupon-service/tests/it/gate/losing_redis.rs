@@ -1,7 +1,7 @@
 //! Redis is flushed, or comes back without its data, or with old data, in mid-sale: the gate closes, is
 //! rebuilt, and opens under a new epoch; exactly as many as there are get one.
 
-use common_events::{EventId, Reason};
+use common_events::{ClaimRefusal, EventId};
 use coupon_service::{
     admission::{Refused, Standing},
     domain::Mode,
@@ -188,7 +188,7 @@ async fn who_was_let_in_before_a_rebuild_and_arrives_after_it_is_turned_away_vis
         (standing != Standing::Never).then_some(standing)
     })
     .await;
-    assert_eq!(standing, Standing::Rejected(Reason::EpochEnded));
+    assert_eq!(standing, Standing::Rejected(ClaimRefusal::EpochEnded));
     // He may ask again, and nobody's rank is missing.
     assert_eq!(process.asks(&coupon_id, &user(1)).await.map(|admitted| admitted.rank), Ok(Some(1)));
     assert_eq!(process.decided(&coupon_id, &user(1)).await, Ok(Some(1)));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use common_events::{Reason, Won, events::Discount};
+use common_events::{ClaimRefusal, Won, events::Discount};
 use coupon_service::{
     admission::Refused,
     domain::{Mode, Outcome, Reward, Settled},
@@ -86,7 +86,7 @@ async fn the_lowest_rank_that_came_back_is_given_next() {
     let gate = process.admission.gate();
     let second = token_of(&process, &coupon_id, 2).await;
     let third = token_of(&process, &coupon_id, 3).await;
-    let rejections = [&third, &second].map(|token| settled(token, Outcome::Rejected(Reason::SoldOut)));
+    let rejections = [&third, &second].map(|token| settled(token, Outcome::Rejected(ClaimRefusal::SoldOut)));
     assert_eq!(gate.settle(&coupon_id, &rejections).await.expect("Redis"), 2);
     assert_eq!(gate.settle(&coupon_id, &rejections).await.expect("Redis"), 0, "a second time frees nothing");
 

@@ -1,7 +1,7 @@
 //! What the reconciler finds and mends.
 
 use chrono::TimeDelta;
-use common_events::{CouponId, Reason};
+use common_events::{ClaimRefusal, CouponId};
 use coupon_service::{
     admission::Refused,
     domain::{Mode, Outcome, Settled},
@@ -42,7 +42,7 @@ async fn a_rejection_the_gate_was_not_told_of_frees_its_slot_all_the_same() {
     let coupon_id = station.put_up(&process, Mode::Ranked, 1).await;
     process.asks(&coupon_id, &user(1)).await.expect("admitted");
     let token = token_of(&process, &coupon_id, 1).await;
-    insert_unused(&station, settled(&token, Outcome::Rejected(Reason::NotOpen))).await;
+    insert_unused(&station, settled(&token, Outcome::Rejected(ClaimRefusal::NotOpen))).await;
 
     let rank =
         eventually("the rank is given again", || async { process.asks(&coupon_id, &user(2)).await.ok() }).await.rank;
@@ -70,7 +70,7 @@ async fn a_request_that_nobody_can_be_asked_about_keeps_no_other_coupon_from_bei
     let text = format!("{}||{}|{admitted_at}|{}", old.request_id, old.epoch, old.trace);
     ask_redis(redis::cmd("HSET").arg(key(&station, &first, "tokens")).arg("user-1").arg(text)).await;
     let token = token_of(&process, &second, 1).await;
-    insert_unused(&station, settled(&token, Outcome::Rejected(Reason::NotOpen))).await;
+    insert_unused(&station, settled(&token, Outcome::Rejected(ClaimRefusal::NotOpen))).await;
 
     eventually("the other coupon's slot is free", || async {
         let standing = process.admission.gate().standing(&second).await.ok()??;

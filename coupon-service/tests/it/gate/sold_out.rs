@@ -1,6 +1,6 @@
 //! Once a sale is sold out a process answers by itself.
 
-use common_events::Reason;
+use common_events::ClaimRefusal;
 use coupon_service::{
     admission::Refused,
     domain::{Mode, Outcome, Settled},
@@ -62,7 +62,7 @@ async fn a_slot_that_came_back_elsewhere_is_noticed() {
         user_id: user(0),
         rank: None,
         epoch: token.epoch,
-        outcome: Outcome::Rejected(Reason::NotOpen),
+        outcome: Outcome::Rejected(ClaimRefusal::NotOpen),
     };
     assert_eq!(elsewhere.settle(&coupon_id, &[rejected]).await.expect("Redis"), 1);
     eventually("the slot is given again", || async { process.asks(&coupon_id, &user(7)).await.ok() }).await;

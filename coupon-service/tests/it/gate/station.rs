@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use chrono::Utc;
 use common_events::{
-    CouponId, Reason, Service, UserId, Won,
+    ClaimRefusal, CouponId, Service, UserId, Won,
     events::{CouponIssueRequested, Discount},
 };
 use coupon_service::{
@@ -251,7 +251,7 @@ impl Process {
     }
 
     /// Waits until the user's claim is decided. `Err`: the reason of the rejection.
-    pub(crate) async fn decided(&self, coupon_id: &CouponId, user_id: &UserId) -> Result<Option<i64>, Reason> {
+    pub(crate) async fn decided(&self, coupon_id: &CouponId, user_id: &UserId) -> Result<Option<i64>, ClaimRefusal> {
         eventually("the claim is decided", || async {
             match self.claim(coupon_id, user_id).await {
                 Standing::Issued { rank, .. } => Some(Ok(rank)),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use chrono::NaiveDate;
-use common_events::Reason;
+use common_events::ReasonCode;
 use serde::Serialize;
 use serde_json::json;
 use service_runtime::{Problem, chain};
@@ -132,7 +132,7 @@ struct ForetoldAnswer {
     #[serde(rename = "type")]
     kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<Reason>,
+    reason: Option<ReasonCode>,
 }
 
 impl Ending {
@@ -184,13 +184,13 @@ impl Ending {
 
     fn of_effects(Effects { answers, changes, too_late }: Effects) -> Self {
         let verdict = match too_late {
-            Some(Reason::OrderCancelled) => Verdict::OrderAlreadyCancelled,
+            Some(ReasonCode::ORDER_CANCELLED) => Verdict::OrderAlreadyCancelled,
             Some(_) => Verdict::CameTooLate,
             None if answers.is_empty() && changes.is_empty() => Verdict::ChangesNothing,
             None => Verdict::WillApply,
         };
         let answers = answers.into_iter().map(|(kind, reason)| ForetoldAnswer { kind, reason }).collect();
-        let detail = too_late.map(|reason| reason.as_str().to_owned());
+        let detail = too_late.map(|reason| reason.to_string());
         Self { verdict, detail, answers, changes }
     }
 }

@@ -71,9 +71,22 @@ async fn an_unknown_type() {
 }
 
 #[tokio::test]
-async fn an_unknown_version() {
-    let dead = is_set_aside(with_value(|v| v["dataschema"] = "urn:commerce:order-created:9".into()), "undecodable");
-    assert!(dead.await.message.contains("urn:commerce:order-created:9"));
+async fn a_version_that_is_newer_than_its_reader() {
+    let newer = |value: &mut Value| {
+        value["dataschema"] = "urn:commerce:order-created:9".into();
+        value["data"] = json!({});
+    };
+    let dead = is_set_aside(with_value(newer), "newer-version").await;
+    assert!(dead.message.contains("urn:commerce:order-created:9"), "{}", dead.message);
+    assert!(dead.event_id.is_some());
+}
+
+#[tokio::test]
+async fn no_version_at_all() {
+    for none in ["urn:commerce:order-created:0", "urn:commerce:order-vanished:1", "1"] {
+        let dead = is_set_aside(with_value(|value| value["dataschema"] = none.into()), "undecodable").await;
+        assert!(dead.message.contains(none), "{}", dead.message);
+    }
 }
 
 #[tokio::test]

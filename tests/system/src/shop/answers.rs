@@ -3,7 +3,9 @@
 #![expect(missing_docs, reason = "the fields of docs/contract.md §3, under its names")]
 
 use chrono::{DateTime, Utc};
-use common_events::{CouponId, IssuedCouponId, OrderId, ProductId, Reason, TraceId, UserId};
+use common_events::{
+    CancelReason, ClaimRefusal, CouponId, IssuedCouponId, OrderId, ProductId, ReasonCode, TraceId, UserId,
+};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -43,7 +45,7 @@ pub struct Order {
     pub subtotal: i64,
     pub discount: i64,
     pub total: i64,
-    pub reason: Option<Reason>,
+    pub reason: Option<CancelReason>,
     pub trace_id: TraceId,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
@@ -90,7 +92,7 @@ pub struct Entry {
     pub delta: i64,
     pub balance: i64,
     pub order_id: Option<OrderId>,
-    pub reason: Option<Reason>,
+    pub reason: Option<CancelReason>,
     pub trace_id: TraceId,
     pub at: DateTime<Utc>,
 }
@@ -102,7 +104,7 @@ pub struct Payment {
     pub user_id: UserId,
     pub amount: i64,
     pub status: PaymentStatus,
-    pub reason: Option<Reason>,
+    pub reason: Option<ReasonCode>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -206,7 +208,7 @@ pub struct Claim {
     pub status: ClaimStatus,
     pub rank: Option<i64>,
     pub issued_coupon_id: Option<IssuedCouponId>,
-    pub reason: Option<Reason>,
+    pub reason: Option<ClaimRefusal>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::ensure;
-use common_events::{ProductId, Reason};
+use common_events::{CancelReason, ProductId};
 use futures::future::{join_all, try_join_all};
 use system::{Suite, shop::OrderStatus};
 
@@ -19,7 +19,7 @@ pub(crate) async fn forty_buyers_get_exactly_the_twenty_five_pieces(suite: &Suit
     .await?;
 
     let confirmed = orders.iter().filter(|order| order.status == OrderStatus::Confirmed).count();
-    let sold_out = orders.iter().filter(|order| order.reason == Some(Reason::OutOfStock)).count();
+    let sold_out = orders.iter().filter(|order| order.reason == Some(CancelReason::OutOfStock)).count();
     ensure!((confirmed, sold_out) == (25, 15), "{confirmed} confirmed, {sold_out} out of stock");
     ensure!(suite.shop.product(&tea.product_id).await?.stock == 0);
     let balances = try_join_all(buyers.iter().map(system::shop::Customer::balance)).await?;

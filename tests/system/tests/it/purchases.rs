@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use common_events::{OrderId, ProductId, Reason, Service};
+use common_events::{CancelReason, OrderId, PaymentRefusal, ProductId, Service};
 use system::{
     Settings, Suite, eventually, law,
     shop::{AccountState, Customer, Order, OrderStatus, PaymentStatus},
@@ -43,7 +43,7 @@ pub(crate) async fn out_of_stock_on_the_second_line_gives_the_first_back(suite: 
     let accepted = kim.place_order(&[(&tea.product_id, 3), (&rare.product_id, 2)]).await?;
     let order = kim.wait_for(accepted.order_id).await?;
 
-    is_cancelled(&order, Reason::OutOfStock)?;
+    is_cancelled(&order, CancelReason::OutOfStock)?;
     until_stock(suite, &tea.product_id, 10).await?;
     until_stock(suite, &rare.product_id, 1).await?;
     ensure!(kim.balance().await? == 100_000);
@@ -58,11 +58,13 @@ pub(crate) async fn without_enough_points_the_stock_goes_back(suite: &Suite) -> 
     let accepted = kim.place_order(&[(&tea.product_id, 2)]).await?;
     let order = kim.wait_for(accepted.order_id).await?;
 
-    is_cancelled(&order, Reason::InsufficientPoints)?;
+    is_cancelled(&order, CancelReason::InsufficientPoints)?;
     until_stock(suite, &tea.product_id, 10).await?;
     ensure!(kim.balance().await? == 1_999);
     let payment = kim.payment(order.order_id).await?;
-    ensure!((payment.status, payment.reason) == (PaymentStatus::Failed, Some(Reason::InsufficientPoints)));
+    ensure!(
+        (payment.status, payment.reason) == (PaymentStatus::Failed, Some(PaymentRefusal::InsufficientPoints.into()))
+    );
     Ok(())
 }
 
@@ -75,7 +77,7 @@ pub(crate) async fn a_closed_account_buys_nothing_and_the_stock_goes_back(suite:
     let accepted = kim.place_order(&[(&tea.product_id, 1)]).await?;
     let order = kim.wait_for(accepted.order_id).await?;
 
-    is_cancelled(&order, Reason::AccountClosed)?;
+    is_cancelled(&order, CancelReason::AccountClosed)?;
     until_stock(suite, &tea.product_id, 10).await?;
     ensure!(kim.balance().await? == 50_000);
     let refused = kim.charge(1).await.expect_err("a closed account takes no points");
@@ -92,7 +94,7 @@ pub(crate) async fn above_the_limit_of_the_account_the_stock_goes_back(suite: &S
     let accepted = kim.place_order(&[(&tea.product_id, 3)]).await?;
     let order = kim.wait_for(accepted.order_id).await?;
 
-    is_cancelled(&order, Reason::LimitExceeded)?;
+    is_cancelled(&order, CancelReason::LimitExceeded)?;
     until_stock(suite, &tea.product_id, 10).await?;
     ensure!(kim.balance().await? == 50_000);
     let within = kim.place_order(&[(&tea.product_id, 2)]).await?;
@@ -110,7 +112,7 @@ pub(crate) async fn a_cancel_after_confirmed_gives_points_stock_and_ranking_back
 
     kim.cancel(accepted.order_id).await?;
 
-    is_cancelled(&kim.order(accepted.order_id).await?, Reason::Customer)?;
+    is_cancelled(&kim.order(accepted.order_id).await?, CancelReason::Customer)?;
     until_stock(suite, &tea.product_id, 10).await?;
     until_balance(&kim, 50_000).await?;
     until_sold(suite, &tea.product_id, None).await?;
@@ -138,7 +140,7 @@ pub(crate) async fn a_payment_that_completes_after_the_timeout_is_refunded() -> 
     })
     .await?;
     suite.stop(Service::OutboxRelay, Instance::First)?;
-    is_cancelled(&kim.wait_for(late.order_id).await?, Reason::Timeout)?;
+    is_cancelled(&kim.wait_for(late.order_id).await?, CancelReason::Timeout)?;
 
     suite.cont(Service::Payment, Instance::First)?;
     until_paid(&kim, late.order_id, PaymentStatus::Completed).await?;
@@ -149,7 +151,7 @@ pub(crate) async fn a_payment_that_completes_after_the_timeout_is_refunded() -> 
     until_balance(&kim, 49_000).await?;
     until_stock(&suite, &tea.product_id, 9).await?;
     law::holds(&suite).await?;
-    is_cancelled(&kim.order(late.order_id).await?, Reason::Timeout)
+    is_cancelled(&kim.order(late.order_id).await?, CancelReason::Timeout)
 }
 
 async fn until_paid(customer: &Customer, order: OrderId, status: PaymentStatus) -> anyhow::Result<()> {
@@ -161,7 +163,7 @@ async fn until_paid(customer: &Customer, order: OrderId, status: PaymentStatus) 
     .await
 }
 
-fn is_cancelled(order: &Order, reason: Reason) -> anyhow::Result<()> {
+fn is_cancelled(order: &Order, reason: CancelReason) -> anyhow::Result<()> {
     ensure!((order.status, order.reason) == (OrderStatus::Cancelled, Some(reason)), "{order:?}");
     Ok(())
 }

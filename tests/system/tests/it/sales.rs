@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, ensure};
-use common_events::{IssuedCouponId, Reason, Service};
+use common_events::{CancelReason, IssuedCouponId, Service};
 use load::{
     Live,
     sale::{self, Held, Kind, Pace, Persistence, Rush, Sale, SaleTally},
@@ -165,7 +165,7 @@ pub(crate) async fn an_order_paid_with_a_coupon_and_cancelled_gives_the_coupon_b
 
     let again = kim.place_order_with(coupon, &[(&tea.product_id, 1)]).await?;
     let again = kim.wait_for(again.order_id).await?;
-    ensure!((again.status, again.reason) == (OrderStatus::Cancelled, Some(Reason::CouponUsed)), "{again:?}");
+    ensure!((again.status, again.reason) == (OrderStatus::Cancelled, Some(CancelReason::CouponUsed)), "{again:?}");
 
     kim.cancel(first.order_id).await?;
     until_the_coupon_is(&kim, coupon, WhetherUsed::Issued).await?;
@@ -191,7 +191,7 @@ pub(crate) async fn somebody_elses_coupon_is_refused_and_the_stock_goes_back(sui
     let order = lee.place_order_with(coupon, &[(&tea.product_id, 1)]).await?;
     let order = lee.wait_for(order.order_id).await?;
 
-    ensure!((order.status, order.reason) == (OrderStatus::Cancelled, Some(Reason::CouponNotOwned)), "{order:?}");
+    ensure!((order.status, order.reason) == (OrderStatus::Cancelled, Some(CancelReason::CouponNotOwned)), "{order:?}");
     ensure!(lee.balance().await? == 100_000);
     let [HeldCoupon { status, .. }] = kim.coupons().await?[..] else { anyhow::bail!("kim holds one") };
     ensure!(status == WhetherUsed::Issued);

@@ -14,7 +14,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use common_events::{ProductId, Reason};
+use common_events::{CancelReason, ProductId};
 use system::{
     Parts, Shop, Urls, eventually,
     shop::{Customer, Order, OrderStatus, Product},
@@ -89,12 +89,12 @@ impl Tour {
         title("Lee has 10,000 won and wants two teapots: their stock is held, the payment fails, the stock goes back");
         let lee = self.shop.new_customer("lee");
         lee.charge(10_000).await.context("points")?;
-        self.fails_and_is_undone(&lee, &[(teapot, 2)], Reason::InsufficientPoints).await
+        self.fails_and_is_undone(&lee, &[(teapot, 2)], CancelReason::InsufficientPoints).await
     }
 
     async fn out_of_stock(&self, kim: &Customer, teapot: &Product, cup: &Product) -> anyhow::Result<()> {
         title("Kim wants another teapot with a cup, but the cups are gone: the teapot goes back");
-        self.fails_and_is_undone(kim, &[(teapot, 1), (cup, 1)], Reason::OutOfStock).await
+        self.fails_and_is_undone(kim, &[(teapot, 1), (cup, 1)], CancelReason::OutOfStock).await
     }
 
     async fn cancelled_afterwards(&self, kim: &Customer, teapot: &Product) -> anyhow::Result<()> {
@@ -122,7 +122,7 @@ impl Tour {
         &self,
         customer: &Customer,
         wanted: &[(&Product, i64)],
-        reason: Reason,
+        reason: CancelReason,
     ) -> anyhow::Result<()> {
         let before = self.standing(customer, wanted).await?;
         let order = self.buy(customer, wanted).await?;

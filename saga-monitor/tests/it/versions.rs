@@ -1,0 +1,117 @@
+//! Events of every version, and facts that another release of the monitor has kept: nothing is lost, nothing stops.
+
+use std::collections::BTreeSet;
+
+use common_events::Service;
+use messaging::{OwnTopic, Rung};
+use saga_monitor::{events::recorder, store::positions::list_positions};
+use serde_json::{Value, json};
+
+use crate::{
+    bad_input::changed,
+    story::{Story, TOTAL},
+    watch::{STUCK_AFTER, Watch},
+};
+
+fn paid() -> Story {
+    Story::of(&["tea"]).created().placed().deducted().reserved().paid(TOTAL).confirmed()
+}
+
+/// What is shown of a saga, but for what tells it from others.
+fn shown(saga: &Value) -> Value {
+    let steps: Vec<Value> = saga["steps"].as_array().expect("steps").iter().map(|step| step["step"].clone()).collect();
+    json!([saga["state"], saga["owed"], saga["mismatches"], saga["marks"], steps])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_of_either_version_is_compensated_and_shown_the_same() {
+    let watch = Watch::begin().await;
+    let mut sagas = Vec::new();
+    for cancelled in [paid().cancelled_in_version_1(4), paid().cancelled(4)] {
+        watch.hear_all(&cancelled).await;
+        assert_eq!(watch.saga(cancelled.order).await["state"], "COMPENSATING");
+        let heard = cancelled.told.len();
+        let undone = cancelled.restored().refunded();
+        for told in &undone.told[heard..] {
+            watch.hear(&[watch.record_of(told)]).await;
+        }
+        sagas.push(watch.saga(undone.order).await);
+    }
+    assert_eq!((&sagas[0]["state"], &sagas[0]["marks"]), (&json!("COMPENSATED"), &Value::Null), "{}", sagas[0]);
+    assert_eq!(shown(&sagas[0]), shown(&sagas[1]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_of_either_version_on_the_ladder_and_dead_is_shown_where_it_lies() {
+    let watch = Watch::begin().await;
+    for story in [paid().cancelled_in_version_1(4), paid().cancelled(4)] {
+        let records = watch.hear_all(&story).await;
+        let cancel = records.last().expect("a cancel");
+        let hop = watch.hop(Service::Product, OwnTopic::Retry(Rung::First), cancel, 3, story.next_at);
+        watch.hear(&[hop]).await;
+        watch.hear(&[watch.hop(Service::Product, OwnTopic::Dlt, cancel, 6, story.next_at)]).await;
+        let saga = watch.saga(story.order).await;
+        let steps = saga["steps"].as_array().expect("steps").iter();
+        let of_cancel = steps.filter(|step| step["step"] == "cancel order").map(|step| step["status"].clone());
+        let statuses: BTreeSet<String> = of_cancel.map(|status| status.to_string()).collect();
+        assert_eq!(statuses, ["\"DEAD\"", "\"RETRYING\"", "\"SUCCESS\""].map(str::to_owned).into());
+        assert_eq!(saga["state"], "COMPENSATING");
+    }
+}
+
+/// It is kept under its order and marked; what comes after it is heard, and the watermark moves.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_is_not_known_yet_holds_nothing_up_and_is_read_by_a_later_release() {
+    let watch = Watch::begin().await;
+    let story = paid().cancelled(4);
+    let (cancel, before) = story.told.split_last().expect("a cancel");
+    for told in before {
+        watch.hear(&[watch.record_of(told)]).await;
+    }
+    let later = changed(cancel, |value| value["dataschema"] = json!("urn:commerce:order-cancelled:3"));
+    let after = paid().cancelled(4);
+    watch.hear(&[watch.record_of(&later)]).await;
+    watch.hear_all(&after).await;
+    let saga = watch.saga(story.order).await;
+    assert_eq!((&saga["state"], &saga["marks"]), (&json!("COMPLETED"), &json!(["unknown-version"])), "{saga}");
+    assert_eq!(watch.saga(after.order).await["state"], "COMPENSATING");
+    let client = watch.database.pool.get().await.expect("a connection");
+    let read = list_positions(&client).await.expect("PostgreSQL answers");
+    let position = read[&("order-cancelled".to_owned(), 0)];
+    assert_eq!((position.next_offset, position.last_at), (2, after.last_at()));
+
+    let kept: Vec<u8> = client
+        .query_one("SELECT payload FROM saga_state_log WHERE topic = 'order-cancelled' AND \"offset\" = 0", &[])
+        .await
+        .expect("it is in the log")
+        .get(0);
+    assert_eq!(kept, later.value, "byte for byte, for the release that reads it");
+}
+
+/// An older release of the monitor is back, and finds what a newer one has kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn facts_of_a_later_release_stay_and_hold_nothing_up() {
+    let watch = Watch::begin().await;
+    let story = Story::of(&["tea"]).created();
+    watch.hear_all(&story).await;
+    let client = watch.database.pool.get().await.expect("a connection");
+    let fact = r#"["order-modified",null,{"at":"2027-01-01T00:00:00Z","colour":"red"}]"#;
+    let sql = r#"UPDATE sagas SET facts = replace(facts, '{"f":[', '{"f":[' || $1 || ',')"#;
+    assert_eq!(client.execute(sql, &[&fact]).await.expect("facts"), 1);
+
+    let told = story.told.len();
+    let story = story.placed().deducted().reserved();
+    for told in &story.told[told..] {
+        watch.hear(&[watch.record_of(told)]).await;
+    }
+    let saga = watch.saga(story.order).await;
+    assert_eq!((&saga["state"], &saga["waitingFor"]["event"]), (&json!("IN_PROGRESS"), &json!("payment-completed")));
+    let round = watch.round_at(story.last_at() + STUCK_AFTER * 2).await;
+    assert_eq!((round.stuck, round.judged), (1, 1), "it is judged like any other");
+    let facts: String = client.query_one("SELECT facts FROM sagas", &[]).await.expect("the saga").get(0);
+    assert!(facts.contains(fact), "{facts}");
+
+    drop(client);
+    recorder::rebuild(&watch.database.pool).await.expect("the log is there");
+    assert_eq!(watch.saga(story.order).await["state"], "IN_PROGRESS");
+}

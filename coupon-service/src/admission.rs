@@ -38,12 +38,11 @@ use messaging::{
     progress::Progress,
 };
 use metrics::counter;
-use service_runtime::{Pool, Runtime, chain, telemetry};
+use service_runtime::{Pool, Runtime, Tasks, chain, telemetry};
 use tokio::{
     sync::{Notify, mpsc},
     time::Instant,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, error, warn};
 use uuid::Uuid;
 
@@ -75,11 +74,10 @@ struct Inner {
     sales: Sales,
     unconfirmed: mpsc::Sender<Token>,
     noticed: Mutex<BTreeSet<CouponId>>,
-    wake: Notify,
+    wake: Arc<Notify>,
     /// How long after the gate let somebody in his request can still be on its way, for all anybody knows.
     longest: Duration,
-    stopping: CancellationToken,
-    tasks: TaskTracker,
+    tasks: Tasks,
 }
 
 /// Somebody who was admitted.
@@ -170,18 +168,15 @@ impl Admission {
             sales: Sales::default(),
             unconfirmed,
             noticed: Mutex::default(),
-            wake: Notify::new(),
+            wake: Arc::default(),
             longest,
-            stopping: CancellationToken::new(),
-            tasks: TaskTracker::new(),
+            // Requests under way need them until they are answered.
+            tasks: runtime.tasks.group(),
         });
-        let tasks = &inner.tasks;
-        tasks.spawn(
-            inner.stopping.clone().run_until_cancelled_owned(books::confirm_all(inner.gate.clone(), confirming)),
-        );
-        tasks.spawn(inner.stopping.clone().run_until_cancelled_owned(books::settle_all(Arc::clone(&inner), settled)));
-        tasks.spawn(inner.stopping.clone().run_until_cancelled_owned(sales::watch(Arc::clone(&inner))));
-        tasks.spawn(inner.stopping.clone().run_until_cancelled_owned(reconciler::run(Arc::clone(&inner))));
+        books::confirm_all(&inner, confirming);
+        books::settle_all(&inner, settled);
+        sales::watch(&inner);
+        reconciler::start(&inner);
         Ok(Self { inner })
     }
 
@@ -283,11 +278,13 @@ impl Admission {
     }
 
     /// Ends the tasks. Admissions are over by then.
-    pub async fn stop(self) {
-        self.inner.stopping.cancel();
-        self.inner.tasks.close();
-        self.inner.tasks.wait().await;
-        self.inner.publisher.clone().stop().await;
+    ///
+    /// # Errors
+    /// When one of them had ended by itself.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        let stopped = self.inner.tasks.stop().await;
+        self.inner.publisher.clone().stop().await?;
+        Ok(stopped?)
     }
 }
 

@@ -26,7 +26,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use common_events::{CouponId, EventId, TraceParent, UserId};
-use service_runtime::settings::{ExposeSecret, SecretString};
+use futures::FutureExt;
+use service_runtime::{
+    Tasks,
+    settings::{ExposeSecret, SecretString},
+    tasks::Rounds,
+};
 use tokio::sync::mpsc;
 
 use crate::domain::{Coupon, Mode, Outcome, Settled};
@@ -165,11 +170,13 @@ impl Gate {
     ///
     /// # Errors
     /// When the URL is none.
-    pub fn at(redis: &SecretString, prefix: &str) -> anyhow::Result<Self> {
+    pub fn at(redis: &SecretString, prefix: &str, tasks: &Tasks) -> anyhow::Result<Self> {
         let link = Link::to(redis.expose_secret())?;
         let (asks, asked) = mpsc::channel(MAX_WAITING);
         let prefix: std::sync::Arc<str> = prefix.into();
-        tokio::spawn(asking::answer_all(asked, link.clone(), std::sync::Arc::clone(&prefix)));
+        let desk = asking::Desk::new(asked, link.clone(), std::sync::Arc::clone(&prefix));
+        // Requests under way ask until they are answered.
+        tasks.group().repeat(Rounds::on_demand("gate"), desk, |desk| desk.answer_some().boxed());
         Ok(Self { link, prefix, asks })
     }
 

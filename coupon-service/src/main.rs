@@ -21,7 +21,7 @@ async fn run(runtime: Runtime) -> anyhow::Result<()> {
     let consumer = Consumer::start(&runtime, pool.clone(), events::subscriptions(settled))?;
     let served = runtime.serve(admin::beside(&runtime, &consumer, http::routes(pool, admission.clone()))).await;
     consumer.stop().await?;
-    admission.stop().await;
+    admission.stop().await?;
     served
 }
 
@@ -30,7 +30,7 @@ fn gate(runtime: &Runtime) -> anyhow::Result<Gate> {
     let redis = runtime.settings.redis_url.as_ref();
     let redis =
         redis.ok_or_else(|| SettingError::missing("REDIS_URL", "a Redis URL such as redis://127.0.0.1:6379"))?;
-    let gate = Gate::at(redis, &runtime.settings.kafka.topic_prefix)?;
+    let gate = Gate::at(redis, &runtime.settings.kafka.topic_prefix, &runtime.tasks)?;
     let asked = gate.clone();
     runtime.health.probe("redis", move || {
         let asked = asked.clone();

@@ -29,13 +29,15 @@ use std::{sync::Arc, time::Duration};
 
 use actix_web::web::Data;
 use chrono::NaiveDate;
-use service_runtime::{Problem, Runtime, chain, database::Pool, http::Routes, settings::CommonSettings};
+use futures::FutureExt;
+use service_runtime::{
+    Problem, Runtime, Tasks, chain, database::Pool, http::Routes, settings::CommonSettings, tasks::Rounds,
+};
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 use url::Url;
 
 pub use self::audit::{Act, Action};
-use self::replay::runner::Runner;
+use self::replay::runner::{LOOK_EVERY, Runner};
 use crate::{Consumer, delivery::Group, direct};
 
 /// What an operator is told to wait when the database is away.
@@ -88,14 +90,11 @@ impl Office {
         })
     }
 
-    /// Works on the service's replays until told to stop. Every instance does; each step is one instance's.
-    pub async fn run_replays(self, stopping: CancellationToken) {
-        let runner = Runner {
-            pool: self.pool().clone(),
-            group: self.group().subscriptions().group(),
-            asked: Arc::clone(&self.0.asked),
-        };
-        runner.run(stopping).await;
+    /// Works on the service's replays. Every instance does; each step is one instance's.
+    pub fn run_replays(&self, tasks: &Tasks) {
+        let runner = Runner { pool: self.pool().clone(), group: self.group().subscriptions().group() };
+        let rounds = Rounds::every("replays", LOOK_EVERY).woken_by(Arc::clone(&self.0.asked));
+        tasks.repeat(rounds, runner, |runner| async { Ok(runner.step().await?) }.boxed());
     }
 
     fn group(&self) -> &Group {
@@ -136,6 +135,6 @@ impl Office {
 /// instance takes its share in the service's replays.
 pub fn beside(runtime: &Runtime, consumer: &Consumer, routes: Routes) -> Routes {
     let office = Office::of(Arc::clone(consumer.group()), &runtime.settings);
-    tokio::spawn(office.clone().run_replays(runtime.shutdown.clone()));
+    office.run_replays(&runtime.tasks);
     routes.and(office.routes())
 }

@@ -17,12 +17,12 @@ mod poll;
 mod stats;
 mod worker;
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use anyhow::Context;
+use anyhow::bail;
 use common_events::Service;
-use service_runtime::{Runtime, database::Pool, health};
-use tokio_util::sync::CancellationToken;
+use futures::{FutureExt, future::BoxFuture};
+use service_runtime::{Runtime, Tasks, database::Pool, tasks::blocking};
 
 use crate::{
     delivery::Group,
@@ -40,16 +40,11 @@ const STOP_WAIT: Duration = Duration::from_secs(12);
 /// A running consumer group member. Stop it, so that its partitions are handed over at once.
 pub struct Consumer {
     group: Arc<Group>,
-    stopping: CancellationToken,
-    /// Cancelled when a part of it ended by itself.
-    failed: CancellationToken,
-    polling: Option<tokio::task::JoinHandle<thread::Result<()>>>,
-    chores: tokio::task::JoinHandle<()>,
+    tasks: Tasks,
 }
 
 impl Consumer {
-    /// Joins the group of `subscriptions` and begins to apply what its topics hold. When it can't go on, the
-    /// process is told to stop.
+    /// Joins the group of `subscriptions` and begins to apply what its topics hold.
     ///
     /// # Errors
     /// When the settings make no client. A broker that is away is no error: it is waited for.
@@ -67,40 +62,35 @@ impl Consumer {
             );
         }
         let group = Group::new(pool, subscriptions, Ladder::from(retry)).with_alarm(Alarm::read(&runtime.env)?);
-        let consumer = Self::start_group(Arc::new(group), &runtime.settings.kafka, runtime.health.part("kafka"))?;
-        let (failed, shutdown) = (consumer.failed.clone(), runtime.shutdown.clone());
-        tokio::spawn(async move {
-            failed.cancelled().await;
-            shutdown.cancel();
-        });
-        Ok(consumer)
+        Self::start_group(Arc::new(group), &runtime.settings.kafka, &runtime.tasks)
     }
 
-    /// Joins as `group`; `health` learns when the group was joined, and when the brokers are away.
+    /// Joins as `group`, in the process of these tasks. Its health learns when the group was joined, and when the
+    /// brokers are away.
     ///
     /// # Errors
     /// When the settings make no client.
     pub fn start_group(
         group: Arc<Group>,
         settings: &service_runtime::settings::KafkaSettings,
-        health: health::Part,
+        tasks: &Tasks,
     ) -> anyhow::Result<Self> {
         figures::describe();
         let names = Names::with_prefix(settings.topic_prefix.clone());
         let service = group.subscriptions().group();
-        let (stopping, failed) = (CancellationToken::new(), CancellationToken::new());
+        let tasks = tasks.group();
         let joining = poll::Joining {
             config: kafka::consumer(settings, &names, service),
             topics: topics_of(&group, service, &names),
             names,
             group: Arc::clone(&group),
-            health,
+            health: tasks.health().part("kafka"),
             runtime: tokio::runtime::Handle::current(),
         };
-        let member = poll::Member::join(joining, stopping.clone())?;
-        let polling = poll_in_thread(member, service, stopping.clone(), failed.clone())?;
-        let chores = tokio::spawn(chores::run(Arc::clone(&group), failed.clone()));
-        Ok(Self { group, stopping, failed, polling: Some(polling), chores })
+        let member = poll::Member::join(joining, tasks.stopping().clone())?;
+        tasks.run("poll", poll_in_thread(member, service, &tasks)?);
+        chores::start(&tasks, &group);
+        Ok(Self { group, tasks })
     }
 
     /// What it applies records with.
@@ -108,67 +98,48 @@ impl Consumer {
         &self.group
     }
 
-    /// Cancelled once a part of this consumer ended by itself: nothing is applied any more.
-    pub fn failed(&self) -> CancellationToken {
-        self.failed.clone()
-    }
-
     /// Finishes what is at hand, commits offsets, and leaves the group.
     ///
     /// # Errors
     /// When a part of it ended by itself before.
-    pub async fn stop(mut self) -> anyhow::Result<()> {
-        self.stopping.cancel();
-        self.chores.abort();
-        if let Some(polling) = self.polling.take() {
-            if let Ok(joined) = tokio::time::timeout(STOP_WAIT, polling).await {
-                let ended = joined.context("waiting for the poll thread")?;
-                ended.map_err(|_| anyhow::anyhow!("the poll thread panicked"))?;
-            } else {
-                tracing::warn!("Kafka doesn't answer: leaving without it; the inbox knows what was applied");
-            }
+    pub async fn stop(self) -> anyhow::Result<()> {
+        if let Ok(stopped) = tokio::time::timeout(STOP_WAIT, self.tasks.stop()).await {
+            return Ok(stopped?);
         }
-        anyhow::ensure!(!self.failed.is_cancelled(), "the consumer ended by itself");
+        tracing::warn!("Kafka doesn't answer: leaving without it; the inbox knows what was applied");
         Ok(())
     }
 }
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        self.stopping.cancel();
-        self.chores.abort();
+        self.tasks.tell_to_stop();
     }
 }
 
-/// A thread of its own for polling, and a task that sees it end.
+/// A thread of its own for polling. The loop sees it end, or hang.
 fn poll_in_thread(
     member: poll::Member,
     service: Service,
-    stopping: CancellationToken,
-    failed: CancellationToken,
-) -> anyhow::Result<tokio::task::JoinHandle<thread::Result<()>>> {
+    tasks: &Tasks,
+) -> anyhow::Result<BoxFuture<'static, anyhow::Result<()>>> {
     let (ended, has_ended) = tokio::sync::oneshot::channel::<()>();
     let last_poll = member.last_poll();
-    let thread = thread::Builder::new()
-        .name(format!("poll {service}"))
-        .spawn(move || {
-            // Dropped when the thread ends, also by a panic.
-            let _ended = ended;
-            member.run();
-        })
-        .context("the poll thread")?;
-    Ok(tokio::spawn(async move {
-        let watching = last_poll.watch(service);
+    let poll = move || {
+        // Dropped when the thread ends, also by a panic.
+        let _ended = ended;
+        member.run();
+    };
+    let thread = tasks.thread("poll-thread", poll)?;
+    let watching = async move {
         tokio::select! {
             _ = has_ended => {}
-            () = watching => {}
+            () = last_poll.watch(service) => bail!("the poll thread hangs: this process reads no more"),
         }
-        if !stopping.is_cancelled() {
-            tracing::error!(group = service.name(), "the poll thread ended or hangs: this process reads no more");
-            failed.cancel();
-        }
-        tokio::task::spawn_blocking(move || thread.join()).await.unwrap_or(Ok(()))
-    }))
+        let ended = blocking(move || thread.join()).await;
+        ended.map_err(|_| anyhow::anyhow!("the poll thread panicked: this process reads no more"))
+    };
+    Ok(watching.boxed())
 }
 
 fn topics_of(group: &Group, service: Service, names: &Names) -> Vec<String> {

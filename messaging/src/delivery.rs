@@ -14,7 +14,7 @@ mod passes;
 mod rehearsal;
 mod remote;
 
-use std::{collections::BTreeSet, error::Error};
+use std::{collections::BTreeSet, error::Error, sync::Arc};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use common_events::{EventId, envelope::DecodeError};
@@ -46,7 +46,7 @@ pub struct Group {
     pub(crate) clock: clock::Clock,
     pub(crate) alarm: Alarm,
     /// Told when followers of a key may be drained.
-    pub(crate) released: Notify,
+    pub(crate) released: Arc<Notify>,
     /// Made to fail on purpose.
     pub(crate) faults: Faults,
     days: Days,
@@ -129,7 +129,7 @@ impl Group {
     pub fn new(pool: Pool, subscriptions: Subscriptions, ladder: Ladder) -> Self {
         let ladder = Ladder { immediate: ladder.immediate.max(1), ..ladder };
         let (clock, days, faults) = <_>::default();
-        Self { pool, subscriptions, ladder, clock, alarm: Alarm::silent(), released: Notify::new(), faults, days }
+        Self { pool, subscriptions, ladder, clock, alarm: Alarm::silent(), released: Arc::default(), faults, days }
     }
 
     /// Dead letters are told to whoever listens there.

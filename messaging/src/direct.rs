@@ -33,14 +33,15 @@ use common_events::{
     envelope::{self, CONTENT_TYPE, TRACEPARENT},
     trace::SpanId,
 };
+use futures::FutureExt;
 use metrics::counter;
 use rdkafka::message::{Header, OwnedHeaders};
 use service_runtime::{
-    Runtime,
+    Runtime, Tasks,
     database::Pool,
+    tasks::blocking,
     telemetry::{self, Span, SpanKind},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{MAX_EVENT_BYTES, figures, topics::Names};
 use reports::Letter;
@@ -87,8 +88,7 @@ pub struct Publisher {
     full_topic: Arc<str>,
     pool: Pool,
     timeout: Duration,
-    stopping: CancellationToken,
-    tasks: TaskTracker,
+    tasks: Tasks,
 }
 
 impl Publisher {
@@ -102,11 +102,11 @@ impl Publisher {
         let timeout = runtime.env.between("PRODUCE_TIMEOUT", PRODUCE_TIMEOUT, PRODUCE_TIMEOUTS)?;
         let (road, diverted) = Road::open(&runtime.settings.kafka, timeout).context("a producer for admissions")?;
         let road = Arc::new(road);
-        let stopping = CancellationToken::new();
-        let tasks = TaskTracker::new();
+        // Requests under way publish until they are answered.
+        let tasks = runtime.tasks.group();
         let second = SecondCluster::of(runtime, &names)?.map(Arc::new);
         if let Some(second) = &second {
-            tasks.spawn(Arc::clone(second).collect(D::TOPIC, pool.clone(), stopping.clone()));
+            Arc::clone(second).collect(D::TOPIC, pool.clone(), &tasks);
         }
         let full_topic: Arc<str> = names.topic(D::TOPIC.name()).into();
         let backlog = backlog::Backlog {
@@ -118,9 +118,10 @@ impl Publisher {
             second: second.clone(),
             answered: None,
             gave_up: None,
+            forgot: None,
         };
         backlog.look().await.context("looking for producer dead letters")?;
-        tasks.spawn(backlog.work_off(stopping.clone()));
+        backlog.work_off(&tasks);
         let diversion = diversion::Diversion {
             topic: D::TOPIC,
             pool: pool.clone(),
@@ -128,11 +129,10 @@ impl Publisher {
             second: second.clone(),
             at_most: DIVERSION_TIMEOUT,
         };
-        tasks.spawn(diversion.run(diverted, stopping.clone()));
+        tasks.run("diversion", diversion.run(diverted, tasks.stopping().clone()).boxed());
         let (warming, topic) = (Arc::clone(&road), Arc::clone(&full_topic));
-        tasks.spawn_blocking(move || warming.learn(&topic));
-        tasks.close();
-        Ok(Self { road, second, topic: D::TOPIC, full_topic, pool, timeout, stopping, tasks })
+        tasks.once("first-metadata", blocking(move || warming.learn(&topic)).boxed());
+        Ok(Self { road, second, topic: D::TOPIC, full_topic, pool, timeout, tasks })
     }
 
     /// Publishes the event as it is. `parent` is the span that publishes it for the first time; the event's
@@ -191,14 +191,15 @@ impl Publisher {
     }
 
     /// Waits for what is under way, and ends the tasks.
-    pub async fn stop(self) {
+    ///
+    /// # Errors
+    /// When one of them had ended by itself.
+    pub async fn stop(self) -> anyhow::Result<()> {
         let road = Arc::clone(&self.road);
-        let flushed = tokio::task::spawn_blocking(move || road.flush(LAST_ACKS));
-        if !matches!(flushed.await, Ok(Ok(()))) {
-            tracing::warn!("not every publication was acknowledged before the stop");
+        if let Err(error) = blocking(move || road.flush(LAST_ACKS)).await {
+            tracing::warn!(%error, "not every publication was acknowledged before the stop");
         }
-        self.stopping.cancel();
-        self.tasks.wait().await;
+        Ok(self.tasks.stop().await?)
     }
 }
 

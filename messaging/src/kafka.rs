@@ -13,7 +13,7 @@ use rdkafka::{
     error::KafkaError,
     producer::{BaseProducer, Producer},
 };
-use service_runtime::{health, settings::KafkaSettings};
+use service_runtime::{health, settings::KafkaSettings, tasks::blocking};
 use tokio_util::sync::CancellationToken;
 
 use crate::topics::{MAX_OWN_MESSAGE_BYTES, Names};
@@ -114,11 +114,11 @@ pub(crate) fn direct_producer(settings: &KafkaSettings, timeout: Duration, max_m
 /// Whether the cluster answers now, for who has no client yet that would tell.
 pub(crate) async fn answers(settings: &KafkaSettings) -> bool {
     let config = client(settings);
-    let asked = tokio::task::spawn_blocking(move || {
+    let asked = blocking(move || {
         let asking: BaseProducer = config.create()?;
         asking.client().fetch_metadata(None, ANSWER_TIMEOUT).map(drop)
     });
-    matches!(asked.await, Ok(Ok(())))
+    asked.await.is_ok()
 }
 
 /// Kafka counts as there while any broker's connection is up.

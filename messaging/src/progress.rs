@@ -12,7 +12,7 @@ use chrono::NaiveDate;
 use common_events::{EventId, Service, Topic};
 use deadpool_postgres::Client;
 use rdkafka::{Offset, TopicPartitionList, consumer::Consumer, metadata::MetadataPartition};
-use service_runtime::settings::KafkaSettings;
+use service_runtime::{settings::KafkaSettings, tasks::blocking};
 use uuid::Uuid;
 
 use crate::{kafka, topics::Names};
@@ -49,7 +49,7 @@ impl Progress {
     /// When Kafka doesn't answer.
     pub async fn ends(&self) -> anyhow::Result<Ends> {
         let me = self.clone();
-        tokio::task::spawn_blocking(move || me.ask_ends()).await.context("asking for the end of a topic")?
+        blocking(move || me.ask_ends()).await.context("asking for the end of a topic")
     }
 
     /// How many records before these ends the group hasn't handled yet. One that it couldn't handle, and set
@@ -59,7 +59,7 @@ impl Progress {
     /// When Kafka doesn't answer.
     pub async fn behind(&self, ends: &Ends) -> anyhow::Result<i64> {
         let (me, ends) = (self.clone(), ends.clone());
-        tokio::task::spawn_blocking(move || me.ask_behind(&ends)).await.context("asking for a group's offsets")?
+        blocking(move || me.ask_behind(&ends)).await.context("asking for a group's offsets")
     }
 
     fn ask_ends(&self) -> anyhow::Result<Ends> {

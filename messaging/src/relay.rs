@@ -22,10 +22,9 @@ mod wake;
 use std::time::Duration;
 
 use anyhow::Context;
-use futures::{FutureExt, future::BoxFuture};
-use service_runtime::{Runtime, database::Pool, health};
-use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use futures::FutureExt;
+use service_runtime::{Runtime, Tasks, database::Pool, health, settings::KafkaSettings, tasks::Backoff};
+use tracing::info;
 
 pub use lease::LeaseTimes;
 pub(crate) use wake::hint;
@@ -33,8 +32,9 @@ pub use wake::{listen, send_hints};
 
 use crate::{figures, kafka, topics::Names};
 
-/// The pause after the database failed.
-const AFTER_FAILURE: Duration = Duration::from_millis(500);
+/// The pause after the database or the producer failed: the first, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// One database whose rows are moved.
 #[derive(Clone)]
@@ -45,78 +45,92 @@ pub struct Source {
     pub pool: Pool,
 }
 
-/// Moves the rows of one database until told to stop. Stands by while another relay holds the lease.
+/// Moves the rows of one database until the process stops. Stands by while another relay holds the lease. What fails
+/// is tried again; only settings that make no producer end it, and the process with it.
 ///
 /// The process is ready while every one of its databases answers. Nobody's calls come here that readiness would
 /// keep away, and the databases that answer are served all the same; but one whose events stand still must not
 /// look like a relay that does all its work.
-///
-/// # Errors
-/// When the settings make no producer. What fails later is logged, and tried again.
-pub fn run(
-    runtime: &Runtime,
-    source: Source,
-    times: LeaseTimes,
-    wakes: tokio::sync::watch::Receiver<u64>,
-) -> BoxFuture<'_, anyhow::Result<()>> {
-    move_rows(runtime, source, times, wakes).boxed()
-}
-
-async fn move_rows(
-    runtime: &Runtime,
-    source: Source,
-    times: LeaseTimes,
-    wakes: tokio::sync::watch::Receiver<u64>,
-) -> anyhow::Result<()> {
+pub fn start(runtime: &Runtime, source: Source, times: LeaseTimes, wakes: tokio::sync::watch::Receiver<u64>) {
     figures::describe();
-    let kafka_settings = &runtime.settings.kafka;
-    let names = Names::with_prefix(kafka_settings.topic_prefix.clone());
-    let health: health::Part = runtime.health.part("kafka");
     let probed = source.pool.clone();
     runtime.health.probe(source.name, move || {
         let probed = probed.clone();
         async move { lease::is_there(&probed).await }
     });
-    let mut lease = lease::Lease::new(source.pool.clone(), times);
-    let mut barred = barred::Barred::new(source.name);
-    let mut kafka_reached = false;
-    while !runtime.shutdown.is_cancelled() {
-        match lease.acquire().await {
-            Ok(true) => {}
-            outcome => {
-                if let Err(error) = outcome {
-                    warn!(database = source.name, error = format!("{error:#}"), "no lease");
-                }
-                // A stand-by produces nothing that would tell; ready it is, once it could.
-                if !kafka_reached && kafka::answers(kafka_settings).await {
-                    kafka_reached = true;
-                    health.ready();
-                }
-                pause(&runtime.shutdown, times.renew).await;
-                continue;
-            }
-        }
-        info!(database = source.name, "leading: moving this database's events");
-        let pipeline = pipeline::Pipeline::new(kafka_settings, &names, &source, health.clone(), &mut barred)
-            .with_context(|| format!("a producer for {}", source.name))?;
-        match pipeline.run(&lease, &runtime.shutdown, wakes.clone()).await {
-            Ok(()) => {
-                info!(database = source.name, "standing by");
-                barred.lift_all();
-            }
-            Err(error) => {
-                warn!(database = source.name, error = format!("{error:#}"), "standing by after a failure");
-                pause(&runtime.shutdown, AFTER_FAILURE).await;
-            }
-        }
-        lease.release().await;
-    }
-    Ok(())
+    let relay = Relay {
+        name: format!("relay of {}", source.name).leak(),
+        fenced: format!("fenced producer of {}", source.name).leak(),
+        kafka: runtime.settings.kafka.clone(),
+        health: runtime.health.part("kafka"),
+        tasks: runtime.tasks.clone(),
+        source,
+        times,
+        wakes,
+        kafka_reached: false,
+    };
+    // A task of its own: what blocks one database's relay must not hold up another's.
+    runtime.tasks.run(relay.name, relay.move_rows().boxed());
 }
 
-async fn pause(shutdown: &CancellationToken, length: Duration) {
-    tokio::select! {
-        () = shutdown.cancelled() => {}
-        () = tokio::time::sleep(length) => {}
+struct Relay {
+    /// As a task.
+    name: &'static str,
+    /// The thread of its fenced producer, as a task.
+    fenced: &'static str,
+    kafka: KafkaSettings,
+    health: health::Part,
+    tasks: Tasks,
+    source: Source,
+    times: LeaseTimes,
+    wakes: tokio::sync::watch::Receiver<u64>,
+    kafka_reached: bool,
+}
+
+impl Relay {
+    async fn move_rows(mut self) -> anyhow::Result<()> {
+        let (stopping, database) = (self.tasks.stopping().clone(), self.source.name);
+        let names = Names::with_prefix(self.kafka.topic_prefix.clone());
+        let mut lease = lease::Lease::of(&self.source, self.times, &self.tasks);
+        let mut backoff = Backoff::new(self.name, FIRST_PAUSE, LONGEST_PAUSE);
+        let mut barred = barred::Barred::new(database);
+        while !stopping.is_cancelled() {
+            match lease.acquire().await {
+                Ok(true) => {}
+                Ok(false) => {
+                    backoff.worked();
+                    self.look_for_kafka().await;
+                    stopping.run_until_cancelled(tokio::time::sleep(self.times.renew)).await;
+                    continue;
+                }
+                Err(error) => {
+                    self.look_for_kafka().await;
+                    backoff.wait(&format!("{error:#}"), &stopping).await;
+                    continue;
+                }
+            }
+            info!(database, "leading: moving this database's events");
+            let fenced = (&self.tasks, self.fenced);
+            let pipeline = pipeline::Pipeline::new(&self.kafka, &names, &self.source, fenced, &mut barred)
+                .with_context(|| format!("a producer for {database}"))?;
+            let moved = pipeline.run(&lease, &stopping, self.wakes.clone(), &mut backoff).await;
+            info!(database, "standing by");
+            match moved {
+                Ok(()) => barred.lift_all(),
+                Err(error) => {
+                    backoff.wait(&format!("{error:#}"), &stopping).await;
+                }
+            }
+            lease.release().await;
+        }
+        Ok(())
+    }
+
+    /// A stand-by produces nothing that would tell; ready it is, once it could.
+    async fn look_for_kafka(&mut self) {
+        if !self.kafka_reached && kafka::answers(&self.kafka).await {
+            self.kafka_reached = true;
+            self.health.ready();
+        }
     }
 }

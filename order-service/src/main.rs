@@ -18,8 +18,8 @@ async fn run(runtime: Runtime) -> anyhow::Result<()> {
     let pool = runtime.database(&[idempotency::MIGRATIONS, messaging::MIGRATIONS, store::MIGRATIONS]).await?;
     let waiting = Waiting::new(runtime.shutdown.clone());
     let consumer = Consumer::start(&runtime, pool.clone(), events::subscriptions(&waiting))?;
-    tokio::spawn(waiting.clone().look_for_endings(pool.clone()));
-    tokio::spawn(timeout::sweep_until(runtime.shutdown.clone(), pool.clone(), waiting.clone(), order_timeout));
+    waiting.look_for_endings(&runtime.tasks, pool.clone());
+    timeout::sweep_on(&runtime.tasks, pool.clone(), waiting.clone(), order_timeout);
     let served = runtime.serve(admin::beside(&runtime, &consumer, http::routes(pool, waiting))).await;
     consumer.stop().await?;
     served

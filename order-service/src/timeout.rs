@@ -6,11 +6,13 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use futures::FutureExt;
 use messaging::{Cause, Failure, Tx};
 use metrics::{counter, describe_counter};
-use service_runtime::{Pool, chain};
-use tokio::time::{MissedTickBehavior, interval};
-use tokio_util::sync::CancellationToken;
+use service_runtime::{
+    Pool, Tasks, chain,
+    tasks::{Next, Rounds},
+};
 
 use crate::{
     domain::Order,
@@ -27,27 +29,23 @@ const MIN_INTERVAL: Duration = Duration::from_millis(20);
 /// … and this many times within the timeout.
 const SWEEPS_PER_TIMEOUT: u32 = 10;
 
-/// Sweeps until the process stops.
-pub async fn sweep_until(stopping: CancellationToken, pool: Pool, waiting: Waiting, order_timeout: TimeDelta) {
+/// Sweeps as long as the process runs.
+pub fn sweep_on(tasks: &Tasks, pool: Pool, waiting: Waiting, order_timeout: TimeDelta) {
     describe_counter!("orders_unreadable_total", "Looks at orders open for too long that could not be read.");
     let timeout = order_timeout.to_std().unwrap_or_default();
-    let mut tick = interval((timeout / SWEEPS_PER_TIMEOUT).clamp(MIN_INTERVAL, MAX_INTERVAL));
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = tick.tick() => {}
-            () = stopping.cancelled() => return,
-        }
-        match sweep(&pool, &waiting, order_timeout).await {
-            Ok(0) => {}
-            Ok(cancelled) => {
-                tracing::info!(cancelled, "orders timed out");
-                // There may be more.
-                tick.reset_immediately();
+    let every = (timeout / SWEEPS_PER_TIMEOUT).clamp(MIN_INTERVAL, MAX_INTERVAL);
+    tasks.repeat(Rounds::every("timeout-sweep", every), (pool, waiting), move |(pool, waiting)| {
+        async move {
+            let cancelled = sweep(pool, waiting, order_timeout).await?;
+            if cancelled == 0 {
+                return Ok(Next::Later);
             }
-            Err(error) => tracing::warn!(error = format!("{error:#}"), "overdue orders wait for the next sweep"),
+            tracing::info!(cancelled, "orders timed out");
+            // There may be more.
+            Ok(Next::Now)
         }
-    }
+        .boxed()
+    });
 }
 
 /// Cancels the orders that are open for longer than `order_timeout`, at most [`BATCH`] of them.

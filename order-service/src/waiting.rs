@@ -11,12 +11,13 @@ use std::{
 };
 
 use common_events::OrderId;
+use futures::FutureExt;
 use messaging::Tx;
-use service_runtime::Pool;
-use tokio::{
-    sync::watch,
-    time::{MissedTickBehavior, interval, timeout},
+use service_runtime::{
+    Pool, Tasks,
+    tasks::{Next, Rounds},
 };
+use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::store;
@@ -69,37 +70,19 @@ impl Waiting {
         tx.after_commit(move || waiting.wake(order));
     }
 
-    /// Wakes who waits for what another instance has ended; runs until the process stops.
-    pub async fn look_for_endings(self, pool: Pool) {
-        let mut tick = interval(LOOK_EVERY);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut failing = false;
-        loop {
-            tokio::select! {
-                _ = tick.tick() => {}
-                () = self.stopping.cancelled() => return,
-            }
-            let waited_for: Vec<OrderId> = self.orders().keys().copied().collect();
-            if waited_for.is_empty() {
-                continue;
-            }
-            // It looks several times a second; that it fails is said once, and so is that it doesn't any more.
-            let looked = self.look(&pool, &waited_for).await;
-            let failed_before = std::mem::replace(&mut failing, looked.is_err());
-            match looked {
-                Ok(()) if failed_before => tracing::info!("orders that have ended are looked for again"),
-                Err(error) if !failed_before => {
-                    tracing::warn!(error = format!("{error:#}"), "could not look for orders that have ended");
-                }
-                Ok(()) | Err(_) => {}
-            }
-        }
+    /// Wakes who waits for what another instance has ended, as long as the process runs.
+    pub fn look_for_endings(&self, tasks: &Tasks, pool: Pool) {
+        let rounds = Rounds::every("ended-orders", LOOK_EVERY);
+        tasks.repeat(rounds, (self.clone(), pool), |(waiting, pool)| waiting.look(pool).boxed());
     }
 
-    async fn look(&self, pool: &Pool, waited_for: &[OrderId]) -> anyhow::Result<()> {
-        let client = pool.get().await?;
-        store::list_ended(&client, waited_for).await?.into_iter().for_each(|order| self.wake(order));
-        Ok(())
+    async fn look(&self, pool: &Pool) -> anyhow::Result<Next> {
+        let waited_for: Vec<OrderId> = self.orders().keys().copied().collect();
+        if !waited_for.is_empty() {
+            let client = pool.get().await?;
+            store::list_ended(&client, &waited_for).await?.into_iter().for_each(|order| self.wake(order));
+        }
+        Ok(Next::Later)
     }
 
     fn wake(&self, order: OrderId) {

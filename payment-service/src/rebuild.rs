@@ -16,7 +16,7 @@ use common_events::{
     events::{PointCharged, PointDeducted, PointRefunded},
 };
 use messaging::Tx;
-use service_runtime::{Pool, settings::KafkaSettings};
+use service_runtime::{Pool, settings::KafkaSettings, tasks::blocking};
 
 use crate::{
     domain::{Balances, Entry, UserBalance},
@@ -154,12 +154,12 @@ struct Reading {
 
 impl Reading {
     async fn open(kafka: KafkaSettings) -> anyhow::Result<Self> {
-        let reader = tokio::task::spawn_blocking(move || TopicsReader::open(&kafka, &TOPICS)).await??;
+        let reader = blocking(move || TopicsReader::open(&kafka, &TOPICS)).await?;
         Ok(Self { reader, balances: Balances::default(), unreadable: 0 })
     }
 
     async fn go_on(mut self) -> anyhow::Result<Self> {
-        tokio::task::spawn_blocking(move || {
+        blocking(move || {
             let (balances, unreadable) = (&mut self.balances, &mut self.unreadable);
             self.reader.read_to_end(|topic, value| match entry(topic, value) {
                 Ok(entry) => balances.add(&entry),
@@ -170,7 +170,7 @@ impl Reading {
             })?;
             Ok(self)
         })
-        .await?
+        .await
     }
 }
 

@@ -18,7 +18,7 @@ use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
 };
-use service_runtime::settings::KafkaSettings;
+use service_runtime::{settings::KafkaSettings, tasks::blocking};
 
 use crate::{domain::Place, events, services::readers};
 
@@ -95,7 +95,7 @@ impl Cluster {
     /// When the cluster can't be asked.
     pub async fn look(&self) -> anyhow::Result<Standing> {
         let this = self.clone();
-        tokio::task::spawn_blocking(move || this.ask()).await.context("a thread that asks Kafka")?
+        blocking(move || this.ask()).await
     }
 
     fn ask(&self) -> anyhow::Result<Standing> {

@@ -17,8 +17,10 @@ use futures::{
     future::{BoxFuture, join_all},
 };
 use serde::Serialize;
-use tokio::time::{MissedTickBehavior, interval};
-use tokio_util::sync::CancellationToken;
+use service_runtime::{
+    Tasks,
+    tasks::{Backoff, Next, Rounds},
+};
 use utoipa::ToSchema;
 
 use crate::{
@@ -70,6 +72,13 @@ impl Observed {
         }
     }
 
+    /// Looks every few seconds, as long as the process runs.
+    pub fn keep_up(&self, tasks: &Tasks, cluster: Cluster, services: Services) {
+        let kafka = Backoff::new("look-at-kafka", LOOK_EVERY, LOOK_EVERY);
+        let looking = Looking { cluster, services, observed: self.clone(), kafka };
+        tasks.repeat(Rounds::every("observation", LOOK_EVERY), looking, |looking| looking.look().boxed());
+    }
+
     /// The oldest and the latest look that are kept.
     pub fn ends(&self) -> Option<(Arc<Look>, Arc<Look>)> {
         let kept = self.kept();
@@ -91,34 +100,44 @@ impl Observed {
     }
 }
 
-/// Looks until the process stops.
-pub async fn observe_until(stopping: CancellationToken, cluster: Cluster, services: Services, observed: Observed) {
-    let mut tick = interval(LOOK_EVERY);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = tick.tick() => {}
-            () = stopping.cancelled() => return,
+/// Looks again and again.
+struct Looking {
+    cluster: Cluster,
+    services: Services,
+    observed: Observed,
+    /// A look without Kafka is one all the same. That it is away is said once.
+    kafka: Backoff<&'static str>,
+}
+
+impl Looking {
+    async fn look(&mut self) -> anyhow::Result<Next> {
+        let (look, silent) = look_around(&self.cluster, &self.services).await;
+        self.observed.take(look);
+        if let Some(error) = silent {
+            self.kafka.failed(&format!("{error:#}"));
+        } else {
+            self.kafka.worked();
         }
-        tokio::select! {
-            look = look(&cluster, &services) => observed.take(look),
-            () = stopping.cancelled() => return,
-        }
+        Ok(Next::Later)
     }
 }
 
 /// One look at everything.
 pub fn look<'a>(cluster: &'a Cluster, services: &'a Services) -> BoxFuture<'a, Look> {
-    look_around(cluster, services).boxed()
+    look_around(cluster, services).map(|(look, _)| look).boxed()
 }
 
-async fn look_around(cluster: &Cluster, services: &Services) -> Look {
+/// The same, and why Kafka didn't answer, if it didn't.
+async fn look_around(cluster: &Cluster, services: &Services) -> (Look, Option<anyhow::Error>) {
     let at = Utc::now();
     let asked = services.names().map(async |service| (service, services.text(service, "/metrics").await));
     let (looked, answers) = tokio::join!(cluster.look(), join_all(asked));
-    let cluster = looked.inspect_err(|error| tracing::warn!(error = format!("{error:#}"), "Kafka doesn't answer")).ok();
+    let (cluster, silent) = match looked {
+        Ok(standing) => (Some(standing), None),
+        Err(error) => (None, Some(error)),
+    };
     let samples = answers.into_iter().filter_map(|(service, text)| Some((service, Sample::read(&text.ok()?))));
-    Look { at, cluster, samples: samples.collect() }
+    (Look { at, cluster, samples: samples.collect() }, silent)
 }
 
 /// How long something takes, in milliseconds, over the last half minute; since the start when nothing came.

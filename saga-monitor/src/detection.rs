@@ -19,9 +19,10 @@ use futures::{FutureExt, future::BoxFuture};
 use messaging::Tx;
 use serde::Deserialize;
 use serde_json::json;
-use service_runtime::Pool;
-use tokio::time::{MissedTickBehavior, interval};
-use tokio_util::sync::CancellationToken;
+use service_runtime::{
+    Pool, Tasks,
+    tasks::{Next, Rounds},
+};
 
 use crate::{
     alarm::{AlarmKind, CauseClass, Raised},
@@ -94,29 +95,20 @@ impl Detection {
         Self { pool, cluster, services, stuck_after, notices, observed, lags: Lags::default() }
     }
 
-    /// Goes its rounds until the process stops.
-    pub async fn run_until(mut self, stopping: CancellationToken) {
+    /// Goes its rounds as long as the process runs.
+    pub fn go_rounds(self, tasks: &Tasks) {
         let stuck_after = self.stuck_after.to_std().unwrap_or_default();
         let every = (stuck_after / ROUNDS_PER_STUCK_AFTER).clamp(*ROUND_EVERY.start(), *ROUND_EVERY.end());
-        let mut tick = interval(every);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = tick.tick() => {}
-                () = stopping.cancelled() => return,
-            }
-            let round = tokio::select! {
-                round = self.round() => round,
-                () = stopping.cancelled() => return,
-            };
-            match round {
-                Ok(round) if round.stuck + round.mismatched > 0 => {
+        tasks.repeat(Rounds::every("detection", every), self, |detection| {
+            async move {
+                let round = detection.round().await?;
+                if round.stuck + round.mismatched > 0 {
                     tracing::info!(stuck = round.stuck, mismatched = round.mismatched, "sagas need somebody");
                 }
-                Ok(_) => {}
-                Err(error) => tracing::warn!(error = format!("{error:#}"), "a round of the detection failed"),
+                Ok(Next::Later)
             }
-        }
+            .boxed()
+        });
     }
 
     /// One round.

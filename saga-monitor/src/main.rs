@@ -10,7 +10,7 @@ use common_events::Service;
 use messaging::{Consumer, admin};
 use saga_monitor::{
     cluster::Cluster,
-    consumers::{Observed, observe_until},
+    consumers::Observed,
     detection::Detection,
     events::{
         self,
@@ -63,18 +63,18 @@ async fn serve(runtime: Runtime) -> anyhow::Result<()> {
     let services = Services::read(&runtime.env, identity, ASK_TIMEOUT)?;
     let pool = database(&runtime).await?;
     let cluster = Cluster::new(&settings.kafka);
-    let recorder = Arc::new(Recorder::start(pool.clone()));
+    let recorder = Arc::new(Recorder::start(&runtime.tasks, pool.clone()));
     let consumer = Consumer::start(&runtime, pool.clone(), events::subscriptions(recorder))?;
 
     let notices = if webhook.is_some() { Notices::Told } else { Notices::NotTold };
     let observed = Observed::default();
     let detection =
         Detection::new(pool.clone(), cluster.clone(), services.clone(), stuck_after, notices, observed.clone());
-    tokio::spawn(detection.run_until(runtime.shutdown.clone()));
+    detection.go_rounds(&runtime.tasks);
     if let Some(url) = webhook {
-        tokio::spawn(Webhook::new(url, pool.clone())?.run_until(runtime.shutdown.clone()));
+        Webhook::new(url, pool.clone())?.tell_all(&runtime.tasks);
     }
-    tokio::spawn(observe_until(runtime.shutdown.clone(), cluster.clone(), services.clone(), observed.clone()));
+    observed.keep_up(&runtime.tasks, cluster.clone(), services.clone());
     let zipkin = settings.traces.zipkin_endpoint.clone();
     let desk = Desk { pool, cluster, services, observed, zipkin };
     let routes = http::routes(desk.clone()).and(page::routes(&runtime, desk)?);

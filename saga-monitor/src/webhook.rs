@@ -5,9 +5,13 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use futures::FutureExt;
 use serde_json::json;
-use service_runtime::{Pool, settings::Url};
-use tokio_util::sync::CancellationToken;
+use service_runtime::{
+    Pool, Tasks,
+    settings::Url,
+    tasks::{Next, Rounds},
+};
 
 use crate::store::alarms;
 
@@ -35,28 +39,12 @@ impl Webhook {
         Ok(Self { http: service_runtime::http::client(&url, TELL_TIMEOUT)?, url, pool })
     }
 
-    /// Tells until the process stops.
-    pub async fn run_until(self, stopping: CancellationToken) {
-        let mut pause = FIRST_PAUSE;
-        loop {
-            let wait = match self.tell_next().await {
-                Ok(true) => continue,
-                Ok(false) => {
-                    pause = FIRST_PAUSE;
-                    LOOK_EVERY
-                }
-                Err(error) => {
-                    tracing::warn!(error = format!("{error:#}"), "an alarm waits for the webhook");
-                    let wait = pause;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                    wait
-                }
-            };
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = stopping.cancelled() => return,
-            }
-        }
+    /// Tells whatever there is, as long as the process runs.
+    pub fn tell_all(self, tasks: &Tasks) {
+        let rounds = Rounds::every("alarm-webhook", LOOK_EVERY).backing_off(FIRST_PAUSE, LONGEST_PAUSE);
+        tasks.repeat(rounds, self, |webhook| {
+            async move { Ok(if webhook.tell_next().await? { Next::Now } else { Next::Later }) }.boxed()
+        });
     }
 
     /// Tells the oldest notice. Returns whether there was one.

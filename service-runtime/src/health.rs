@@ -2,7 +2,7 @@
 //!
 //! Two kinds of dependency: a *part* tells by itself when it was reached or lost (Kafka), and what is
 //! lost later only degrades; a *probe* is asked (the database, Redis), and without an answer the
-//! process isn't ready.
+//! process isn't ready. A background task whose rounds fail is a part that is lost ([`Tasks`](crate::Tasks)).
 
 use std::{
     collections::BTreeMap,
@@ -52,9 +52,9 @@ pub struct Part {
 pub enum Readiness {
     /// 200: everything answers.
     Ready,
-    /// 200: what was reached once is away; the work goes on without it.
+    /// 200: what was reached once is away, or a background task stands still; the rest of the work goes on.
     Degraded {
-        /// What is away.
+        /// What is away, and which tasks stand still.
         lost: Vec<&'static str>,
     },
     /// 503: not everything was reached yet.
@@ -62,6 +62,9 @@ pub enum Readiness {
     Starting {
         /// What wasn't reached yet.
         waiting_for: Vec<&'static str>,
+        /// As in [`Readiness::Degraded`].
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        lost: Vec<&'static str>,
     },
     /// 503: something doesn't answer that the work can't do without.
     #[serde(rename_all = "camelCase")]
@@ -104,6 +107,17 @@ impl Health {
         Part { name, parts: Arc::clone(&self.parts) }
     }
 
+    /// Registers a background task. It counts as one that works until it says otherwise.
+    pub(crate) fn task(&self, name: &'static str) -> Part {
+        locked(&self.parts).entry(name).or_insert(Standing::Reached);
+        Part { name, parts: Arc::clone(&self.parts) }
+    }
+
+    /// Cancelled when the process is to stop.
+    pub(crate) const fn shutdown(&self) -> &CancellationToken {
+        &self.shutdown
+    }
+
     /// Registers something that is asked each time (at most once a second), and must answer.
     pub fn probe<F, A>(&self, name: &'static str, ask: F)
     where
@@ -124,14 +138,13 @@ impl Health {
             let parts = locked(&self.parts);
             parts.iter().filter(|(_, standing)| **standing == wanted).map(|(name, _)| *name).collect::<Vec<_>>()
         };
-        let awaited = standing(Standing::Awaited);
+        let (awaited, lost) = (standing(Standing::Awaited), standing(Standing::Lost));
         if !awaited.is_empty() {
-            return Readiness::Starting { waiting_for: silent.into_iter().chain(awaited).collect() };
+            return Readiness::Starting { waiting_for: silent.into_iter().chain(awaited).collect(), lost };
         }
         if !silent.is_empty() {
             return Readiness::Unavailable { waiting_for: silent };
         }
-        let lost = standing(Standing::Lost);
         if lost.is_empty() { Readiness::Ready } else { Readiness::Degraded { lost } }
     }
 
@@ -205,6 +218,23 @@ mod tests {
         assert_eq!(health.readiness().await, Readiness::Ready);
         shutdown.cancel();
         assert_eq!(json(&health.readiness().await), serde_json::json!({"status": "stopping"}));
+    }
+
+    #[tokio::test]
+    async fn a_task_counts_as_working_until_it_says_otherwise_also_during_the_start() {
+        let health = Health::new(CancellationToken::new());
+        let sweep = health.task("sweep");
+        assert_eq!(health.readiness().await, Readiness::Ready);
+        sweep.lost();
+        assert_eq!(health.readiness().await, Readiness::Degraded { lost: vec!["sweep"] });
+        health.task("sweep");
+        assert!(
+            matches!(health.readiness().await, Readiness::Degraded { .. }),
+            "another one by its name changes nothing"
+        );
+        health.part("kafka");
+        let starting = serde_json::json!({"status": "starting", "waitingFor": ["kafka"], "lost": ["sweep"]});
+        assert_eq!(json(&health.readiness().await), starting);
     }
 
     #[tokio::test(start_paused = true)]

@@ -135,6 +135,7 @@ pub(crate) async fn serve(runtime: &Runtime, routes: Routes, bound: impl FnOnce(
     let listening = server.addrs().first().copied().unwrap_or(address);
     let server = server.run();
     let handle = server.handle();
+    #[expect(clippy::disallowed_methods, reason = "its end is waited for below")]
     let mut running = tokio::spawn(server);
     tracing::info!(address = %listening, "listening");
     bound(listening);

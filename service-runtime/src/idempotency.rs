@@ -22,7 +22,7 @@ use actix_web::{
     HttpResponse,
     http::{StatusCode, header},
 };
-pub(crate) use clean_up::clean_up;
+pub(crate) use clean_up::keep_clean;
 use common_events::UserId;
 use deadpool_postgres::GenericClient;
 pub use key::{IdempotencyKey, OptionalIdempotencyKey};

@@ -9,6 +9,7 @@
 //! | [`problem`] | errors as the caller sees them |
 //! | [`auth`] | who is asking, and whether he may |
 //! | [`health`] | whether the process can do its work |
+//! | [`tasks`] | what it does beside answering; trying again what failed |
 //! | [`idempotency`] | calls that are sent twice and done once |
 //!
 //! [`main`] is the `main` of every binary; what it hands over is the [`Runtime`]. Kafka is left out
@@ -23,6 +24,7 @@ mod metrics;
 pub mod problem;
 mod runtime;
 pub mod settings;
+pub mod tasks;
 pub mod telemetry;
 
 pub use auth::{Admin, Auth, Caller, Operator};
@@ -31,6 +33,7 @@ pub use health::Health;
 pub use problem::Problem;
 pub use runtime::{Runtime, main};
 pub use settings::{CommonSettings, Env, SettingError};
+pub use tasks::Tasks;
 
 /// An error and its causes on one line: `what: why: why`.
 pub fn chain(error: &dyn std::error::Error) -> String {

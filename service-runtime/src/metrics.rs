@@ -6,9 +6,12 @@
 
 use std::{sync::OnceLock, time::Duration};
 
-use ::metrics::{describe_counter, describe_histogram};
+use ::metrics::{describe_counter, describe_gauge, describe_histogram};
 use anyhow::Context;
+use futures::FutureExt;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::tasks::{Next, Rounds, Tasks};
 
 /// Upper bounds in seconds: three per factor of two and a half or so, for p50, p95 and p99 that
 /// are right within a third, from half a millisecond to a minute.
@@ -43,17 +46,21 @@ fn describe() {
     describe_counter!("http_requests_total", "Requests answered, by method, route and status.");
     describe_histogram!("http_request_duration_seconds", "Time to an answer, by method, route and status.");
     describe_counter!("spans_dropped_total", "Spans that were not sent: the queue was full, or the collector away.");
+    describe_counter!("task_failures_total", "Rounds and jobs of background tasks that failed, by task and how.");
+    describe_gauge!("task_last_good_round_timestamp_seconds", "When a background task last had a good round, by task.");
 }
 
-/// Keeps the memory that samples take bounded, for as long as the process runs.
-pub(crate) async fn keep_up() {
-    let mut tick = tokio::time::interval(UPKEEP_EVERY);
-    loop {
-        tick.tick().await;
-        if let Some(recorder) = RECORDER.get() {
-            recorder.run_upkeep();
+/// Keeps the memory that samples take bounded.
+pub(crate) fn keep_up(tasks: &Tasks) {
+    tasks.repeat(Rounds::every("metrics-upkeep", UPKEEP_EVERY), (), |()| {
+        async {
+            if let Some(recorder) = RECORDER.get() {
+                recorder.run_upkeep();
+            }
+            Ok(Next::Later)
         }
-    }
+        .boxed()
+    });
 }
 
 /// The text that Prometheus reads.

@@ -18,6 +18,7 @@ use crate::{
     http::{self, Routes},
     idempotency,
     settings::{CommonSettings, DatabaseSettings, Env, SettingError},
+    tasks::Tasks,
     telemetry::{self, Batcher},
 };
 
@@ -43,15 +44,17 @@ pub struct Runtime {
     pub settings: CommonSettings,
     /// Whether the process can do its work.
     pub health: Health,
-    /// Cancelled on SIGTERM and SIGINT, and when `run` has ended.
+    /// What it does beside answering, until `shutdown`.
+    pub tasks: Tasks,
+    /// Cancelled on SIGTERM and SIGINT, when a background task ended by itself, and when `run` has ended.
     pub shutdown: CancellationToken,
 }
 
 /// Runs a process: settings, logs, metrics, spans, signals, then `run`, then everything down again.
 ///
-/// Exits with 0 when `run` ended well, with 1 when it failed (logged once, with its causes), and
-/// with 2 for a wrong setting (one line on standard error), also when `run` returns a
-/// [`SettingError`]. Within [`HARD_STOP`] of a signal the process is gone.
+/// Exits with 0 when `run` ended well, with 1 when it or a background task failed (logged once, with its
+/// causes), and with 2 for a wrong setting (one line on standard error), also when `run` returns a
+/// [`SettingError`]. Within [`HARD_STOP`] of a signal, or of a failure, the process is gone.
 pub fn main<'r, F, Fut>(service: Service, run: F) -> ExitCode
 where
     F: FnOnce(Runtime) -> Fut + 'r,
@@ -92,43 +95,53 @@ fn run_process(service: Service, run: Run<'_>) -> ExitCode {
 
 async fn live(runtime: Runtime, run: Run<'_>) -> anyhow::Result<()> {
     crate::metrics::start()?;
-    tokio::spawn(crate::metrics::keep_up());
+    let (tasks, shutdown) = (runtime.tasks.clone(), runtime.shutdown.clone());
+    crate::metrics::keep_up(&tasks);
+    // Nobody tells these to stop: they are needed until the end.
+    let until_the_end = tasks.group();
     let traces = &runtime.settings.traces;
-    telemetry::start(Batcher::start(traces, runtime.service)?, traces.sampled);
-    listen_for_signals(runtime.shutdown.clone())?;
-    let shutdown = runtime.shutdown.clone();
+    telemetry::start(Batcher::start(traces, runtime.service, &until_the_end)?, traces.sampled);
+    listen_for_signals(&until_the_end, shutdown.clone())?;
     let outcome = run(runtime).await;
-    if !shutdown.is_cancelled() {
-        shutdown.cancel();
-        stop_hard_later();
-    }
+    shutdown.cancel();
+    let stopped = tasks.stop().await;
     telemetry::flush(FLUSH_TIMEOUT).await;
+    // Where a task failed, what came of the rest only follows from it.
+    stopped?;
     outcome
 }
 
-/// The first signal stops the process in order, the second one at once.
-fn listen_for_signals(shutdown: CancellationToken) -> anyhow::Result<()> {
+/// The first signal stops the process in order, the second one at once. However it came to stop, it is gone
+/// within [`HARD_STOP`].
+fn listen_for_signals(tasks: &Tasks, shutdown: CancellationToken) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
-    tokio::spawn(async move {
+    let listening = async move {
         let mut next = async || tokio::select! { _ = terminate.recv() => "SIGTERM", _ = interrupt.recv() => "SIGINT" };
-        let name = next().await;
-        tracing::info!(signal = name, "stopping");
-        stop_hard_later();
-        shutdown.cancel();
+        if let Some(name) = shutdown.run_until_cancelled(next()).await {
+            tracing::info!(signal = name, "stopping");
+            stop_hard_later();
+            shutdown.cancel();
+        } else {
+            stop_hard_later();
+            next().await;
+        }
         next().await;
-        std::process::exit(1);
-    });
+        std::process::exit(1)
+    };
+    tasks.run("signals", listening.boxed());
     Ok(())
 }
 
 /// A thread of its own: what hangs may be the runtime itself.
 fn stop_hard_later() {
-    std::thread::spawn(|| {
+    let leave = || {
         std::thread::sleep(HARD_STOP);
         eprintln!("not stopped after {} s, leaving", HARD_STOP.as_secs());
         std::process::exit(1);
-    });
+    };
+    #[expect(clippy::disallowed_methods, reason = "it ends the process, or the process ends it")]
+    std::thread::spawn(leave);
 }
 
 fn refuse(error: &SettingError) -> ExitCode {
@@ -154,7 +167,9 @@ impl Runtime {
     /// Without signals, logs or spans: what [`main`] builds, and what tests use.
     pub fn new(service: Service, env: Env, settings: CommonSettings) -> Self {
         let shutdown = CancellationToken::new();
-        Self { service, env, settings, health: Health::new(shutdown.clone()), shutdown }
+        let health = Health::new(shutdown.clone());
+        let tasks = Tasks::with_faulty(health.clone(), settings.fault_tasks.clone());
+        Self { service, env, settings, health, tasks, shutdown }
     }
 
     /// The service's database: waits for it to be there (`DATABASE_START_WAIT`), applies what isn't
@@ -196,7 +211,7 @@ impl Runtime {
             async move { database::answers(&probed).await }
         });
         if migrations.iter().any(|one| one.table == idempotency::MIGRATIONS.table) {
-            tokio::spawn(idempotency::clean_up(pool.clone(), self.shutdown.clone()));
+            idempotency::keep_clean(&self.tasks, pool.clone());
         }
         Ok(pool)
     }

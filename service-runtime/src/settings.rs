@@ -16,7 +16,7 @@ pub use common::{
     CommonSettings, DatabaseSettings, LogFormat, RetrySettings, TraceSettings, TracesExporter, default_port,
 };
 pub use kafka::KafkaSettings;
-pub use kinds::{DatabaseUrl, Durations, Ratio};
+pub use kinds::{DatabaseUrl, Durations, Names, Ratio};
 pub use secrecy::{ExposeSecret, SecretString};
 pub use url::Url;
 

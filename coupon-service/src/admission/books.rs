@@ -3,15 +3,16 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use anyhow::Context;
 use common_events::{CouponId, EventId};
-use service_runtime::chain;
+use futures::FutureExt;
+use service_runtime::tasks::{Next, Rounds};
 use tokio::sync::mpsc;
-use tracing::warn;
 
 use super::Inner;
 use crate::{
     domain::{Outcome, Settled},
-    gate::{Gate, Token},
+    gate::Token,
     store,
 };
 
@@ -20,27 +21,52 @@ const MAX_BATCH: usize = 1_000;
 const GATHER: Duration = Duration::from_millis(20);
 
 /// Notes that requests are kept, so that nobody sends them again.
-pub(super) async fn confirm_all(gate: Gate, mut confirming: mpsc::Receiver<Token>) {
-    let mut tokens = Vec::new();
-    while confirming.recv_many(&mut tokens, MAX_BATCH).await > 0 {
-        for (coupon_id, tokens) in by_coupon(tokens.drain(..), |token| &token.coupon_id) {
-            if let Err(unanswered) = gate.confirm(&coupon_id, &tokens).await {
-                warn!(error = chain(&unanswered), requests = tokens.len(), "not confirmed: they will be sent again");
-            }
-        }
-        tokio::time::sleep(GATHER).await;
-    }
+pub(super) fn confirm_all(inner: &Arc<Inner>, confirming: mpsc::Receiver<Token>) {
+    let books = Books { inner: Arc::clone(inner), coming: confirming };
+    inner.tasks.repeat(Rounds::on_demand("confirmations"), books, |books| books.confirm_some().boxed());
 }
 
 /// Closes the books on what the issuer has decided.
-pub(super) async fn settle_all(inner: Arc<Inner>, mut settled: mpsc::Receiver<Vec<Settled>>) {
-    let mut batches = Vec::new();
-    while settled.recv_many(&mut batches, MAX_BATCH).await > 0 {
-        for (coupon_id, settled) in by_coupon(batches.drain(..).flatten(), |one| &one.coupon_id) {
-            if let Err(error) = inner.settle(&coupon_id, &settled).await {
-                warn!(coupon = %coupon_id, error = format!("{error:#}"), "the gate isn't told yet how admissions ended");
+pub(super) fn settle_all(inner: &Arc<Inner>, settled: mpsc::Receiver<Vec<Settled>>) {
+    let books = Books { inner: Arc::clone(inner), coming: settled };
+    inner.tasks.repeat(Rounds::on_demand("settlements"), books, |books| books.settle_some().boxed());
+}
+
+/// What comes to be written down.
+struct Books<T> {
+    inner: Arc<Inner>,
+    coming: mpsc::Receiver<T>,
+}
+
+impl Books<Token> {
+    async fn confirm_some(&mut self) -> anyhow::Result<Next> {
+        let mut tokens = Vec::new();
+        if self.coming.recv_many(&mut tokens, MAX_BATCH).await == 0 {
+            return Ok(Next::Never);
+        }
+        let mut outcome = Ok(Next::In(GATHER));
+        for (coupon_id, tokens) in by_coupon(tokens.into_iter(), |token| &token.coupon_id) {
+            if let Err(unanswered) = self.inner.gate.confirm(&coupon_id, &tokens).await {
+                outcome = Err(unanswered).context("requests are not confirmed, and will be sent again");
             }
         }
+        outcome
+    }
+}
+
+impl Books<Vec<Settled>> {
+    async fn settle_some(&mut self) -> anyhow::Result<Next> {
+        let mut batches = Vec::new();
+        if self.coming.recv_many(&mut batches, MAX_BATCH).await == 0 {
+            return Ok(Next::Never);
+        }
+        let mut outcome = Ok(Next::Now);
+        for (coupon_id, settled) in by_coupon(batches.into_iter().flatten(), |one| &one.coupon_id) {
+            if let Err(error) = self.inner.settle(&coupon_id, &settled).await {
+                outcome = Err(error).context("the gate isn't told yet how admissions ended");
+            }
+        }
+        outcome
     }
 }
 

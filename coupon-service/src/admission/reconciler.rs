@@ -19,9 +19,11 @@ use std::{
 
 use chrono::{TimeDelta, Utc};
 use common_events::{CouponId, EventId, UserId};
+use futures::FutureExt;
 use messaging::progress;
 use metrics::{counter, gauge};
-use tokio::task::JoinHandle;
+use service_runtime::tasks::{Next, Rounds};
+use tokio::task::AbortHandle;
 use tracing::{debug, info, warn};
 
 use super::{Inner, rebuilder};
@@ -41,32 +43,18 @@ const MAX_MENDED: usize = 1_000;
 /// An admission that was kept, and that the issuer didn't decide for so long, is asked after.
 const ASKED_AFTER: TimeDelta = TimeDelta::minutes(1);
 
-pub(super) async fn run(inner: Arc<Inner>) {
-    let mut reconciler =
-        Reconciler { inner, after: None, cursors: BTreeMap::new(), heard_all: None, sums: Sums::default() };
-    let mut rebuilding: Option<JoinHandle<()>> = None;
-    let mut was_failing = false;
-    loop {
-        tokio::time::sleep(LOOK_AT_MOST_EVERY).await;
-        tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY) => {}
-            () = reconciler.inner.wake.notified() => {}
-        }
-        let round = reconciler.round().await;
-        if let (Err(error), false) = (&round, was_failing) {
-            warn!(error = format!("{error:#}"), "the gate can't be looked after");
-        }
-        was_failing = round.is_err();
-        let lost = round.unwrap_or_default();
-        // One at a time: what is lost meanwhile is found again.
-        if !lost.is_empty() && rebuilding.as_ref().is_none_or(JoinHandle::is_finished) {
-            let inner = Arc::clone(&reconciler.inner);
-            let stopping = inner.stopping.clone();
-            rebuilding = Some(inner.tasks.clone().spawn(async move {
-                let _ = stopping.run_until_cancelled(rebuilder::rebuild(&inner, lost)).await;
-            }));
-        }
-    }
+pub(super) fn start(inner: &Arc<Inner>) {
+    let rounds =
+        Rounds::every("reconciler", LOOK_EVERY).woken_by(Arc::clone(&inner.wake)).at_least_apart(LOOK_AT_MOST_EVERY);
+    let reconciler = Reconciler {
+        inner: Arc::clone(inner),
+        after: None,
+        cursors: BTreeMap::new(),
+        heard_all: None,
+        sums: Sums::default(),
+        rebuilding: None,
+    };
+    inner.tasks.repeat(rounds, reconciler, |reconciler| reconciler.look().boxed());
 }
 
 struct Reconciler {
@@ -78,6 +66,8 @@ struct Reconciler {
     /// What this round found about the issuer, once it asked.
     heard_all: Option<bool>,
     sums: Sums,
+    /// The last rebuild, which may be under way.
+    rebuilding: Option<AbortHandle>,
 }
 
 /// What one pass through all coupons adds up.
@@ -89,6 +79,17 @@ struct Sums {
 }
 
 impl Reconciler {
+    /// One round, and a rebuild of what it finds to be lost. One at a time: what is lost meanwhile is found again.
+    async fn look(&mut self) -> anyhow::Result<Next> {
+        let lost = self.round().await?;
+        if !lost.is_empty() && self.rebuilding.as_ref().is_none_or(AbortHandle::is_finished) {
+            let inner = Arc::clone(&self.inner);
+            let rebuild = async move { rebuilder::rebuild(&inner, lost).await };
+            self.rebuilding = Some(self.inner.tasks.once("gate-rebuild", rebuild.boxed()));
+        }
+        Ok(Next::Later)
+    }
+
     /// Looks at the coupons that were noticed, and at the next page. Returns those whose gate is to be rebuilt.
     async fn round(&mut self) -> anyhow::Result<Vec<Coupon>> {
         self.heard_all = None;

@@ -16,8 +16,11 @@ use std::{
 };
 
 use common_events::{CouponId, UserId};
-use futures::future::join_all;
-use service_runtime::chain;
+use futures::{FutureExt, future::join_all};
+use service_runtime::{
+    chain,
+    tasks::{Next, Rounds},
+};
 use tracing::{debug, warn};
 
 use super::{Answered, Inner, Refused, is_past};
@@ -96,16 +99,15 @@ impl Sales {
         if sale.is_being_read.swap(true, Ordering::AcqRel) {
             return;
         }
-        let (inner, coupon_id) = (Arc::clone(inner), coupon_id.clone());
-        let tasks = inner.tasks.clone();
-        tasks.spawn(async move {
-            match read_crowd(&inner, &coupon_id).await {
-                Ok(Some(crowd)) => sale.set(Some(Arc::new(crowd))),
+        let (reading, coupon_id, being_read) = (Arc::clone(inner), coupon_id.clone(), BeingRead(sale));
+        let read = async move {
+            match read_crowd(&reading, &coupon_id).await {
+                Ok(Some(crowd)) => being_read.0.set(Some(Arc::new(crowd))),
                 Ok(None) => {}
                 Err(unanswered) => debug!(error = chain(&unanswered), "the holders can't be read"),
             }
-            sale.is_being_read.store(false, Ordering::Release);
-        });
+        };
+        inner.tasks.once("crowd", read.boxed());
     }
 
     pub(super) fn slot_came_back(&self, coupon_id: &CouponId) {
@@ -188,6 +190,15 @@ impl Sale {
     }
 }
 
+/// However the reading ends, the next one who finds it sold out has it read again.
+struct BeingRead(Arc<Sale>);
+
+impl Drop for BeingRead {
+    fn drop(&mut self) {
+        self.0.is_being_read.store(false, Ordering::Release);
+    }
+}
+
 impl Crowd {
     fn believed_at(&self) -> Duration {
         Duration::from_millis(self.believed_at.load(Ordering::Relaxed))
@@ -231,18 +242,22 @@ fn is_same_crowd(before: &Standing, now: &Standing) -> bool {
 }
 
 /// Looks whether what is known still holds.
-pub(super) async fn watch(inner: Arc<Inner>) {
-    let mut forgetting = Instant::now();
-    loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        if forgetting.elapsed() > Duration::from_secs(CROWD_FORGOTTEN_AFTER) {
-            forgetting = Instant::now();
-            inner.sales.forget_old();
+pub(super) fn watch(inner: &Arc<Inner>) {
+    let watching = (Arc::clone(inner), Instant::now());
+    inner.tasks.repeat(Rounds::every("sold-out-sales", LOOK_EVERY), watching, |(inner, forgot)| {
+        async move {
+            if forgot.elapsed() > Duration::from_secs(CROWD_FORGOTTEN_AFTER) {
+                *forgot = Instant::now();
+                inner.sales.forget_old();
+            }
+            let inner: &Inner = inner;
+            let sales = inner.sales.sold_out_sales();
+            // One round trip for all, however many they are.
+            join_all(sales.iter().map(|(coupon_id, sale)| look(inner, coupon_id, sale))).await;
+            Ok(Next::Later)
         }
-        let sales = inner.sales.sold_out_sales();
-        // One round trip for all, however many they are.
-        join_all(sales.iter().map(|(coupon_id, sale)| look(&inner, coupon_id, sale))).await;
-    }
+        .boxed()
+    });
 }
 
 async fn look(inner: &Inner, coupon_id: &CouponId, sale: &Sale) {

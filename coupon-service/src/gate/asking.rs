@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use chrono::DateTime;
 use common_events::CouponId;
+use futures::future::join_all;
 use redis::Value;
+use service_runtime::tasks::Next;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -28,13 +30,29 @@ impl Asked {
     }
 }
 
-/// Asks for all of them, in the order in which they came, until nobody can ask any more.
-pub(super) async fn answer_all(mut asked: mpsc::Receiver<Asked>, link: Link, prefix: Arc<str>) {
-    let mut waiting = Vec::with_capacity(MAX_BATCH);
-    while asked.recv_many(&mut waiting, MAX_BATCH).await > 0 {
-        let coupons = by_coupon(waiting.drain(..));
+/// Where everybody asks.
+pub(super) struct Desk {
+    asked: mpsc::Receiver<Asked>,
+    link: Link,
+    prefix: Arc<str>,
+    waiting: Vec<Asked>,
+}
+
+impl Desk {
+    pub(super) fn new(asked: mpsc::Receiver<Asked>, link: Link, prefix: Arc<str>) -> Self {
+        Self { asked, link, prefix, waiting: Vec::with_capacity(MAX_BATCH) }
+    }
+
+    /// Asks for all who wait, in the order in which they came.
+    pub(super) async fn answer_some(&mut self) -> anyhow::Result<Next> {
+        if self.asked.recv_many(&mut self.waiting, MAX_BATCH).await == 0 {
+            // Nobody can ask any more.
+            return Ok(Next::Never);
+        }
+        let coupons = by_coupon(self.waiting.drain(..));
         // One round trip: the questions go one behind the other on one connection.
-        futures::future::join_all(coupons.into_iter().map(|asked| answer(asked, &link, &prefix))).await;
+        join_all(coupons.into_iter().map(|asked| answer(asked, &self.link, &self.prefix))).await;
+        Ok(Next::Now)
     }
 }
 

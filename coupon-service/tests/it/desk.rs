@@ -44,7 +44,8 @@ impl Desk {
             ],
         );
         let pool = counter.database.pool.clone();
-        let gate = Gate::at(runtime.settings.redis_url.as_ref().expect("set"), &prefix).expect("a gate");
+        let gate =
+            Gate::at(runtime.settings.redis_url.as_ref().expect("set"), &prefix, &runtime.tasks).expect("a gate");
         let publisher = Publisher::start::<CouponIssueRequested>(&runtime, pool.clone()).await.expect("a publisher");
         let (_, settling) = mpsc::channel(events::MAX_UNSETTLED_BATCHES);
         let admission = Admission::start(&runtime, pool, gate, publisher, settling).expect("good settings");
@@ -96,6 +97,6 @@ impl Desk {
 
     pub(crate) async fn close(self) {
         drop(self.served);
-        self.admission.stop().await;
+        self.admission.stop().await.expect("it stops in order");
     }
 }

@@ -2,6 +2,7 @@
 //! part start one of their own.
 
 mod admitting;
+mod background;
 mod dead_letters;
 mod http;
 mod losing_redis;

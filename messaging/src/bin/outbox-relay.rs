@@ -12,7 +12,6 @@ use service_runtime::{
     http::Routes,
     settings::{DatabaseSettings, DatabaseUrl, Setting},
 };
-use tokio::task::JoinSet;
 
 /// Claiming, leasing, renewing and health at once; the fifth is for a hand-over.
 const CONNECTIONS_PER_DATABASE: usize = 5;
@@ -25,21 +24,12 @@ fn main() -> ExitCode {
         let sources = sources(&runtime)?;
         let times = lease_times(&runtime)?;
         let names: Vec<&str> = sources.iter().map(|source| source.name).collect();
-        let wakes = relay::listen(&runtime.env, &names).await?;
-        let mut relays = JoinSet::new();
+        let wakes = relay::listen(&runtime.env, &names, &runtime.tasks).await?;
         for source in sources {
-            let (runtime, wakes) = (runtime.clone(), wakes[source.name].clone());
-            // A task of its own: what blocks one database's relay must not hold up another's.
-            relays.spawn(async move { relay::run(&runtime, source, times, wakes).await });
+            let wakes = wakes[source.name].clone();
+            relay::start(&runtime, source, times, wakes);
         }
-        let relayed = async {
-            while let Some(ended) = relays.join_next().await {
-                ended.context("a relay")??;
-            }
-            Ok(())
-        };
-        // The first that fails ends the process: a relay that only looks alive is worse than none.
-        tokio::try_join!(runtime.serve(Routes::none()), relayed).map(|_| ())
+        runtime.serve(Routes::none()).await
     })
 }
 

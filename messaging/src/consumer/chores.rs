@@ -8,11 +8,14 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt;
 use metrics::gauge;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use service_runtime::{
+    Tasks,
+    tasks::{Next, Rounds},
+};
 
-use crate::delivery::{Group, Stalled};
+use crate::delivery::Group;
 
 /// How often drains are looked for that nobody here was told of: another member released them, or died.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -26,111 +29,65 @@ const FORGET_EVERY: Duration = Duration::from_hours(1);
 /// How often what waits is counted.
 const MEASURE_EVERY: Duration = Duration::from_secs(10);
 
-/// Does them all until it is aborted; `failed` is cancelled if one ends.
-pub(super) async fn run(group: Arc<Group>, failed: CancellationToken) {
-    let mut chores = JoinSet::new();
-    chores.spawn(drain(Arc::clone(&group)));
-    chores.spawn(try_parked(Arc::clone(&group)));
-    chores.spawn(tell_alarms(Arc::clone(&group)));
-    chores.spawn(forget_old(Arc::clone(&group)));
-    chores.spawn(measure(group));
-    // None of them ends but by a panic.
-    if let Some(Err(error)) = chores.join_next().await {
-        tracing::error!(%error, "a chore of the consumer ended");
-        failed.cancel();
-    }
+/// Does them all until the group of tasks is stopped.
+pub(super) fn start(tasks: &Tasks, group: &Arc<Group>) {
+    let released = Rounds::every("drain", SWEEP_EVERY).woken_by(Arc::clone(&group.released));
+    tasks.repeat(released, Arc::clone(group), |group| drain(group).boxed());
+
+    let parked_every = PARKED_EVERY.min(group.ladder.parked_interval / 2).max(Duration::from_millis(10));
+    tasks.repeat(Rounds::every("parked-events", parked_every), Arc::clone(group), |group| try_parked(group).boxed());
+
+    let alarms = Rounds::every("dead-letter-alarms", ALARMS_EVERY).woken_by(group.alarm.due());
+    tasks.repeat(alarms, Arc::clone(group), |group| tell_alarms(group).boxed());
+
+    tasks.repeat(Rounds::every("old-days", FORGET_EVERY), Arc::clone(group), |group| forget_old(group).boxed());
+    tasks.repeat(Rounds::every("set-aside-counts", MEASURE_EVERY), Arc::clone(group), |group| measure(group).boxed());
+
+    let outbox = (Arc::clone(group), BTreeSet::new());
+    tasks.repeat(Rounds::every("outbox-counts", MEASURE_EVERY), outbox, |(group, seen)| {
+        measure_outbox(group, seen).boxed()
+    });
 }
 
-/// Says once that a chore stands still, and once that it goes on.
-struct Saying {
-    chore: &'static str,
-    stands_still: bool,
+async fn drain(group: &Group) -> anyhow::Result<Next> {
+    group.drain().await?;
+    Ok(Next::Later)
 }
 
-impl Saying {
-    const fn of(chore: &'static str) -> Self {
-        Self { chore, stands_still: false }
-    }
-
-    fn note<T>(&mut self, outcome: Result<T, Stalled>) -> Option<T> {
-        match outcome {
-            Ok(done) => {
-                if std::mem::take(&mut self.stands_still) {
-                    tracing::info!(chore = self.chore, "goes on");
-                }
-                Some(done)
-            }
-            Err(stalled) => {
-                if !std::mem::replace(&mut self.stands_still, true) {
-                    tracing::warn!(chore = self.chore, error = service_runtime::chain(&stalled), "stands still");
-                }
-                None
-            }
-        }
-    }
+async fn try_parked(group: &Group) -> anyhow::Result<Next> {
+    group.try_parked().await?;
+    Ok(Next::Later)
 }
 
-async fn drain(group: Arc<Group>) {
-    let mut saying = Saying::of("draining what waited");
-    loop {
-        saying.note(group.drain().await);
-        tokio::select! {
-            () = group.released.notified() => {}
-            () = tokio::time::sleep(SWEEP_EVERY) => {}
-        }
-    }
+async fn tell_alarms(group: &Group) -> anyhow::Result<Next> {
+    group.tell_alarms().await?;
+    Ok(Next::Later)
 }
 
-async fn try_parked(group: Arc<Group>) {
-    let mut saying = Saying::of("trying what is parked");
-    let every = PARKED_EVERY.min(group.ladder.parked_interval / 2).max(Duration::from_millis(10));
-    loop {
-        saying.note(group.try_parked().await);
-        tokio::time::sleep(every).await;
+async fn forget_old(group: &Group) -> anyhow::Result<Next> {
+    let dropped = group.forget_old().await?;
+    if dropped > 0 {
+        tracing::info!(dropped, "dropped day partitions past the maximum age");
     }
+    Ok(Next::Later)
 }
 
-async fn tell_alarms(group: Arc<Group>) {
-    let mut saying = Saying::of("telling alarms");
-    loop {
-        saying.note(group.tell_alarms().await);
-        tokio::select! {
-            () = group.alarm.woken() => {}
-            () = tokio::time::sleep(ALARMS_EVERY) => {}
-        }
+/// Every member tells the same numbers: they are the group's.
+async fn measure(group: &Group) -> anyhow::Result<Next> {
+    let counts = group.count_set_aside().await?;
+    let gauges = [gauge!("keys_waiting"), gauge!("events_waiting"), gauge!("events_parked"), gauge!("dead_letters")];
+    for (gauge, count) in gauges.into_iter().zip(counts) {
+        #[expect(clippy::cast_precision_loss, reason = "a count that large is exact enough")]
+        gauge.set(count as f64);
     }
+    Ok(Next::Later)
 }
 
-async fn forget_old(group: Arc<Group>) {
-    let mut saying = Saying::of("forgetting old days");
-    loop {
-        if let Some(dropped @ 1..) = saying.note(group.forget_old().await) {
-            tracing::info!(dropped, "dropped day partitions past the maximum age");
-        }
-        tokio::time::sleep(FORGET_EVERY).await;
-    }
-}
-
-/// Every member tells the same numbers: they are the group's. The outbox is told of here, and not by the relay: one that
-/// is dead tells nothing.
-async fn measure(group: Arc<Group>) {
-    let mut saying = Saying::of("counting what waits");
-    let mut saying_of_outbox = Saying::of("counting what waits in the outbox");
-    let mut seen = BTreeSet::new();
-    loop {
-        if let Some(waiting) = saying_of_outbox.note(group.count_outbox().await) {
-            tell_outbox(&mut seen, waiting);
-        }
-        if let Some(counts) = saying.note(group.count_set_aside().await) {
-            let gauges =
-                [gauge!("keys_waiting"), gauge!("events_waiting"), gauge!("events_parked"), gauge!("dead_letters")];
-            for (gauge, count) in gauges.into_iter().zip(counts) {
-                #[expect(clippy::cast_precision_loss, reason = "a count that large is exact enough")]
-                gauge.set(count as f64);
-            }
-        }
-        tokio::time::sleep(MEASURE_EVERY).await;
-    }
+/// The same of what waits in the outbox, by all topics that were `seen` there. It is told of here, and not by the
+/// relay: one that is dead tells nothing.
+async fn measure_outbox(group: &Group, seen: &mut BTreeSet<String>) -> anyhow::Result<Next> {
+    tell_outbox(seen, group.count_outbox().await?);
+    Ok(Next::Later)
 }
 
 /// A topic of which nothing waits any more is told of as empty.

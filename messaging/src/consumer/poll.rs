@@ -21,7 +21,7 @@ use rdkafka::{
     message::{BorrowedHeaders, BorrowedMessage, Headers},
     types::RDKafkaErrorCode,
 };
-use service_runtime::health;
+use service_runtime::{health, tasks::drop_aside};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
@@ -296,7 +296,7 @@ impl Member {
             Ok(consumer) => {
                 let lost = std::mem::replace(&mut self.consumer, consumer);
                 // Leaving may take a while, as nobody answers it.
-                thread::spawn(move || drop(lost));
+                drop_aside(lost);
                 true
             }
             Err(error) => {

@@ -2,18 +2,20 @@
 //! it passes what holds no record for anybody, so that its group stands at the end of a partition that is read.
 
 use std::{
+    fmt,
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use service_runtime::{chain, tasks::Backoff};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::debug;
 
 use super::{backlog::Backlog, poll::Rebalances};
 use crate::{
-    delivery::{Due, Group, Stalled},
+    delivery::{Due, Group},
     record::Record,
 };
 
@@ -56,11 +58,18 @@ impl Place {
     }
 }
 
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "partition {}/{}", self.topic, self.partition)
+    }
+}
+
 impl Worker {
     pub(super) fn start(runtime: &tokio::runtime::Handle, group: Arc<Group>, place: Place, backlog: Backlog) -> Self {
         let (records, inbox) = mpsc::unbounded_channel();
         let (position, passed) = watch::channel(0);
         let (backlog, stopping) = (Arc::new(backlog), CancellationToken::new());
+        #[expect(clippy::disallowed_methods, reason = "the poll thread sees it end by itself, and ends, too")]
         let task = runtime.spawn(run(group, place, Fed { inbox, passed }, Arc::clone(&backlog), stopping.clone()));
         Self { records, position, backlog, stopping, task }
     }
@@ -144,13 +153,13 @@ async fn run(group: Arc<Group>, place: Place, mut fed: Fed, backlog: Arc<Backlog
 async fn apply(group: &Group, place: &Place, batch: &[Record], stopping: &CancellationToken) -> bool {
     let Some(last) = batch.last() else { return true };
     let delivering = async {
-        let mut patience = Patience::at(place);
+        let mut backoff = Backoff::new(place, FIRST_WAIT, LONGEST_WAIT);
         while let Err(stalled) = group.deliver(batch).await {
-            if !patience.wait(&stalled, stopping).await {
+            if !backoff.wait(&chain(&stalled), stopping).await {
                 return false;
             }
         }
-        patience.end();
+        backoff.worked();
         true
     };
     let late = async {
@@ -171,13 +180,13 @@ async fn apply(group: &Group, place: &Place, batch: &[Record], stopping: &Cancel
 /// Passes what holds no record. False when told to stop meanwhile.
 async fn pass(group: &Group, place: &Place, next_offset: i64, stopping: &CancellationToken) -> bool {
     let noting = async {
-        let mut patience = Patience::at(place);
+        let mut backoff = Backoff::new(place, FIRST_WAIT, LONGEST_WAIT);
         while let Err(stalled) = group.note_position(&place.topic, place.partition, next_offset).await {
-            if !patience.wait(&stalled, stopping).await {
+            if !backoff.wait(&chain(&stalled), stopping).await {
                 return false;
             }
         }
-        patience.end();
+        backoff.worked();
         true
     };
     // Whoever comes next passes it again.
@@ -194,51 +203,18 @@ async fn pass(group: &Group, place: &Place, next_offset: i64, stopping: &Cancell
 
 /// Which of these may be delivered now. `None` when told to stop meanwhile.
 async fn find_due(group: &Group, place: &Place, records: &[Record], stopping: &CancellationToken) -> Option<Due> {
-    let mut patience = Patience::at(place);
+    let mut backoff = Backoff::new(place, FIRST_WAIT, LONGEST_WAIT);
     loop {
         match group.due(records).await {
             Ok(due) => {
-                patience.end();
+                backoff.worked();
                 return Some(due);
             }
             Err(stalled) => {
-                if !patience.wait(&stalled, stopping).await {
+                if !backoff.wait(&chain(&stalled), stopping).await {
                     return None;
                 }
             }
-        }
-    }
-}
-
-/// Waiting for what the group stands on, ever longer, said once.
-struct Patience<'p> {
-    place: &'p Place,
-    pause: Duration,
-}
-
-impl<'p> Patience<'p> {
-    const fn at(place: &'p Place) -> Self {
-        Self { place, pause: FIRST_WAIT }
-    }
-
-    /// False when told to stop meanwhile.
-    async fn wait(&mut self, stalled: &Stalled, stopping: &CancellationToken) -> bool {
-        let Place { topic, partition, .. } = self.place;
-        if self.pause == FIRST_WAIT {
-            warn!(topic, partition, error = service_runtime::chain(stalled), "the partition waits");
-        }
-        let pause = self.pause;
-        self.pause = (pause * 2).min(LONGEST_WAIT);
-        tokio::select! {
-            () = stopping.cancelled() => false,
-            () = tokio::time::sleep(pause) => true,
-        }
-    }
-
-    fn end(self) {
-        let Place { topic, partition, .. } = self.place;
-        if self.pause != FIRST_WAIT {
-            info!(topic, partition, "the partition goes on");
         }
     }
 }

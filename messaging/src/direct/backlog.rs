@@ -10,9 +10,14 @@ use std::{
 };
 
 use common_events::Topic;
+use futures::FutureExt;
 use metrics::gauge;
-use service_runtime::{database::Pool, settings::KafkaSettings};
-use tokio_util::sync::CancellationToken;
+use service_runtime::{
+    Tasks,
+    database::Pool,
+    settings::KafkaSettings,
+    tasks::{Next, Rounds, blocking},
+};
 use tracing::{info, warn};
 
 use super::{
@@ -46,6 +51,8 @@ pub(super) struct Backlog {
     pub(super) answered: Option<Instant>,
     /// When newcomers waited for the last letters in vain.
     pub(super) gave_up: Option<Instant>,
+    /// When what went to its topic long ago was forgotten last.
+    pub(super) forgot: Option<Instant>,
 }
 
 /// What one look found.
@@ -67,26 +74,22 @@ impl Backlog {
         Ok(())
     }
 
-    pub(super) async fn work_off(mut self, stopping: CancellationToken) {
-        let mut forget = tokio::time::interval(FORGET_EVERY);
-        let mut pause = LOOK_EVERY;
-        let mut was_failing = false;
-        loop {
-            tokio::select! {
-                () = stopping.cancelled() => return,
-                () = tokio::time::sleep(pause) => {}
-                _ = forget.tick() => self.forget().await,
-            }
-            if self.road.give_up_opening(OPENING_AT_MOST) {
-                self.gave_up = Some(Instant::now());
-            }
-            let outcome = self.round().await;
-            pause = if matches!(outcome, Ok(Found::Backlog)) { WORK_EVERY } else { LOOK_EVERY };
-            if let (Err(error), false) = (&outcome, was_failing) {
-                warn!(topic = %self.topic, error = format!("{error:#}"), "producer dead letters can't be looked after");
-            }
-            was_failing = outcome.is_err();
+    pub(super) fn work_off(self, tasks: &Tasks) {
+        tasks.repeat(Rounds::every("producer-dead-letters", LOOK_EVERY), self, |backlog| backlog.work().boxed());
+    }
+
+    async fn work(&mut self) -> anyhow::Result<Next> {
+        if self.forgot.is_none_or(|at| at.elapsed() > FORGET_EVERY) {
+            self.forgot = Some(Instant::now());
+            self.forget().await;
         }
+        if self.road.give_up_opening(OPENING_AT_MOST) {
+            self.gave_up = Some(Instant::now());
+        }
+        Ok(match self.round().await? {
+            Found::Backlog => Next::In(WORK_EVERY),
+            Found::Nothing => Next::Later,
+        })
     }
 
     async fn round(&mut self) -> anyhow::Result<Found> {
@@ -138,7 +141,7 @@ impl Backlog {
     async fn close(&self) {
         if !self.road.is_closed() {
             let road = Arc::clone(&self.road);
-            let _ = tokio::task::spawn_blocking(move || road.close()).await;
+            blocking(move || road.close()).await;
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use common_events::Topic;
-use service_runtime::{chain, database::Pool};
+use service_runtime::{chain, database::Pool, tasks::blocking};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep, timeout_at},
@@ -35,14 +35,18 @@ pub(super) struct Diversion {
 
 impl Diversion {
     /// Until told to stop, and then what is left.
-    pub(super) async fn run(self, mut diverted: mpsc::Receiver<Diverted>, stopping: CancellationToken) {
+    pub(super) async fn run(
+        self,
+        mut diverted: mpsc::Receiver<Diverted>,
+        stopping: CancellationToken,
+    ) -> anyhow::Result<()> {
         let mut waiting = Vec::new();
         loop {
             tokio::select! {
                 biased;
                 received = diverted.recv_many(&mut waiting, MAX_BATCH) => {
                     if received == 0 {
-                        return;
+                        return Ok(());
                     }
                 }
                 () = stopping.cancelled() => {
@@ -59,7 +63,7 @@ impl Diversion {
     async fn keep_all(&self, diverted: &mut mpsc::Receiver<Diverted>, mut waiting: Vec<Diverted>) {
         if !self.road.is_closed() {
             let road = Arc::clone(&self.road);
-            let _ = tokio::task::spawn_blocking(move || road.close()).await;
+            blocking(move || road.close()).await;
         }
         // With the road closed all that was on its way has come back: now the order is known.
         while let Ok(more) = diverted.try_recv() {

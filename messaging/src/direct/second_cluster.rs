@@ -14,7 +14,7 @@ use common_events::{
     Topic,
     envelope::{TRACEPARENT, peek},
 };
-use futures::future::join_all;
+use futures::{FutureExt, future::join_all};
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
@@ -25,8 +25,12 @@ use rdkafka::{
     producer::{FutureProducer, FutureRecord},
     types::RDKafkaErrorCode,
 };
-use service_runtime::{Runtime, database::Pool, settings::KafkaSettings};
-use tokio_util::sync::CancellationToken;
+use service_runtime::{
+    Runtime, Tasks,
+    database::Pool,
+    settings::KafkaSettings,
+    tasks::{Next, Rounds, blocking, drop_aside},
+};
 use tracing::{info, warn};
 
 use super::{
@@ -49,8 +53,9 @@ const MAX_ON_THE_WAY: usize = 10_000;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often the reading passes what holds no letter.
 const PASS_EVERY: Duration = Duration::from_secs(1);
-/// The pause after the cluster or the database failed.
-const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// The pause after the cluster or the database failed: the first, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// The most letters that are written into the table at once, and how long the first of them waits for company.
 const MAX_BATCH: usize = 500;
 const COMPANY: Duration = Duration::from_millis(20);
@@ -131,7 +136,7 @@ impl SecondCluster {
                 let left =
                     std::mem::replace(&mut *self.producer.lock().unwrap_or_else(PoisonError::into_inner), another);
                 // Its thread is waited for.
-                tokio::task::spawn_blocking(move || drop(left));
+                drop_aside(left);
             }
             Err(error) => warn!(%error, "no other producer for DEAD_LETTER_BROKERS"),
         }
@@ -139,7 +144,7 @@ impl SecondCluster {
 
     /// How many letters lie there that aren't in the table yet.
     pub(super) async fn unread(self: Arc<Self>) -> anyhow::Result<i64> {
-        tokio::task::spawn_blocking(move || self.count_unread()).await.context("asking the second cluster")?
+        blocking(move || self.count_unread()).await.context("asking the second cluster")
     }
 
     fn count_unread(&self) -> anyhow::Result<i64> {
@@ -156,63 +161,19 @@ impl SecondCluster {
         })
     }
 
-    /// Brings letters into the table until told to stop. One process of the service does it at a time.
-    pub(super) async fn collect(self: Arc<Self>, origin: Topic, pool: Pool, stopping: CancellationToken) {
-        let mut was_failing = false;
-        while !stopping.is_cancelled() {
-            let outcome = tokio::select! {
-                () = stopping.cancelled() => return,
-                outcome = self.collect_some(origin, &pool) => outcome,
-            };
-            if let Err(error) = outcome {
-                if !was_failing {
-                    warn!(error = format!("{error:#}"), "dead letters stay on the second cluster for now");
-                }
-                was_failing = true;
-                tokio::time::sleep(AFTER_FAILURE).await;
-            } else {
-                was_failing = false;
-            }
-        }
+    /// Brings letters into the table. One process of the service does it at a time.
+    pub(super) fn collect(self: Arc<Self>, origin: Topic, pool: Pool, tasks: &Tasks) {
+        let rounds = Rounds::on_demand("second-cluster").backing_off(FIRST_PAUSE, LONGEST_PAUSE);
+        let collector = Collector { cluster: self, origin, pool, reader: None };
+        tasks.repeat(rounds, collector, |collector| collector.collect().boxed());
     }
 
-    async fn collect_some(&self, origin: Topic, pool: &Pool) -> anyhow::Result<()> {
-        self.make_topic().await?;
+    fn open_reader(&self) -> anyhow::Result<StreamConsumer<BrokerWatch>> {
         let mut config = consumer(&self.settings, &self.group);
         config.set("statistics.interval.ms", "5000");
-        let watch = BrokerWatch::default();
-        let knows_none = watch.knows_none.clone();
-        let consumer: StreamConsumer<BrokerWatch> = config.create_with_context(watch)?;
-        consumer.subscribe(&[&self.topic])?;
-        loop {
-            let first = tokio::select! {
-                () = knows_none.cancelled() => anyhow::bail!("the client knows no broker any more"),
-                first = consumer.recv() => first?,
-                () = tokio::time::sleep(PASS_EVERY) => {
-                    // All that was read is in the table: what is left before here are ends of transactions.
-                    if let Some(next) = kafka::positions(&consumer)?.get(&(self.topic.clone(), PARTITION)) {
-                        consumer.store_offset(&self.topic, PARTITION, next - 1)?;
-                    }
-                    continue;
-                }
-            };
-            let mut batch = vec![read(&first)];
-            let until = tokio::time::Instant::now() + COMPANY;
-            while batch.len() < MAX_BATCH
-                && let Ok(next) = tokio::time::timeout_at(until, consumer.recv()).await
-            {
-                batch.push(read(&next?));
-            }
-            let last = batch.last().map(|read| read.offset);
-            let letters: Vec<(&Letter, &str)> =
-                batch.iter().filter_map(|read| Some((read.letter.as_ref()?, &*read.error))).collect();
-            let client = pool.get().await?;
-            let new = store::insert(&client, origin, &letters).await?;
-            if let Some(last) = last {
-                consumer.store_offset(&self.topic, PARTITION, last)?;
-            }
-            info!(letters = letters.len(), new, "dead letters of the second cluster are in the table");
-        }
+        let reader: StreamConsumer<BrokerWatch> = config.create_with_context(BrokerWatch::default())?;
+        reader.subscribe(&[&self.topic])?;
+        Ok(reader)
     }
 
     /// The second cluster isn't in the catalogue's care, so its one topic is made here.
@@ -225,6 +186,62 @@ impl SecondCluster {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
                 Err((topic, code)) => return Err(KafkaError::AdminOp(code)).with_context(|| format!("making {topic}")),
             }
+        }
+        Ok(())
+    }
+}
+
+/// What brings letters into the table.
+struct Collector {
+    cluster: Arc<SecondCluster>,
+    origin: Topic,
+    pool: Pool,
+    /// Another one after a failure.
+    reader: Option<StreamConsumer<BrokerWatch>>,
+}
+
+impl Collector {
+    async fn collect(&mut self) -> anyhow::Result<Next> {
+        if let Some(reader) = self.reader.take() {
+            self.collect_some(&reader).await?;
+            self.reader = Some(reader);
+        } else {
+            self.cluster.make_topic().await?;
+            self.reader = Some(self.cluster.open_reader()?);
+        }
+        Ok(Next::Now)
+    }
+
+    async fn collect_some(&self, reader: &StreamConsumer<BrokerWatch>) -> anyhow::Result<()> {
+        let first = tokio::select! {
+            () = reader.context().knows_none.cancelled() => anyhow::bail!("the client knows no broker any more"),
+            first = reader.recv() => first?,
+            () = tokio::time::sleep(PASS_EVERY) => return self.pass(reader),
+        };
+        let mut batch = vec![read(&first)];
+        let until = tokio::time::Instant::now() + COMPANY;
+        while batch.len() < MAX_BATCH
+            && let Ok(next) = tokio::time::timeout_at(until, reader.recv()).await
+        {
+            batch.push(read(&next?));
+        }
+        let last = batch.last().map(|read| read.offset);
+        let letters: Vec<(&Letter, &str)> =
+            batch.iter().filter_map(|read| Some((read.letter.as_ref()?, &*read.error))).collect();
+        let client = self.pool.get().await?;
+        let new = store::insert(&client, self.origin, &letters).await?;
+        if let Some(last) = last {
+            reader.store_offset(&self.cluster.topic, PARTITION, last)?;
+        }
+        info!(letters = letters.len(), new, "dead letters of the second cluster are in the table");
+        Ok(())
+    }
+
+    /// All that was read is in the table: what is left before the reader's position are ends of transactions.
+    fn pass(&self, reader: &StreamConsumer<BrokerWatch>) -> anyhow::Result<()> {
+        let topic = &self.cluster.topic;
+        if let Some(next) = kafka::positions(reader)?.get(&(topic.clone(), PARTITION)) {
+            reader.store_offset(topic, PARTITION, next - 1)?;
         }
         Ok(())
     }

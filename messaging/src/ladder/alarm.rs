@@ -4,7 +4,7 @@
 //! them in one message, and takes the marks away. So no alarm is lost in a crash, though one may be told
 //! twice. Nothing waits for the webhook.
 
-use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use common_events::Service;
@@ -32,7 +32,7 @@ const LONGEST_PAUSE_SECONDS: f64 = 600.0;
 /// Where dead letters are told.
 pub struct Alarm {
     webhook: Option<Webhook>,
-    due: Notify,
+    due: Arc<Notify>,
 }
 
 struct Webhook {
@@ -50,7 +50,7 @@ struct Kind {
 impl Alarm {
     /// Nobody is told.
     pub(crate) fn silent() -> Self {
-        Self { webhook: None, due: Notify::new() }
+        Self { webhook: None, due: Arc::default() }
     }
 
     /// `ALARM_WEBHOOK_URL`; not set: dead letters are only logged and counted.
@@ -68,7 +68,7 @@ impl Alarm {
     /// When there is no client for it.
     pub fn to(url: Url) -> anyhow::Result<Self> {
         let client = service_runtime::http::client(&url, ANSWER_TIMEOUT)?;
-        Ok(Self { webhook: Some(Webhook { url, client }), due: Notify::new() })
+        Ok(Self { webhook: Some(Webhook { url, client }), due: Arc::default() })
     }
 
     pub(crate) const fn is_heard(&self) -> bool {
@@ -80,8 +80,9 @@ impl Alarm {
         self.due.notify_one();
     }
 
-    pub(crate) async fn woken(&self) {
-        self.due.notified().await;
+    /// Told when there may be.
+    pub(crate) fn due(&self) -> Arc<Notify> {
+        Arc::clone(&self.due)
     }
 }
 

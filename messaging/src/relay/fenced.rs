@@ -23,7 +23,7 @@ use rdkafka::{
     error::KafkaError,
     producer::{BaseProducer, BaseRecord, Producer},
 };
-use service_runtime::settings::KafkaSettings;
+use service_runtime::{Tasks, settings::KafkaSettings};
 use tokio::sync::mpsc;
 
 use super::{
@@ -42,6 +42,7 @@ const MAX_BATCH: usize = 500;
 pub(super) struct Fenced {
     rows: mpsc::UnboundedSender<(Generation, Row)>,
     started: Arc<AtomicU64>,
+    thread: thread::JoinHandle<()>,
 }
 
 /// The how-manieth producer of this relay's time as leader. The first rows find none.
@@ -49,12 +50,14 @@ pub(super) struct Fenced {
 pub(super) struct Generation(u64);
 
 impl Fenced {
+    /// `name`: of its thread, as a task.
     pub(super) fn new(
         settings: &KafkaSettings,
         names: &Names,
         database: &str,
         acks: mpsc::UnboundedSender<Ack>,
-    ) -> Self {
+        (tasks, name): (&Tasks, &'static str),
+    ) -> anyhow::Result<Self> {
         let (rows, waiting) = mpsc::unbounded_channel();
         let mut config = kafka::producer(settings);
         config.remove("message.timeout.ms");
@@ -65,11 +68,13 @@ impl Fenced {
         let started = Arc::<AtomicU64>::default();
         let publisher = Publisher { config, names: names.clone(), producer: None, started: Arc::clone(&started) };
         // Transactions are blocking calls; a thread of their own keeps them off the runtime.
-        let thread = thread::Builder::new().name("fenced producer".to_owned());
-        if let Err(error) = thread.spawn(move || publisher.run(waiting, &acks)) {
-            tracing::error!(%error, "no thread for the fenced producer: compacted topics wait");
-        }
-        Self { rows, started }
+        let thread = tasks.thread(name, move || publisher.run(waiting, &acks))?;
+        Ok(Self { rows, started, thread })
+    }
+
+    /// Whether its thread is gone: by a panic, as nobody has told it to end.
+    pub(super) fn has_ended(&self) -> bool {
+        self.thread.is_finished()
     }
 
     /// To be asked before rows are claimed.
@@ -79,7 +84,7 @@ impl Fenced {
 
     /// Sends the row, if the producer is still that of the generation at which it was claimed.
     pub(super) fn send(&self, claimed_at: Generation, row: Row) {
-        // The thread ends only after this sender is dropped.
+        // The pipeline finds out when nobody is there to take it.
         let _ = self.rows.send((claimed_at, row));
     }
 }

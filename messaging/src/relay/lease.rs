@@ -13,9 +13,13 @@ use std::{
 };
 
 use anyhow::Context;
-use service_runtime::database::Pool;
+use futures::FutureExt;
+use service_runtime::{Tasks, database::Pool};
+use tokio::task::AbortHandle;
 use tracing::debug;
 use uuid::Uuid;
+
+use super::Source;
 
 /// How long a lease lasts, and how often it is renewed.
 #[derive(Debug, Clone, Copy)]
@@ -37,7 +41,11 @@ pub(super) struct Lease {
     times: LeaseTimes,
     holder: Uuid,
     held: Held,
-    renewing: Option<tokio::task::JoinHandle<()>>,
+    /// As a task.
+    name: &'static str,
+    /// A group of its own: the lease is needed until the last row is acknowledged.
+    renewals: Tasks,
+    renewing: Option<AbortHandle>,
 }
 
 /// Until when the lease is held; shared with the task that renews it.
@@ -63,9 +71,16 @@ impl Held {
 }
 
 impl Lease {
-    pub(super) fn new(pool: Pool, times: LeaseTimes) -> Self {
-        let held = Held { began: Instant::now(), until_ms: Arc::default() };
-        Self { pool, times, holder: Uuid::now_v7(), held, renewing: None }
+    pub(super) fn of(source: &Source, times: LeaseTimes, tasks: &Tasks) -> Self {
+        Self {
+            pool: source.pool.clone(),
+            times,
+            holder: Uuid::now_v7(),
+            held: Held { began: Instant::now(), until_ms: Arc::default() },
+            name: format!("lease of {}", source.name).leak(),
+            renewals: tasks.group(),
+            renewing: None,
+        }
     }
 
     /// Takes the lease if it is free, and renews it in the background from then on.
@@ -75,7 +90,7 @@ impl Lease {
             return Ok(false);
         }
         let (pool, times, holder, held) = (self.pool.clone(), self.times, self.holder, self.held.clone());
-        self.renewing = Some(tokio::spawn(async move {
+        let renew = async move {
             while held.is_now() {
                 tokio::time::sleep(times.renew).await;
                 match take(&pool, holder, times.length, &held).await {
@@ -84,7 +99,9 @@ impl Lease {
                     Err(error) => debug!(error = format!("{error:#}"), "the lease was not renewed"),
                 }
             }
-        }));
+        };
+        // Should it panic, the lease runs out, and is asked for again.
+        self.renewing = Some(self.renewals.once(self.name, renew.boxed()));
         Ok(true)
     }
 

@@ -18,8 +18,9 @@ use rdkafka::{
     producer::{BaseRecord, Producer, ProducerContext, PurgeConfig, ThreadedProducer},
 };
 use service_runtime::{
-    health,
+    Tasks, health,
     settings::KafkaSettings,
+    tasks::{Backoff, drop_aside},
     telemetry::{self, Span, SpanKind},
 };
 use tokio::sync::{mpsc, watch};
@@ -141,13 +142,14 @@ impl<'s> Pipeline<'s> {
         settings: &'s KafkaSettings,
         names: &Names,
         source: &'s Source,
-        health: health::Part,
+        (tasks, fenced): (&Tasks, &'static str),
         barred: &'s mut Barred,
     ) -> anyhow::Result<Self> {
         let (reports, acks) = mpsc::unbounded_channel();
+        let health = tasks.health().part("kafka");
         let context = Reports { acks: reports.clone(), health: health.clone(), brokers: <_>::default() };
         let producer = kafka::producer(settings).create_with_context(context).context("a Kafka producer")?;
-        let fenced = Fenced::new(settings, names, source.name, reports.clone());
+        let fenced = Fenced::new(settings, names, source.name, reports.clone(), (tasks, fenced))?;
         let (in_flight, in_flight_bytes, acknowledged) = <_>::default();
         Ok(Self {
             source,
@@ -168,12 +170,13 @@ impl<'s> Pipeline<'s> {
         })
     }
 
-    /// Moves rows while the lease is held.
+    /// Moves rows while the lease is held. `backoff` learns when it does.
     pub(super) async fn run(
         mut self,
         lease: &Lease,
         shutdown: &CancellationToken,
         mut wakes: watch::Receiver<u64>,
+        backoff: &mut Backoff<&'static str>,
     ) -> anyhow::Result<()> {
         let client = self.source.pool.get().await.context("a connection for the outbox")?;
         client.batch_execute(claim::SESSION).await.context("setting up the session")?;
@@ -187,12 +190,20 @@ impl<'s> Pipeline<'s> {
                 self.delete_acknowledged(&client).await?;
                 bail!("the producer knows no broker any more");
             }
+            if self.fenced.has_ended() {
+                self.delete_acknowledged(&client).await?;
+                bail!("the fenced producer's thread ended by itself");
+            }
             self.drain_acks();
             if let Some(length) = self.holding {
                 self.hold(&client, length).await?;
                 continue;
             }
+            let has_published = !self.acknowledged.is_empty();
             let claimed = self.round(&client).await?;
+            if has_published || self.has_only_a_try_in_flight() {
+                backoff.worked();
+            }
             self.try_barred(&client).await?;
             let first_pause = if *wakes.borrow() > 0 { FIRST_PAUSE_WITH_HINTS } else { FIRST_PAUSE };
             pause = if claimed > 0 { first_pause } else { (pause * 2).min(LONGEST_PAUSE) };
@@ -330,10 +341,15 @@ impl<'s> Pipeline<'s> {
         }
     }
 
+    /// A try may take long, and nothing can overtake it: but for it, nothing is on its way.
+    fn has_only_a_try_in_flight(&self) -> bool {
+        self.in_flight.len() == usize::from(self.tried_row.is_some())
+    }
+
     /// The producer of a try goes; closing it takes a while.
     fn end_try(&mut self) {
         if let Some(producer) = self.trying.take() {
-            tokio::task::spawn_blocking(move || drop(producer));
+            drop_aside(producer);
         }
     }
 
@@ -354,8 +370,7 @@ impl<'s> Pipeline<'s> {
             self.delete_acknowledged(client).await?;
             bail!("the producer ended: {code}: {reason}");
         }
-        // A try may take long, and nothing can overtake it.
-        if self.in_flight.len() == usize::from(self.tried_row.is_some()) {
+        if self.has_only_a_try_in_flight() {
             self.holding = None;
             tokio::time::sleep(length).await;
         }

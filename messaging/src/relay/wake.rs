@@ -8,8 +8,13 @@ use std::{
 };
 
 use anyhow::Context;
-use service_runtime::settings::Env;
-use tokio::sync::watch;
+use futures::FutureExt;
+use service_runtime::{
+    Tasks,
+    settings::Env,
+    tasks::{Next, Rounds},
+};
+use tokio::{net, sync::watch};
 
 /// Where the relay listens for hints, and services send them; absent: the relay just polls.
 const WAKE_ADDRESS: &str = "OUTBOX_WAKE_ADDR";
@@ -46,36 +51,38 @@ pub(crate) fn hint() {
 pub async fn listen(
     env: &Env,
     databases: &[&'static str],
+    tasks: &Tasks,
 ) -> anyhow::Result<HashMap<&'static str, watch::Receiver<u64>>> {
-    let channels: HashMap<&'static str, (watch::Sender<u64>, watch::Receiver<u64>)> =
-        databases.iter().map(|name| (*name, watch::channel(0))).collect();
-    let receivers = channels.iter().map(|(name, (_, wakes))| (*name, wakes.clone())).collect();
-    let senders: HashMap<&'static str, watch::Sender<u64>> =
-        channels.into_iter().map(|(name, (woken, _))| (name, woken)).collect();
-    let address = env.optional::<SocketAddr>(WAKE_ADDRESS)?;
-    let socket = match address {
-        // A stand-by on the same machine finds it taken, and polls.
-        Some(address) => tokio::net::UdpSocket::bind(address)
-            .await
-            .inspect_err(|error| tracing::warn!(%address, %error, "no hints are heard: polling"))
-            .ok(),
-        None => None,
-    };
-    tokio::spawn(async move {
-        let Some(socket) = socket else {
-            // Keeps the channels open, silently.
-            std::future::pending::<()>().await;
-            drop(senders);
-            return;
-        };
-        let mut datagram = [0_u8; MAX_HINT_BYTES];
-        loop {
-            let Ok(length) = socket.recv(&mut datagram).await else { continue };
-            let woken = std::str::from_utf8(&datagram[..length]).ok().and_then(|name| senders.get(name));
-            if let Some(woken) = woken {
-                woken.send_modify(|count| *count = count.wrapping_add(1));
+    let woken: HashMap<&'static str, watch::Sender<u64>> =
+        databases.iter().map(|name| (*name, watch::Sender::new(0))).collect();
+    let wakes = woken.iter().map(|(name, woken)| (*name, woken.subscribe())).collect();
+    if let Some(address) = env.optional::<SocketAddr>(WAKE_ADDRESS)? {
+        match net::UdpSocket::bind(address).await {
+            Ok(socket) => {
+                let ear = Ear { socket, woken };
+                tasks.repeat(Rounds::on_demand("hints"), ear, |ear| ear.hear().boxed());
             }
+            // A stand-by on the same machine finds it taken, and polls.
+            Err(error) => tracing::warn!(%address, %error, "no hints are heard: polling"),
         }
-    });
-    Ok(receivers)
+    }
+    Ok(wakes)
+}
+
+/// What hears hints.
+struct Ear {
+    socket: net::UdpSocket,
+    woken: HashMap<&'static str, watch::Sender<u64>>,
+}
+
+impl Ear {
+    async fn hear(&self) -> anyhow::Result<Next> {
+        let mut datagram = [0_u8; MAX_HINT_BYTES];
+        let length = self.socket.recv(&mut datagram).await.context("listening for hints")?;
+        let woken = std::str::from_utf8(&datagram[..length]).ok().and_then(|name| self.woken.get(name));
+        if let Some(woken) = woken {
+            woken.send_modify(|count| *count = count.wrapping_add(1));
+        }
+        Ok(Next::Now)
+    }
 }

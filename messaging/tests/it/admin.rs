@@ -22,7 +22,7 @@ use messaging::{Delivered, Event, Handled, Record, Subscriptions, Tx, admin::Off
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use service_runtime::{CommonSettings, Env, Runtime, database::Pool};
+use service_runtime::{CommonSettings, Env, Health, Runtime, Tasks, database::Pool};
 use test_support::{Database, ask, eventually};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -233,9 +233,11 @@ impl Desk {
         self.deliver(&records).await
     }
 
-    /// Until told to stop, or cut off.
-    pub(crate) fn runner(&self) -> tokio::task::JoinHandle<()> {
-        tokio::spawn(self.office.clone().run_replays(CancellationToken::new()))
+    /// Until told to stop.
+    pub(crate) fn runner(&self) -> Tasks {
+        let tasks = Tasks::new(Health::new(CancellationToken::new()));
+        self.office.run_replays(&tasks);
+        tasks
     }
 
     /// Carries what the replay sends until it has ended; returns how.
@@ -249,7 +251,7 @@ impl Desk {
             replay["endedAt"].is_string().then_some(replay)
         })
         .await;
-        runner.abort();
+        runner.stop().await.expect("in order");
         ended
     }
 }

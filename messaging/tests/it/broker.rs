@@ -26,7 +26,7 @@ use rdkafka::{
     message::{BorrowedMessage, Header, Headers, OwnedHeaders},
     producer::{FutureProducer, FutureRecord},
 };
-use service_runtime::{Health, database::Pool, health::Readiness, settings::KafkaSettings};
+use service_runtime::{Health, Tasks, database::Pool, health::Readiness, settings::KafkaSettings};
 use test_support::{PATIENCE, eventually};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -282,6 +282,7 @@ impl Reader {
 pub(crate) struct Member {
     pub(crate) toys: Arc<Toys>,
     pub(crate) health: Health,
+    tasks: Tasks,
     consumer: Consumer,
 }
 
@@ -298,8 +299,9 @@ impl Member {
 
     pub(crate) fn start(broker: &Broker, group: Group, toys: Arc<Toys>) -> Self {
         let health = Health::new(CancellationToken::new());
-        let consumer = Consumer::start_group(Arc::new(group), &broker.settings, health.part("kafka"));
-        Self { toys, health, consumer: consumer.expect("a consumer") }
+        let tasks = Tasks::new(health.clone());
+        let consumer = Consumer::start_group(Arc::new(group), &broker.settings, &tasks);
+        Self { toys, health, tasks, consumer: consumer.expect("a consumer") }
     }
 
     /// Waits until it has partitions.
@@ -314,9 +316,9 @@ impl Member {
         self.consumer.stop().await.expect("the member stops in order");
     }
 
-    /// Cancelled once it can't go on.
+    /// Cancelled once it can't go on: its process is to stop.
     pub(crate) fn failed(&self) -> CancellationToken {
-        self.consumer.failed()
+        self.tasks.stopping().clone()
     }
 
     /// Stops one that failed.

@@ -6,6 +6,8 @@
 //!
 //! Left out on purpose: stopping Kafka. Other tests use the same one; the system tests do that.
 
+#![expect(clippy::disallowed_methods, reason = "what a test starts ends with it")]
+
 mod admin;
 mod broker;
 mod consumer;

@@ -1,6 +1,7 @@
 //! `outbox-relay` as a process: rows go in, records come out, and the process is stopped, killed and
 //! frozen meanwhile.
 
+mod background;
 mod idle;
 mod lost_brokers;
 mod moving;

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use common_events::{OrderId, StockRefusal};
+use common_events::{OrderId, Service, StockRefusal};
 use order_service::{events, waiting::Waiting};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
-use test_support::{PATIENCE, Seam, eventually};
+use test_support::{PATIENCE, Seam, eventually, runtime};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -106,12 +106,13 @@ async fn who_waits_is_answered_when_another_instance_ends_the_order() {
     let shop = Shop::open().await;
     let stopping = CancellationToken::new();
     let other = Seam::new(&shop.database, events::subscriptions(&Waiting::new(stopping)));
+    let tasks = runtime(Service::Order).tasks;
     let order = shop.place(&["cup"]).await;
     let began = Instant::now();
     let event = other.event(stock_deduct_failed(order, "cup", StockRefusal::OutOfStock));
     let ends = async {
         see_somebody_wait(&shop).await;
-        tokio::spawn(shop.waiting.clone().look_for_endings(shop.database.pool.clone()));
+        shop.waiting.look_for_endings(&tasks, shop.database.pool.clone());
         other.deliver(&event).await;
     };
     let (answer, ()) = futures::join!(waiting_for(&shop, order, "wait=30"), ends);

@@ -1,5 +1,6 @@
 //! order-service on real PostgreSQL: its handlers through the seam, its endpoints over HTTP; and its domain alone.
 
+mod background;
 mod cancel_order;
 mod catalogue;
 mod document;

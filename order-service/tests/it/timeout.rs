@@ -1,13 +1,12 @@
 //! Orders that don't get on.
 
 use chrono::TimeDelta;
-use common_events::{CancelReason, events::OrderCancelled};
+use common_events::{CancelReason, Service, events::OrderCancelled};
 use order_service::{
     domain::{Payment, Status},
     timeout,
 };
-use test_support::eventually;
-use tokio_util::sync::CancellationToken;
+use test_support::{eventually, runtime};
 
 use crate::shop::{Shop, payment_completed, stock_deducted};
 
@@ -101,16 +100,15 @@ async fn an_order_that_somebody_works_on_does_not_hold_up_the_sweep() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sweep_goes_on_until_it_is_stopped() {
     let shop = Shop::open().await;
-    let stopping = CancellationToken::new();
+    let tasks = runtime(Service::Order).tasks;
     let (pool, waiting) = (shop.database.pool.clone(), shop.waiting.clone());
-    let sweeping = tokio::spawn(timeout::sweep_until(stopping.clone(), pool, waiting, TimeDelta::milliseconds(200)));
+    timeout::sweep_on(&tasks, pool, waiting, TimeDelta::milliseconds(200));
     for _ in 0..2 {
         let order = shop.place(&["cup"]).await;
         eventually("the order times out", async || (shop.order(order).await.status == Status::Cancelled).then_some(()))
             .await;
     }
-    stopping.cancel();
-    sweeping.await.expect("it ends well");
+    tasks.stop().await.expect("it ends well");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,10 +14,13 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use futures::future::BoxFuture;
+use futures::{FutureExt, future::BoxFuture};
 use messaging::{Record, Tx};
 use metrics::{counter, describe_counter, histogram};
-use service_runtime::Pool;
+use service_runtime::{
+    Pool, Tasks,
+    tasks::{Next, Rounds},
+};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, timeout_at},
@@ -61,10 +64,12 @@ pub struct Recorder {
 
 impl Recorder {
     /// Starts the writer of this database.
-    pub fn start(pool: Pool) -> Self {
+    pub fn start(tasks: &Tasks, pool: Pool) -> Self {
         describe_counter!("sagas_unreadable_total", "Times that what is kept of a saga could not be read.");
         let (queue, handed) = mpsc::channel(QUEUE);
-        tokio::spawn(write_all(pool.clone(), handed));
+        let writer = (pool.clone(), handed);
+        // Partitions hand over until their workers have ended.
+        tasks.group().repeat(Rounds::on_demand("recorder"), writer, |(pool, handed)| write_next(pool, handed).boxed());
         Self { queue, pool }
     }
 
@@ -118,21 +123,21 @@ impl Handed {
     }
 }
 
-async fn write_all(pool: Pool, mut handed: mpsc::Receiver<Handed>) {
-    while let Some(first) = handed.recv().await {
-        let until = Instant::now() + LINGER;
-        let (mut records, mut bytes) = (first.entries.len(), first.bytes());
-        let mut together = vec![first];
-        while records < MAX_BATCH
-            && bytes < MAX_BATCH_BYTES
-            && let Ok(Some(next)) = timeout_at(until, handed.recv()).await
-        {
-            records += next.entries.len();
-            bytes += next.bytes();
-            together.push(next);
-        }
-        write_together(&pool, together).await;
+async fn write_next(pool: &Pool, handed: &mut mpsc::Receiver<Handed>) -> anyhow::Result<Next> {
+    let Some(first) = handed.recv().await else { return Ok(Next::Never) };
+    let until = Instant::now() + LINGER;
+    let (mut records, mut bytes) = (first.entries.len(), first.bytes());
+    let mut together = vec![first];
+    while records < MAX_BATCH
+        && bytes < MAX_BATCH_BYTES
+        && let Ok(Some(next)) = timeout_at(until, handed.recv()).await
+    {
+        records += next.entries.len();
+        bytes += next.bytes();
+        together.push(next);
     }
+    write_together(pool, together).await;
+    Ok(Next::Now)
 }
 
 /// What can't be written together is written partition by partition: one must not hold up the others.

@@ -89,10 +89,10 @@ impl Watch {
         );
         let zipkin = settings.traces.zipkin_endpoint.clone();
         let desk = Desk { pool: pool.clone(), cluster, services: services.clone(), observed, zipkin };
-        let recorder = Arc::new(Recorder::start(pool.clone()));
+        let runtime = Runtime::new(Service::SagaMonitor, env, settings);
+        let recorder = Arc::new(Recorder::start(&runtime.tasks, pool.clone()));
         let subscriptions = events::subscriptions(Arc::clone(&recorder));
         let group = Arc::new(Group::new(pool, subscriptions, Ladder::default()));
-        let runtime = Runtime::new(Service::SagaMonitor, env, settings);
         let operators = Office::of(Arc::clone(&group), &runtime.settings).routes();
         let page = page::routes(&runtime, desk.clone()).expect("good settings");
         let routes = http::routes(desk.clone()).and(page).and(operators);

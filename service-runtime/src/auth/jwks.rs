@@ -94,6 +94,7 @@ impl Published {
     }
 
     /// A task of its own: a caller that gives up half way must not make it as if nobody had asked.
+    #[expect(clippy::disallowed_methods, reason = "it asks once; without an answer the next caller asks again")]
     fn refresh(&self) -> tokio::task::JoinHandle<bool> {
         let provider = Arc::clone(&self.0);
         tokio::spawn(async move { provider.refresh().await })

@@ -1,5 +1,7 @@
 //! A database of a test's own, on the PostgreSQL at `TEST_POSTGRES_URL`, gone when the test is over.
 
+#![expect(clippy::disallowed_methods, reason = "what a test starts ends with it")]
+
 use std::time::Duration;
 
 use common_events::Service;

@@ -10,7 +10,7 @@ use postgres_openssl::MakeTlsConnector;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::{NoTls, config::SslMode};
 
-use crate::settings::DatabaseSettings;
+use crate::{settings::DatabaseSettings, tasks::Backoff};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A peer that vanished without a word is noticed after this.
@@ -25,8 +25,9 @@ const ABANDONED: &str = "-c idle_in_transaction_session_timeout=15000 \
     -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=2";
 /// A statement waits for a lock for this part of its time at most: then it is known that it was a lock, and not the load.
 const LOCK_WAIT_PART: u32 = 3;
-/// How often the database is tried while it isn't there at the start.
-const START_RETRY_EVERY: Duration = Duration::from_millis(200);
+/// Trying a database that isn't there at the start: the first pause, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Makes the pool; nothing is connected yet. TLS with a verified certificate when the URL says
 /// `sslmode=require`, none otherwise.
@@ -72,17 +73,16 @@ fn tls(root_cert: Option<&str>) -> anyhow::Result<MakeTlsConnector> {
 /// Only what can get better by waiting is waited for, so a wrong password fails at once.
 pub async fn wait_for(pool: &Pool, at_most: Duration) -> anyhow::Result<()> {
     let until = Instant::now() + at_most;
-    let mut said = false;
+    let mut backoff = Backoff::new("start-with-database", FIRST_PAUSE, LONGEST_PAUSE);
     loop {
-        let Err(error) = pool.get().await else { return Ok(()) };
+        let Err(error) = pool.get().await else {
+            backoff.worked();
+            return Ok(());
+        };
         if !super::is_pool_unavailable(&error) || Instant::now() >= until {
             return Err(error).context("connecting to the database");
         }
-        if !said {
-            said = true;
-            tracing::warn!(error = crate::chain(&error), "waiting for the database");
-        }
-        sleep(START_RETRY_EVERY).await;
+        sleep(backoff.failed(&crate::chain(&error))).await;
     }
 }
 

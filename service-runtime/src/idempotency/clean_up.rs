@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use deadpool_postgres::Pool;
-use tokio_util::sync::CancellationToken;
+use futures::FutureExt;
+
+use crate::tasks::{Next, Rounds, Tasks};
 
 const EVERY: Duration = Duration::from_hours(1);
 /// Twice the 24 hours that docs/contract.md §3 promises.
@@ -16,16 +18,17 @@ const MAX_BATCHES: u32 = 1_000;
 const DELETE: &str = "DELETE FROM idempotency_keys WHERE (user_id, call, key) IN (\
      SELECT user_id, call, key FROM idempotency_keys WHERE created_at < now() - make_interval(hours => $1) LIMIT $2)";
 
-/// Deletes old answers once an hour until `shutdown`.
-pub(crate) async fn clean_up(pool: Pool, shutdown: CancellationToken) {
-    let mut tick = tokio::time::interval(EVERY);
-    while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
-        match delete_old(&pool).await {
-            Ok(0) => {}
-            Ok(rows) => tracing::info!(rows, "old idempotency keys deleted"),
-            Err(error) => tracing::warn!(error = format!("{error:#}"), "old idempotency keys were not deleted"),
-        }
+/// Deletes old answers, once an hour.
+pub(crate) fn keep_clean(tasks: &Tasks, pool: Pool) {
+    tasks.repeat(Rounds::every("idempotency-keys", EVERY), pool, |pool| clean_up(pool).boxed());
+}
+
+async fn clean_up(pool: &Pool) -> anyhow::Result<Next> {
+    let rows = delete_old(pool).await?;
+    if rows > 0 {
+        tracing::info!(rows, "old idempotency keys deleted");
     }
+    Ok(Next::Later)
 }
 
 pub(super) async fn delete_old(pool: &Pool) -> anyhow::Result<u64> {

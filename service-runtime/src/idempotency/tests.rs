@@ -1,5 +1,7 @@
 //! Against a real PostgreSQL.
 
+#![expect(clippy::disallowed_methods, reason = "what a test starts ends with it")]
+
 use actix_web::{FromRequest, test::TestRequest};
 use rstest::rstest;
 

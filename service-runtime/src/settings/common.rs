@@ -1,13 +1,13 @@
 //! What every process of the suite can be told (docs/contract.md §2, §5, §6).
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use common_events::Service;
 use secrecy::SecretString;
 use url::Url;
 
 use super::{
-    AuthSettings, DatabaseUrl, Durations, Env, KafkaSettings, Ratio, Setting, SettingError, kafka::ReadableFile,
+    AuthSettings, DatabaseUrl, Durations, Env, KafkaSettings, Names, Ratio, Setting, SettingError, kafka::ReadableFile,
 };
 
 /// More connections than this per process starve the other services of one PostgreSQL.
@@ -47,6 +47,8 @@ pub struct CommonSettings {
     pub retry: RetrySettings,
     /// `FAULT_INJECTION` (false): named points at which tests make the process fail.
     pub fault_injection: bool,
+    /// `FAULT_TASKS`: the background tasks that panic; none without `FAULT_INJECTION`.
+    pub fault_tasks: BTreeSet<String>,
 }
 
 impl CommonSettings {
@@ -60,6 +62,10 @@ impl CommonSettings {
                 "true",
                 "true only where HTTP_ADDR is a loopback address",
             ));
+        }
+        let Names(fault_tasks) = env.or("FAULT_TASKS", Names::default())?;
+        if !fault_injection && let Some(held) = env.text("FAULT_TASKS") {
+            return Err(SettingError::wrong("FAULT_TASKS", held, "something only beside FAULT_INJECTION=true"));
         }
         let auth = match service {
             Service::OutboxRelay => None,
@@ -83,6 +89,7 @@ impl CommonSettings {
             auth,
             retry: RetrySettings::read(env)?,
             fault_injection,
+            fault_tasks,
         })
     }
 }

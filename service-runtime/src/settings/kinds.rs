@@ -1,6 +1,6 @@
 //! What a variable can hold.
 
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, fmt, net::SocketAddr, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
@@ -78,6 +78,18 @@ impl Setting for Durations {
 
     fn parse(text: &str) -> Option<Self> {
         text.split(',').map(|one| Duration::parse(one.trim())).collect::<Option<_>>().map(Self)
+    }
+}
+
+/// Names of things: `one,another`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names(pub BTreeSet<String>);
+
+impl Setting for Names {
+    const MAY_HOLD: &'static str = "names separated by commas";
+
+    fn parse(text: &str) -> Option<Self> {
+        Some(Self(text.split(',').map(|name| name.trim().to_owned()).collect()))
     }
 }
 

@@ -7,13 +7,17 @@
 use std::time::Duration;
 
 use common_events::Service;
+use futures::FutureExt;
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{Instant, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{Span, otlp::Otlp, zipkin::Zipkin};
-use crate::settings::{TraceSettings, TracesExporter};
+use crate::{
+    settings::{TraceSettings, TracesExporter},
+    tasks::{Next, Rounds, Tasks},
+};
 
 /// What is kept while the collector is slow: at some 300 bytes a span, 2.5 MB.
 const QUEUE_SPANS: usize = 8_192;
@@ -23,8 +27,10 @@ const BATCH_SPANS: usize = 512;
 const BATCH_DELAY: Duration = Duration::from_millis(400);
 /// How long the collector may take for a batch.
 const SEND_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long nothing is sent after a batch failed; meanwhile spans are dropped when the queue is full.
-const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// How long nothing is sent after a batch failed, at first and at most; meanwhile spans are dropped when the queue
+/// is full. Shorter than a flush may take at the end of the process.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 enum Message {
     Span(Span),
@@ -38,8 +44,8 @@ pub(crate) struct Batcher {
 }
 
 impl Batcher {
-    /// Starts the sending task on the current tokio runtime; `None` when spans go nowhere.
-    pub(crate) fn start(settings: &TraceSettings, service: Service) -> anyhow::Result<Option<Self>> {
+    /// Starts the task that sends; `None` when spans go nowhere.
+    pub(crate) fn start(settings: &TraceSettings, service: Service, tasks: &Tasks) -> anyhow::Result<Option<Self>> {
         let exporter = match settings.exporter {
             TracesExporter::Zipkin => Exporter::Zipkin(Zipkin::new(&settings.zipkin_endpoint, service, SEND_TIMEOUT)?),
             TracesExporter::Otlp => {
@@ -48,7 +54,9 @@ impl Batcher {
             TracesExporter::None => return Ok(None),
         };
         let (queue, received) = mpsc::channel(QUEUE_SPANS);
-        tokio::spawn(send_batches(received, exporter));
+        let rounds = Rounds::on_demand("spans").backing_off(FIRST_PAUSE, LONGEST_PAUSE).unknown_to_health();
+        let sending = Sending { queue: received, exporter, messages: Vec::new(), spans: Vec::new() };
+        tasks.repeat(rounds, sending, |sending| sending.send_batch().boxed());
         Ok(Some(Self { queue, dropped: metrics::counter!("spans_dropped_total") }))
     }
 
@@ -86,30 +94,52 @@ impl Exporter {
     }
 }
 
-async fn send_batches(mut queue: mpsc::Receiver<Message>, exporter: Exporter) {
-    let mut outage = Outage { exporter, away: false, lost: 0 };
-    let mut spans = Vec::new();
-    let mut messages = Vec::new();
-    while let Some(first) = queue.recv().await {
+/// What sends batches. What a round holds that panics is dropped.
+struct Sending {
+    queue: mpsc::Receiver<Message>,
+    exporter: Exporter,
+    messages: Vec<Message>,
+    spans: Vec<Span>,
+}
+
+impl Sending {
+    /// Waits for spans, and sends what comes within a moment. A batch that fails is dropped.
+    async fn send_batch(&mut self) -> anyhow::Result<Next> {
+        let flushed = loop {
+            let Some(first) = self.queue.recv().await else { return Ok(Next::Never) };
+            let flushed = self.gather(first).await;
+            if !self.spans.is_empty() {
+                break flushed;
+            }
+            tell(flushed);
+        };
+        let mut spans = std::mem::take(&mut self.spans);
+        let count = spans.len() as u64;
+        let sent = self.exporter.send(&mut spans).await;
+        spans.clear();
+        self.spans = spans;
+        if sent.is_err() {
+            metrics::counter!("spans_dropped_total").increment(count);
+        }
+        tell(flushed);
+        sent.map(|()| Next::Now)
+    }
+
+    /// Takes what comes within [`BATCH_DELAY`], or until somebody waits for it.
+    async fn gather(&mut self, first: Message) -> Option<oneshot::Sender<()>> {
         let due = Instant::now() + BATCH_DELAY;
-        let mut flushed = take(first, &mut spans);
-        while flushed.is_none() && spans.len() < BATCH_SPANS {
-            let room = BATCH_SPANS - spans.len();
-            let Ok(received) = tokio::time::timeout_at(due, queue.recv_many(&mut messages, room)).await else { break };
+        let mut flushed = take(first, &mut self.spans);
+        while flushed.is_none() && self.spans.len() < BATCH_SPANS {
+            let room = BATCH_SPANS - self.spans.len();
+            let Ok(received) = timeout_at(due, self.queue.recv_many(&mut self.messages, room)).await else { break };
             if received == 0 {
                 break;
             }
-            for message in messages.drain(..) {
-                flushed = take(message, &mut spans).or(flushed);
+            for message in self.messages.drain(..) {
+                flushed = take(message, &mut self.spans).or(flushed);
             }
         }
-        outage.send(&mut spans).await;
-        if let Some(done) = flushed {
-            // Whoever asked may have stopped waiting.
-            let _ = done.send(());
-        } else if outage.away {
-            tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
-        }
+        flushed
     }
 }
 
@@ -123,39 +153,10 @@ fn take(message: Message, spans: &mut Vec<Span>) -> Option<oneshot::Sender<()>> 
     }
 }
 
-/// Knows whether the collector is away, so that it is said once.
-struct Outage {
-    exporter: Exporter,
-    away: bool,
-    lost: usize,
-}
-
-impl Outage {
-    async fn send(&mut self, spans: &mut Vec<Span>) {
-        let count = spans.len();
-        if count == 0 {
-            return;
-        }
-        let sent = self.exporter.send(spans).await;
-        spans.clear();
-        match sent {
-            Ok(()) if self.away => {
-                self.away = false;
-                tracing::info!(lost = std::mem::take(&mut self.lost), "spans are sent again");
-            }
-            Ok(()) => {}
-            Err(error) => {
-                metrics::counter!("spans_dropped_total").increment(count as u64);
-                self.lost += count;
-                if !self.away {
-                    self.away = true;
-                    tracing::warn!(
-                        error = format!("{error:#}"),
-                        "spans can't be sent; they are dropped until they can"
-                    );
-                }
-            }
-        }
+/// Whoever asked for a flush may have stopped waiting.
+fn tell(flushed: Option<oneshot::Sender<()>>) {
+    if let Some(done) = flushed {
+        let _ = done.send(());
     }
 }
 
@@ -164,10 +165,12 @@ mod tests {
     use std::time::SystemTime;
 
     use serde_json::Value;
+    use tokio_util::sync::CancellationToken;
     use wiremock::{Mock, MockServer, ResponseTemplate, matchers};
 
     use super::*;
     use crate::{
+        Health,
         settings::{Env, Ratio, Url},
         telemetry::{self, SpanKind},
     };
@@ -195,6 +198,10 @@ mod tests {
         }
     }
 
+    fn tasks() -> Tasks {
+        Tasks::new(Health::new(CancellationToken::new()))
+    }
+
     async fn collector(status: u16) -> MockServer {
         let server = MockServer::start().await;
         Mock::given(matchers::method("POST")).respond_with(ResponseTemplate::new(status)).mount(&server).await;
@@ -208,7 +215,7 @@ mod tests {
     #[tokio::test]
     async fn every_span_reaches_zipkin_once_in_few_requests() {
         let server = collector(202).await;
-        let batcher = Batcher::start(&settings(TracesExporter::Zipkin, &server.uri()), Service::Order);
+        let batcher = Batcher::start(&settings(TracesExporter::Zipkin, &server.uri()), Service::Order, &tasks());
         let batcher = batcher.expect("starts").expect("spans go somewhere");
         for nth in 0..2_000 {
             batcher.take(span(nth));
@@ -230,7 +237,7 @@ mod tests {
     #[tokio::test]
     async fn otlp_is_protobuf_at_v1_traces() {
         let server = collector(200).await;
-        let batcher = Batcher::start(&settings(TracesExporter::Otlp, &server.uri()), Service::Order);
+        let batcher = Batcher::start(&settings(TracesExporter::Otlp, &server.uri()), Service::Order, &tasks());
         let batcher = batcher.expect("starts").expect("spans go somewhere");
         batcher.take(span(1));
         batcher.flush(LONG).await;
@@ -245,7 +252,7 @@ mod tests {
     #[tokio::test]
     async fn a_collector_that_refuses_costs_its_callers_nothing() {
         let server = collector(500).await;
-        let batcher = Batcher::start(&settings(TracesExporter::Zipkin, &server.uri()), Service::Order);
+        let batcher = Batcher::start(&settings(TracesExporter::Zipkin, &server.uri()), Service::Order, &tasks());
         let batcher = batcher.expect("starts").expect("spans go somewhere");
         for nth in 0..3 * QUEUE_SPANS {
             batcher.take(span(nth));

@@ -26,7 +26,7 @@ use rdkafka::{
     producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer},
 };
 use service_runtime::{
-    Health, Migrations, Pool,
+    Health, Migrations, Pool, Tasks,
     settings::{Env, KafkaSettings},
 };
 use system::{Parts, eventually};
@@ -107,8 +107,8 @@ async fn through_the_runtime() -> anyhow::Result<f64> {
 
     let progress = Arc::new(Progress::default());
     let group = Arc::new(Group::new(database.pool.clone(), subscriptions(&progress), Ladder::default()));
-    let health = Health::new(CancellationToken::new()).part("kafka");
-    let consumer = Consumer::start_group(group, &kafka, health)?;
+    let tasks = Tasks::new(Health::new(CancellationToken::new()));
+    let consumer = Consumer::start_group(group, &kafka, &tasks)?;
     eventually("all events are applied", LIMIT, async || {
         let committed = progress.committed.load(Ordering::Relaxed);
         ensure!(committed >= EVENTS, "{committed} of {EVENTS}");

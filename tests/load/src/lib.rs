@@ -12,6 +12,8 @@
 //! | [`sale`] | a first-come sale: the rush, who holds a coupon afterwards, the report |
 //! | [`client`] | HTTP with as little as will do |
 
+#![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "who measures waits for what it starts")]
+
 pub mod client;
 pub mod live;
 pub mod orders;

@@ -31,6 +31,11 @@ pub struct Database {
 }
 
 impl Database {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// A new database with these migrations applied.
     ///
     /// # Panics

@@ -1,25 +1,32 @@
 //! What tests of any service need, and no service by name: a database each ([`Database`]), the seam
 //! without a broker ([`Seam`]), somebody else's transactions ([`Foreign`]), calls without a process ([`Served`],
-//! [`ask`]), what is said of calls ([`assert_document`]), and waiting without sleeping ([`eventually`]).
+//! [`ask`]), what is said of calls ([`assert_document`]), a process ([`Program`]) and what it does in the background
+//! ([`Background`]), and waiting without sleeping ([`eventually`]).
 //!
 //! The real parts are looked for where `TEST_POSTGRES_URL` and `TEST_KAFKA_BROKERS` say, else at the
 //! local suite's ports. One that is missing fails the test with one clear line.
 
+#![expect(clippy::disallowed_methods, reason = "what a test starts ends with it")]
+
+mod background;
 mod database;
 mod document;
 mod eventually;
 mod foreign;
 mod http;
 mod ports;
+mod program;
 mod prometheus;
 mod seam;
 
+pub use background::Background;
 pub use database::Database;
 pub use document::{assert_document, assert_words, faults_of_document};
 pub use eventually::{PATIENCE, eventually};
 pub use foreign::Foreign;
 pub use http::{Answer, Served, ask, runtime, runtime_with};
 pub use ports::free_port;
+pub use program::Program;
 pub use prometheus::{faults_of_metrics, faults_of_name};
 pub use seam::Seam;
 

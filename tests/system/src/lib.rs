@@ -15,6 +15,8 @@
 //! Nothing here knows a service's crate. The law reads the services' databases, as a superuser may; tables
 //! and columns are named in one place, [`law::evidence`].
 
+#![expect(clippy::disallowed_methods, reason = "what a test starts ends with it")]
+
 pub mod law;
 pub mod monitor;
 pub mod office;

@@ -42,3 +42,12 @@ fn what_redis_has_not_confirmed_for_a_while_is_not_believed_any_more() {
     assert_eq!(told(&sales, &coupon_id, "kim"), None);
     assert_eq!(told(&sales, &coupon_id, "lee"), None);
 }
+
+#[test]
+fn a_crowd_whose_reading_is_given_up_is_read_again() {
+    let sale = Arc::<Sale>::default();
+    assert!(!sale.is_being_read.swap(true, Ordering::AcqRel));
+    // As when the task that reads panics, before it begins or half way.
+    drop(BeingRead(Arc::clone(&sale)));
+    assert!(!sale.is_being_read.swap(true, Ordering::AcqRel));
+}

@@ -193,6 +193,6 @@ async fn who_was_let_in_before_a_rebuild_and_arrives_after_it_is_turned_away_vis
     assert_eq!(process.asks(&coupon_id, &user(1)).await.map(|admitted| admitted.rank), Ok(Some(1)));
     assert_eq!(process.decided(&coupon_id, &user(1)).await, Ok(Some(1)));
     ends_well(&station, &process, &coupon_id, Mode::Ranked).await;
-    publisher.stop().await;
+    publisher.stop().await.expect("it stops in order");
     process.stop().await;
 }

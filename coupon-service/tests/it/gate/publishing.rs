@@ -54,7 +54,7 @@ async fn what_was_on_its_way_when_kafka_went_is_kept_in_the_order_in_which_it_wa
     assert_eq!(publisher.publish(&requests[7], None).await, Ok(Kept::AsDeadLetter));
     assert_eq!(diverted(&station).await, in_order);
     assert!(!publisher.has_no_backlog().await.expect("the database answers"));
-    publisher.stop().await;
+    publisher.stop().await.expect("it stops in order");
 
     // A process that starts now queues behind them, though Kafka is there again.
     kafka.start_again();
@@ -62,5 +62,5 @@ async fn what_was_on_its_way_when_kafka_went_is_kept_in_the_order_in_which_it_wa
     let last = request(&coupon_id, AT_ONCE + 1);
     assert_eq!(publisher.publish(&last, None).await, Ok(Kept::AsDeadLetter));
     assert_eq!(diverted(&station).await.last(), Some(&last.id.uuid()));
-    publisher.stop().await;
+    publisher.stop().await.expect("it stops in order");
 }

@@ -83,7 +83,7 @@ impl Station {
 
     pub(crate) fn gate(&self) -> Gate {
         let redis = self.runtime.settings.redis_url.as_ref().expect("set");
-        Gate::at(redis, self.prefix()).expect("a gate")
+        Gate::at(redis, self.prefix(), &self.runtime.tasks).expect("a gate")
     }
 
     pub(crate) async fn publisher(&self) -> Publisher {
@@ -109,13 +109,10 @@ impl Station {
 
     /// Until the test ends. A second one stands by.
     async fn relay(&self) {
-        let wakes = relay::listen(&Env::default(), &["coupon_service"]).await.expect("no address to listen on");
-        let (runtime, pool) = (self.runtime.clone(), self.pool());
-        let wakes = wakes["coupon_service"].clone();
-        tokio::spawn(async move {
-            let source = Source { name: "coupon_service", pool };
-            relay::run(&runtime, source, LeaseTimes::default(), wakes).await.expect("the relay");
-        });
+        let wakes = relay::listen(&Env::default(), &["coupon_service"], &self.runtime.tasks).await;
+        let wakes = wakes.expect("no address to listen on")["coupon_service"].clone();
+        let source = Source { name: "coupon_service", pool: self.pool() };
+        relay::start(&self.runtime, source, LeaseTimes::default(), wakes);
     }
 
     pub(crate) async fn put_up(&self, process: &Process, mode: Mode, quantity: i64) -> CouponId {
@@ -298,7 +295,7 @@ impl Process {
         if let Some(consumer) = self.consumer {
             consumer.stop().await.expect("the consumer stops in order");
         }
-        self.admission.stop().await;
+        self.admission.stop().await.expect("the admission stops in order");
     }
 }
 

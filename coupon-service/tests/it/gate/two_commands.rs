@@ -91,7 +91,7 @@ async fn two_commands_admit_too_many_and_still_exactly_as_many_as_there_are_get_
     }
     assert_eq!(rejected, users.len() - QUANTITY as usize, "each of the others sees REJECTED");
     assert_eq!(station.issued().await, i64::from(QUANTITY));
-    publisher.stop().await;
+    publisher.stop().await.expect("it stops in order");
     process.stop().await;
 }
 

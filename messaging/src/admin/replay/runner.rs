@@ -4,15 +4,13 @@
 //! WAITING to SENT together with their outbox rows. So it doesn't matter which instance takes a step, or
 //! where one dies: what was committed is not sent again, and what wasn't never happened.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use chrono::NaiveDate;
 use common_events::Service;
 use metrics::counter;
 use serde_json::json;
-use service_runtime::{chain, database::Pool};
-use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
+use service_runtime::{database::Pool, tasks::Next};
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -36,9 +34,7 @@ use crate::{
 /// How often a replay under way is looked at; also how often it sends, so that a rate is kept evenly.
 const STEP: Duration = Duration::from_millis(100);
 /// How often replays are looked for that another instance took in.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// After a failed step.
-const AFTER_FAILURE: Duration = Duration::from_secs(1);
+pub(in crate::admin) const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// So many first records, or a quarter of them all if that is less, show whether the cause is gone: nothing
 /// more is sent before they have ended.
 const MAX_PROBE: i32 = 10;
@@ -51,8 +47,6 @@ const MAX_ON_THE_WAY: i32 = 2_000;
 pub(in crate::admin) struct Runner {
     pub(in crate::admin) pool: Pool,
     pub(in crate::admin) group: Service,
-    /// A replay was asked for in this process.
-    pub(in crate::admin) asked: Arc<Notify>,
 }
 
 /// How far a replay is, and what that means for its next step.
@@ -241,33 +235,8 @@ struct Item {
 }
 
 impl Runner {
-    /// Until told to stop. A step that is cut off never happened.
-    pub(in crate::admin) async fn run(self, stopping: CancellationToken) {
-        let mut failed = false;
-        loop {
-            let pause = match self.step().await {
-                Ok(pause) => {
-                    failed = false;
-                    pause
-                }
-                Err(error) => {
-                    if !failed {
-                        warn!(error = chain(&error), "replays wait");
-                    }
-                    failed = true;
-                    AFTER_FAILURE
-                }
-            };
-            tokio::select! {
-                () = stopping.cancelled() => return,
-                () = self.asked.notified() => {}
-                () = tokio::time::sleep(pause) => {}
-            }
-        }
-    }
-
-    /// One step on the replay whose turn it is. Returns how long nothing is to be done.
-    async fn step(&self) -> Result<Duration, Stalled> {
+    /// One step on the replay whose turn it is; one that is cut off never happened. Says when the next is due.
+    pub(in crate::admin) async fn step(&self) -> Result<Next, Stalled> {
         let mut client = self.pool.get().await?;
         let tx = Tx::begin(&mut client).await?;
         let Some(mut replay) = lock_replay(&tx).await? else {
@@ -282,7 +251,7 @@ impl Runner {
             let seconds: Option<f64> = row.get(0);
             let until_due = Duration::try_from_secs_f64(seconds.unwrap_or(f64::MAX)).unwrap_or(LOOK_EVERY);
             // Due, and locked: another instance is at it.
-            return Ok(until_due.clamp(Duration::from_millis(5), LOOK_EVERY));
+            return Ok(Next::In(until_due.clamp(Duration::from_millis(5), LOOK_EVERY)));
         };
         let applied = follow(&tx, &mut replay).await?;
         self.halt(&tx, &mut replay).await?;
@@ -291,7 +260,7 @@ impl Runner {
         close(&tx, &applied).await?;
         self.update_replay(&tx, &replay, sent).await?;
         tx.commit().await?;
-        Ok(Duration::ZERO)
+        Ok(Next::Now)
     }
 
     async fn halt(&self, tx: &Tx<'_>, replay: &mut Locked) -> Result<(), tokio_postgres::Error> {

@@ -62,7 +62,7 @@ async fn what_is_on_its_way_or_applied_is_not_discarded() {
         (desk.state_of_letter(&letters[0]).await == "REPLAYED").then_some(())
     })
     .await;
-    runner.abort();
+    runner.stop().await.expect("in order");
     let refused = desk.discard(json!({"ids": letters, "reason": "no"})).await;
     assert_eq!(refused.refusal(), (409, "under-way", "ids"));
     desk.finish(&asked, OWN).await;

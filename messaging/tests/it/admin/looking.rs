@@ -223,7 +223,7 @@ async fn where_an_event_stands_can_be_asked_at_each_of_its_places() {
         (desk.count("SELECT count(*) FROM outbox WHERE topic = 'order-service.replay'").await == 1).then_some(())
     })
     .await;
-    runner.abort();
+    runner.stop().await.expect("in order");
     let sent = place(events[0]).await;
     assert_eq!((&sent["state"], &sent["tier"]), (&json!("retrying"), &json!("replay")));
     desk.finish(&replay, OWN).await;

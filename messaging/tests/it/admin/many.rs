@@ -10,7 +10,7 @@ use common_events::{EventData, Service, envelope};
 use messaging::{Consumer, delivery::Group};
 use serde_json::{Value, json};
 use service_runtime::{
-    CommonSettings, Health,
+    CommonSettings, Health, Tasks,
     database::{self, Pool},
     settings::{DatabaseSettings, DatabaseUrl, Env, KafkaSettings},
 };
@@ -169,7 +169,7 @@ async fn a_replay_at_full_rate() {
     let runner = desk.runner();
     let done = ended(&desk, &asked.id()).await;
     let took = begun.elapsed().as_secs_f64();
-    runner.abort();
+    runner.stop().await.expect("in order");
     assert_eq!(done["applied"], MANY);
     each_once(&desk).await;
     println!("replay: {MANY} dead letters applied again in {took:.1} s: {:.0}/s", f64::from(MANY) / took);
@@ -178,8 +178,8 @@ async fn a_replay_at_full_rate() {
 }
 
 fn consumer(broker: &Broker, group: Arc<Group>) -> Consumer {
-    let health = Health::new(CancellationToken::new());
-    Consumer::start_group(group, &broker.settings, health.part("kafka")).expect("a member")
+    let tasks = Tasks::new(Health::new(CancellationToken::new()));
+    Consumer::start_group(group, &broker.settings, &tasks).expect("a member")
 }
 
 /// A service in a process of its own: a member of the group, and its share in replays.
@@ -219,8 +219,9 @@ async fn a_service_for_others_to_kill() {
     let group = Arc::new(Group::new(pool, Toys::new().only_toys(Service::Order), LADDER));
     let topic_prefix = env.text(PREFIX).expect("the prefix of the test that started this").to_owned();
     let kafka = KafkaSettings { brokers: test_support::kafka_brokers(), topic_prefix, security: Vec::new() };
-    let health = Health::new(CancellationToken::new());
-    let _member = Consumer::start_group(Arc::clone(&group), &kafka, health.part("kafka")).expect("a member");
+    let tasks = Tasks::new(Health::new(CancellationToken::new()));
+    let _member = Consumer::start_group(Arc::clone(&group), &kafka, &tasks).expect("a member");
     let settings = CommonSettings::read(Service::Order, &Env::of([("AUTH_MODE", "header")])).expect("settings");
-    messaging::admin::Office::of(group, &settings).run_replays(CancellationToken::new()).await;
+    messaging::admin::Office::of(group, &settings).run_replays(&tasks);
+    std::future::pending::<()>().await;
 }

@@ -65,7 +65,7 @@ async fn two_replays_of_the_same_at_once_send_each_once() {
     // Two instances, too.
     let second = desk.runner();
     let (one, other) = (desk.finish(&one, OWN).await, desk.finish(&other, OWN).await);
-    second.abort();
+    second.stop().await.expect("in order");
     let sum = |name: &str| one[name].as_i64().unwrap() + other[name].as_i64().unwrap();
     assert_eq!((sum("applied"), sum("skipped")), (40, 40));
     assert_eq!(desk.count("SELECT count(*) FROM journal").await, 40);
@@ -87,7 +87,7 @@ async fn key_payload_and_headers_go_to_the_group_byte_for_byte() {
         client.query_opt(sql, &[&OWN]).await.expect("the outbox")
     })
     .await;
-    runner.abort();
+    runner.stop().await.expect("in order");
     drop(client);
     assert_eq!((row.get(0), row.get(1)), (lying.key.clone(), lying.value.clone()));
     let (names, values): (Vec<String>, Vec<Vec<u8>>) = (row.get(2), row.get(3));
@@ -115,7 +115,7 @@ async fn to_the_origin_the_record_goes_as_it_was_and_is_unread_until_it_comes() 
         client.query_opt(sql, &[&ORIGIN]).await.expect("the outbox")
     })
     .await;
-    runner.abort();
+    runner.stop().await.expect("in order");
     drop(client);
     assert_eq!((row.get(0), row.get(1)), (lying.key.clone(), lying.value.clone()));
     assert_eq!((row.get(2), row.get(3)), (vec!["odd".to_owned()], vec![vec![0xff_u8, 0]]), "no header more");
@@ -155,7 +155,7 @@ async fn a_replayed_record_that_comes_twice_is_handled_once() {
         (client.execute(sql, &[&OWN]).await.expect("the outbox") == 1).then_some(())
     })
     .await;
-    runner.abort();
+    runner.stop().await.expect("in order");
     assert_eq!(desk.carry(OWN).await, Delivered { applied: 1, duplicates: 1, ..Delivered::default() });
     let ended = desk.finish(&asked, OWN).await;
     assert_eq!((&ended["applied"], &ended["onTheWay"]), (&json!(1), &json!(0)));
@@ -324,7 +324,7 @@ async fn one_that_climbs_again_at_its_origin_and_is_applied_from_the_parked_is_a
         (desk.count("SELECT count(*) FROM outbox WHERE topic = 'order-created'").await == 1).then_some(())
     })
     .await;
-    runner.abort();
+    runner.stop().await.expect("in order");
     for topic in [ORIGIN, "order-service.retry-1", "order-service.retry-2", "order-service.retry-3"] {
         desk.carry(topic).await;
     }

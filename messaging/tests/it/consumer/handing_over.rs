@@ -7,11 +7,13 @@ use std::{
 
 use common_events::Service;
 use service_runtime::{
+    Health, Tasks,
     database::{self, Pool},
     settings::{DatabaseSettings, DatabaseUrl, Env, KafkaSettings},
 };
 use test_support::eventually;
 use tokio::process::{Child, Command};
+use tokio_util::sync::CancellationToken;
 
 use super::TOPICS;
 use crate::{
@@ -152,7 +154,7 @@ async fn a_member_for_others_to_kill() {
     let group = messaging::delivery::Group::new(pool, toys.only_toys(Service::Order), toys::QUICK_LADDER);
     let topic_prefix = env.text(PREFIX).expect("the prefix of the test that started this").to_owned();
     let kafka = KafkaSettings { brokers: test_support::kafka_brokers(), topic_prefix, security: Vec::new() };
-    let health = service_runtime::Health::new(tokio_util::sync::CancellationToken::new());
-    let _member = messaging::Consumer::start_group(group.into(), &kafka, health.part("kafka")).expect("a member");
+    let tasks = Tasks::new(Health::new(CancellationToken::new()));
+    let _member = messaging::Consumer::start_group(group.into(), &kafka, &tasks).expect("a member");
     std::future::pending::<()>().await;
 }

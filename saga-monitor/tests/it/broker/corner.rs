@@ -62,7 +62,7 @@ impl Corner {
     pub(crate) fn start_monitor(&self) -> Consumer {
         let settings = CommonSettings::read(Service::SagaMonitor, &self.env).expect("good settings");
         let runtime = Runtime::new(Service::SagaMonitor, self.env.clone(), settings);
-        let recorder = std::sync::Arc::new(Recorder::start(self.database.pool.clone()));
+        let recorder = std::sync::Arc::new(Recorder::start(&runtime.tasks, self.database.pool.clone()));
         Consumer::start(&runtime, self.database.pool.clone(), events::subscriptions(recorder)).expect("a consumer")
     }
 

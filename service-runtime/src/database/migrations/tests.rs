@@ -1,5 +1,7 @@
 //! Old and new releases on one database, against a real PostgreSQL.
 
+#![expect(clippy::disallowed_methods, reason = "what a test starts ends with it")]
+
 use super::{super::own::OwnDatabase, *};
 
 const TABLE: &str = "shelf_migrations";

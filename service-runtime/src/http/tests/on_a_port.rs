@@ -1,5 +1,7 @@
 //! How the server begins, ends, and what it does with what comes over a connection.
 
+#![expect(clippy::disallowed_methods, reason = "what a test starts ends with it")]
+
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},

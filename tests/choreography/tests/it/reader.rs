@@ -19,7 +19,7 @@ use futures::FutureExt;
 use messaging::{Delivered, OwnTopic, Record, Subscriptions, admin::Office, delivery::Group, ladder::Ladder};
 use reqwest::Method;
 use serde_json::{Value, json};
-use service_runtime::telemetry;
+use service_runtime::{Health, Tasks, telemetry};
 use test_support::{Database, Served, eventually, runtime_with};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -253,14 +253,15 @@ impl Reader {
             return Err(asked["code"].as_str().unwrap_or_default().to_owned());
         }
         let path = format!("/admin/replays/{}", asked["id"].as_str().expect("an id"));
-        let running = tokio::spawn(self.office.clone().run_replays(CancellationToken::new()));
+        let tasks = Tasks::new(Health::new(CancellationToken::new()));
+        self.office.run_replays(&tasks);
         let ended = eventually("the replay ends", || async {
             self.carry(OwnTopic::Replay).await;
             let (_, replay) = self.call(Method::GET, &path, None).await;
             replay["endedAt"].is_string().then_some(replay)
         })
         .await;
-        running.abort();
+        tasks.stop().await.expect("in order");
         Ok(ended)
     }
 

@@ -4,6 +4,8 @@
 //! Most share one suite, and those that switch parts off share another, with parts of its own: after each test the
 //! law has to hold, and one that fails takes its suite with it, so that the next begins with a new one.
 
+#![expect(clippy::disallowed_methods, reason = "what a test starts ends with it")]
+
 mod at_once;
 mod browser;
 mod crashes;

@@ -30,12 +30,14 @@ pub trait EventData: Serialize + DeserializeOwned + JsonSchema + Send + Sync + '
 
 /// An event as the bytes of a record's value.
 type Encoded = Result<Vec<u8>, serde_json::Error>;
+/// Writes a `T` in an older version; `None` when that can't say it.
+type Tell<T> = fn(&Event<T>) -> Option<Encoded>;
 
 /// The version before a `T`: how it is read as a `T`, and whether a `T` is still told in it.
 pub struct Before<T> {
     version: u32,
     read: fn(u32, &str) -> Result<T, serde_json::Error>,
-    tell: Option<fn(&Event<T>) -> Option<Encoded>>,
+    tell: Option<Tell<T>>,
     versions: fn() -> Vec<Version>,
 }
 
@@ -99,7 +101,9 @@ pub fn versions<T: EventData>() -> Vec<Version> {
     let mut versions = T::BEFORE.map_or_else(Vec::new, |before| {
         let mut older = (before.versions)();
         if before.tell.is_none() {
-            older.iter_mut().for_each(|version| version.told = Told::NoMore);
+            for version in &mut older {
+                version.told = Told::NoMore;
+            }
         }
         older
     });

@@ -48,7 +48,7 @@ pub struct Problem {
 pub struct ProblemBody {
     /// `urn:commerce:problem:<code>`.
     #[serde(rename = "type")]
-    #[schema(format = Uri)]
+    #[schema(format = "uri")]
     pub kind: String,
     /// The status in words.
     pub title: &'static str,

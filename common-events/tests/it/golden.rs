@@ -81,11 +81,3 @@ fn what_is_read_of_a_first_version_is_what_it_said() {
 fn newest_version(topic: Topic) -> u32 {
     every_sample().filter(|sample| sample.topic == topic).map(|sample| sample.version).max().expect("samples")
 }
-
-#[test]
-fn zz_write() {
-    for (file, samples) in samples() {
-        let written: Vec<Value> = samples.into_iter().map(|sample| sample.event).collect();
-        fs::write(directory().join(file), serde_json::to_string(&written).unwrap()).unwrap();
-    }
-}

@@ -3,11 +3,7 @@
 
 use anyhow::Context;
 use chrono::{TimeDelta, Utc};
-use common_events::{
-    Event, EventId, UserId,
-    envelope::{self, EventData},
-    events::CouponIssueRequested,
-};
+use common_events::{Event, EventData, EventId, UserId, envelope, events::CouponIssueRequested};
 use coupon_service::domain::{Coupon, CouponName, DiscountKind, Mode, Proposal, ProposedDiscount, ProposedReward};
 use rand::{RngExt, rngs::StdRng};
 use service_runtime::telemetry;

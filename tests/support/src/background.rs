@@ -61,7 +61,7 @@ impl Background {
         let prefix = format!("test-{}-", Uuid::now_v7().simple());
         let start = |faulty: &str| {
             let faults = [("TOPIC_PREFIX", &*prefix), ("FAULT_INJECTION", "true"), ("FAULT_TASKS", faulty)];
-            Program::start(path, &[&faults, variables].concat())
+            Program::start(path, &[&faults[..], variables].concat())
         };
         self.is_all_that_runs(start("")).await;
         let begun_again: Vec<&str> = self.rounds.iter().chain(&self.jobs).map(String::as_str).collect();

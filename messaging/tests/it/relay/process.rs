@@ -34,7 +34,7 @@ impl Relay {
             ("TOPIC_PREFIX", &broker.settings.topic_prefix),
             ("RELAY_LEASE", &lease),
         ];
-        Self(Program::start(env!("CARGO_BIN_EXE_outbox-relay"), &[&own, settings].concat()))
+        Self(Program::start(env!("CARGO_BIN_EXE_outbox-relay"), &[&own[..], settings].concat()))
     }
 
     /// What `GET /metrics` says.
@@ -58,11 +58,6 @@ impl Relay {
     /// SIGKILL.
     pub(crate) async fn kill(mut self) {
         self.0.kill().await;
-    }
-
-    /// Waits until it is gone.
-    pub(crate) async fn end(mut self) -> ExitStatus {
-        self.0.end().await
     }
 
     /// SIGTERM, and waits until it is gone.

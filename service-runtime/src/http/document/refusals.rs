@@ -62,7 +62,7 @@ pub(super) fn add(operation: &mut Operation, roles: Option<&[String]>, proof: Pr
             let answer = answers.entry(status.to_string()).or_insert_with(|| Response::default().into());
             if let RefOr::T(answer) = answer {
                 let joint = if answer.description.is_empty() { "" } else { "; " };
-                answer.description += &format!("{joint}`{code}`: {when}");
+                answer.description = format!("{}{joint}`{code}`: {when}", answer.description);
             }
         }
     }

@@ -22,7 +22,7 @@ struct Label {
 }
 
 /// A label as it is asked for.
-#[derive(Deserialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 struct NewLabel {
     price: Option<Won>,
 }

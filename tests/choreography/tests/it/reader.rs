@@ -17,7 +17,7 @@ use common_events::{
 };
 use futures::FutureExt;
 use messaging::{Delivered, OwnTopic, Record, Subscriptions, admin::Office, delivery::Group, ladder::Ladder};
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use service_runtime::{Health, Tasks, telemetry};
 use test_support::{Database, Served, eventually, runtime_with};
@@ -230,7 +230,7 @@ impl Reader {
     async fn call(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
         let request = self.web.request(method, format!("{}{path}", self.served.url));
         let request = request.header("X-User-Id", "olga").header("X-Roles", "operator");
-        let request = body.iter().fold(request, |request, body| request.json(body));
+        let request = body.iter().fold(request, RequestBuilder::json);
         let answer = request.send().await.expect("the server answers");
         (answer.status().as_u16(), answer.json().await.expect("JSON"))
     }

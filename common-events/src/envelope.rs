@@ -165,6 +165,7 @@ pub fn decode<T: EventData>(value: &[u8]) -> Result<Event<T>, DecodeError> {
         return read.map_err(schema)?.event();
     }
     let older: Wire<'_, &RawValue> = serde_json::from_slice(value).map_err(schema)?;
+    let version = check_label::<T>(&older.specversion, &older.kind, &older.dataschema)?;
     let data = read_data(version, older.data.get()).map_err(schema)?;
     Ok(older.event()?.map(|_| data))
 }

@@ -59,12 +59,12 @@ macro_rules! generated_id {
     };
 }
 
-/// A UUID as RFC 9562 writes it. Other spellings of the same one would be other names of the same thing.
+/// A UUID with hyphens, in either case. Its spellings without hyphens, in braces or as a URN are none of ours.
 fn hyphenated(text: &str) -> Option<Uuid> {
     if text.len() == uuid::fmt::Hyphenated::LENGTH { Uuid::parse_str(text).ok() } else { None }
 }
 
-/// The spelling of ours, where `text` is a UUID in another one. A record's key may also be an id of somebody else's
+/// The spelling in lower case, which is ours, where `text` is a UUID in another one. A record's key may also be an id of somebody else's
 /// making, in which case matters: so a key is looked for as it was given, and like this.
 pub fn in_lower_case(text: &str) -> Option<String> {
     hyphenated(text).map(|id| id.to_string()).filter(|ours| ours != text)
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_generated_id_has_one_spelling() {
+    fn a_generated_id_is_read_with_hyphens_only() {
         let id = "0190163d-8694-739b-aea5-966c26f8ad91";
         let order: OrderId = id.parse().expect("an id");
         assert_eq!(serde_json::from_str::<OrderId>(&format!("{id:?}")).expect("an id"), order);

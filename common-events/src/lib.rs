@@ -1,7 +1,7 @@
 //! The contract between the services, and nothing else: what an event says ([`events`]), now and in
 //! the versions before ([`versions`]), the envelope it travels in ([`envelope`]), the topics it
 //! travels on ([`catalogue`]), and the few types all of them speak in ([`ids`], [`money`],
-//! [`trace`], [`reason`]).
+//! [`time`], [`trace`], [`reason`]).
 //!
 //! A leaf: it depends on no other crate of the suite, opens no connection, reads no clock and
 //! makes no ids. Behaviour lives with the service that owns it.
@@ -14,6 +14,7 @@ pub mod money;
 mod openapi;
 pub mod reason;
 pub mod service;
+pub mod time;
 pub mod trace;
 pub mod versions;
 

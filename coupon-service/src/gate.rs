@@ -44,6 +44,10 @@ pub use token::Token;
 const MAX_WAITING: usize = 10_000;
 /// The most users that one script takes: at a few microseconds each, others don't wait long for it.
 const MAX_BATCH: usize = 128;
+/// After no question was answered the next ones wait so long, at first and at most: those who ask are told at once
+/// all the same.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 /// How many holders or ranks one command stages.
 const STAGED_AT_ONCE: usize = 2_000;
 /// Opening times before the first and after the last moment, in microseconds, as numbers that Lua holds exactly.
@@ -176,7 +180,8 @@ impl Gate {
         let prefix: std::sync::Arc<str> = prefix.into();
         let desk = asking::Desk::new(asked, link.clone(), std::sync::Arc::clone(&prefix));
         // Requests under way ask until they are answered.
-        tasks.group().repeat(Rounds::on_demand("gate"), desk, |desk| desk.answer_some().boxed());
+        let rounds = Rounds::on_demand("gate").backing_off(FIRST_PAUSE, LONGEST_PAUSE);
+        tasks.group().repeat_on_demand(rounds, desk, |desk| desk.wait().boxed(), |desk| desk.answer_some().boxed());
         Ok(Self { link, prefix, asks })
     }
 

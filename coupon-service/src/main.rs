@@ -20,9 +20,9 @@ async fn run(runtime: Runtime) -> anyhow::Result<()> {
     let admission = Admission::start(&runtime, pool.clone(), gate, publisher, settling)?;
     let consumer = Consumer::start(&runtime, pool.clone(), events::subscriptions(settled))?;
     let served = runtime.serve(admin::beside(&runtime, &consumer, http::routes(pool, admission.clone()))).await;
-    consumer.stop().await?;
-    admission.stop().await?;
-    served
+    // Both, also when one of them failed.
+    let stopped = [consumer.stop().await, admission.stop().await];
+    served.and(stopped.into_iter().collect())
 }
 
 /// Keys begin with `TOPIC_PREFIX`, so that suites share a Redis as they share a cluster.

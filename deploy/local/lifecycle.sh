@@ -104,7 +104,7 @@ up() {
   require_ports_free "${PARTS[@]}" "${SERVICES[@]}"
   start_processes "${PARTS[@]}"
   unlock_home
-  build_programs "${SERVICES[@]}" sagactl "$@"
+  build_programs "${PROGRAMS[@]}" "$@"
   lock_home
   require_ports_free "${SERVICES[@]}"
   apply_topics

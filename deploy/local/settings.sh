@@ -13,6 +13,7 @@ declare -A BASE_PORTS=(
 )
 declare -A SERVICE_DATABASES=()
 SERVICES=()
+PROGRAMS=() # what `up` builds: the services, and what sets their topics up
 
 die() {
   printf 'suite: %s\n' "$*" >&2
@@ -52,6 +53,7 @@ read_settings() {
   DATA_DIR=$SUITE_HOME/data
 
   read_services
+  PROGRAMS=("${SERVICES[@]}" sagactl)
   check_ports_make_sense
 }
 

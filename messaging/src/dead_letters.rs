@@ -5,6 +5,7 @@
 
 use chrono::{DateTime, NaiveDate, Utc};
 use common_events::{EventId, envelope};
+use deadpool_postgres::Client;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -25,7 +26,7 @@ pub enum State {
     Dead,
     /// A batch tries it at `due_at`.
     Parked,
-    /// Was sent to be handled again. It is dead again if that fails.
+    /// Was sent to be handled again, or came again by itself. It is dead again if that fails.
     Replayed,
     /// Closed for good.
     Discarded,
@@ -205,6 +206,19 @@ pub(crate) async fn adopt(tx: &Tx<'_>, arrivals: &[Arrival<'_>]) -> Result<(), t
     )
     .await?;
     Ok(())
+}
+
+/// Closes what could not be read when it died and was applied since, as its topic was read again by a release that can:
+/// the inbox knows the event from the same place. Returns how many.
+pub(crate) async fn close_applied(client: &Client) -> Result<u64, tokio_postgres::Error> {
+    let sql = r#"
+        UPDATE dead_letters letter SET state = 'REPLAYED', closed_at = clock_timestamp(), alarm_due_at = NULL
+        FROM inbox
+        WHERE letter.state = 'DEAD' AND letter.day IS NULL
+          AND inbox.event_id = letter.event_id AND inbox.day = (letter.event_time AT TIME ZONE 'UTC')::date
+          AND inbox.state = 'applied' AND inbox.topic = letter.origin_topic
+          AND inbox."partition" = letter.origin_partition AND inbox."offset" = letter.origin_offset"#;
+    client.execute(&client.prepare_cached(sql).await?, &[]).await
 }
 
 /// Whether the event has a letter, in whatever state.

@@ -26,6 +26,7 @@ use tokio::sync::Notify;
 use tracing::{error, warn};
 
 use crate::{
+    dead_letters,
     faults::Faults,
     inbox::{self, Arrival},
     ladder::{Alarm, Came, Ladder, OwnTopic},
@@ -223,6 +224,14 @@ impl Group {
         self.days.drop_old(&self.pool, today).await
     }
 
+    /// Closes dead letters of what could not be read and was applied since. Returns how many.
+    ///
+    /// # Errors
+    /// [`Stalled`] when the group's database is away.
+    pub async fn close_applied(&self) -> Result<u64, Stalled> {
+        Ok(dead_letters::close_applied(&self.pool.get().await?).await?)
+    }
+
     /// Whether everything that handlers stand on is there: the group's database, and what it said besides.
     ///
     /// # Errors
@@ -278,17 +287,22 @@ impl Group {
         let decoded = hearing.decode(value).map_err(|error| (class_of(&error), chain(&error)))?;
         match decoded.day {
             Some(day) if !crate::partitions::is_remembered(day, today) => {
-                Err(("out-of-time", format!("an event of {day}, seen on {today}: too old, or from the future")))
+                Err((OUT_OF_TIME, format!("an event of {day}, seen on {today}: too old, or from the future")))
             }
             Some(_) | None => Ok(Reading::Event { decoded, hearing }),
         }
     }
 }
 
+/// The error class of what a later release reads.
+pub(crate) const NEWER_VERSION: &str = "newer-version";
+/// The error class of what is older than events are remembered, or from the future.
+pub(crate) const OUT_OF_TIME: &str = "out-of-time";
+
 /// What can be read once this service is deployed anew is told apart: it is to be replayed then.
 const fn class_of(error: &DecodeError) -> &'static str {
     match error {
-        DecodeError::Newer { .. } => "newer-version",
+        DecodeError::Newer { .. } => NEWER_VERSION,
         DecodeError::Schema { .. }
         | DecodeError::Type { .. }
         | DecodeError::Version { .. }

@@ -34,7 +34,6 @@ use common_events::{
     trace::SpanId,
 };
 use futures::FutureExt;
-use metrics::counter;
 use rdkafka::message::{Header, OwnedHeaders};
 use service_runtime::{
     Runtime, Tasks,
@@ -136,7 +135,8 @@ impl Publisher {
     }
 
     /// Publishes the event as it is. `parent` is the span that publishes it for the first time; the event's
-    /// own trace names the span of the publication. Who gives up waiting doesn't learn the outcome.
+    /// own trace names the span of the publication. Who gives up waiting doesn't
+    /// learn the outcome, which is counted all the same.
     ///
     /// # Errors
     /// See [`NotKept`].
@@ -156,12 +156,7 @@ impl Publisher {
             payload,
             traceparent: event.trace.to_string(),
         };
-        let outcome = self.road.take(&self.full_topic, letter).await;
-        match &outcome {
-            Ok(Kept::OnTopic) => counter!("events_published_total", "topic" => D::TOPIC.name()).increment(1),
-            Ok(Kept::AsDeadLetter) => counter!("events_diverted_total", "topic" => D::TOPIC.name()).increment(1),
-            Err(_) => counter!("events_not_kept_total", "topic" => D::TOPIC.name()).increment(1),
-        }
+        let outcome = self.road.take(D::TOPIC, &self.full_topic, letter).await;
         if let Some(parent) = parent {
             tell(D::TOPIC.name(), event.trace, parent, start, &outcome);
         }

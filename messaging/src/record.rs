@@ -1,7 +1,7 @@
 //! A record as it lay on a topic, byte for byte, and owned: it outlives the client that read it.
 
-use chrono::{DateTime, Datelike, NaiveDate, Utc};
-use common_events::{EventId, Topic, catalogue::Retention, envelope};
+use chrono::{DateTime, NaiveDate, Utc};
+use common_events::{EventId, Topic, catalogue::Retention, envelope, time::is_writable};
 use tokio_postgres::Row;
 
 use crate::inbox;
@@ -9,8 +9,6 @@ use crate::ladder::headers::{X_EVENT_TOPIC, X_ORIGIN_OFFSET, X_ORIGIN_PARTITION,
 
 /// The longest name that Kafka gives a topic.
 const MAX_TOPIC_NAME_BYTES: usize = 249;
-/// The first year that PostgreSQL's timestamps reach back to; chrono's go further.
-const FIRST_YEAR: i32 = -4712;
 
 /// One record. `topic` is the catalogue's name, without the suite's prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,9 +143,9 @@ fn is_topic_name(name: &str) -> bool {
     (1..=MAX_TOPIC_NAME_BYTES).contains(&name.len()) && name.bytes().all(is_legal)
 }
 
-/// A time that PostgreSQL can hold; a hostile record's may be another.
+/// A time that PostgreSQL can hold and answers can write; a hostile record's may be another.
 pub(crate) fn storable(time: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
-    time.filter(|time| time.year() >= FIRST_YEAR)
+    time.filter(is_writable)
 }
 
 /// PostgreSQL's text can't hold NUL; a hostile record can.

@@ -115,13 +115,14 @@ impl Relay {
                 .with_context(|| format!("a producer for {database}"))?;
             let moved = pipeline.run(&lease, &stopping, self.wakes.clone(), &mut backoff).await;
             info!(database, "standing by");
+            // Before the pause: another relay may have what this one lacks.
+            lease.release().await;
             match moved {
                 Ok(()) => barred.lift_all(),
                 Err(error) => {
                     backoff.wait(&format!("{error:#}"), &stopping).await;
                 }
             }
-            lease.release().await;
         }
         Ok(())
     }

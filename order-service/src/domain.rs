@@ -12,13 +12,12 @@
 
 mod answer;
 mod basket;
-mod reasons;
 mod words;
 
 use chrono::{DateTime, Utc};
 use common_events::{
-    CancelReason, CouponRefusal, IssuedCouponId, OrderId, PaymentRefusal, ProductId, Quantity, StockRefusal,
-    TraceParent, UserId, Won,
+    CancelReason, CouponRefusal, IssuedCouponId, OrderId, PaymentRefusal, ProductId, Quantity, ReasonCode,
+    StockRefusal, TraceParent, UserId, Won,
     events::{OrderCancelled, OrderConfirmed, OrderCreated, OrderLine, OrderLinePlaced, OrderReserved},
 };
 
@@ -191,7 +190,7 @@ impl Order {
         now: DateTime<Utc>,
     ) -> Result<Vec<Happened>, Misfit> {
         let is_news = self.line(product, quantity)?.stock.answer(Hold::Refused);
-        Ok(if is_news { self.fail(reasons::of_stock(reason), now) } else { Vec::new() })
+        Ok(if is_news { self.fail(reason, now) } else { Vec::new() })
     }
 
     /// This user's coupon is held and takes off so much. The discount of an order that has ended already
@@ -219,7 +218,7 @@ impl Order {
         now: DateTime<Utc>,
     ) -> Result<Vec<Happened>, Misfit> {
         let is_news = self.coupon(coupon)?.hold.answer(Hold::Refused);
-        Ok(if is_news { self.fail(reasons::of_coupon(reason), now) } else { Vec::new() })
+        Ok(if is_news { self.fail(reason, now) } else { Vec::new() })
     }
 
     /// The order is paid.
@@ -241,7 +240,7 @@ impl Order {
             return Ok(Vec::new());
         }
         self.payment = Some(Payment::Failed);
-        Ok(self.fail(reasons::of_payment(reason), now))
+        Ok(self.fail(reason, now))
     }
 
     /// What was paid went back. It may be heard of before the payment itself.
@@ -272,8 +271,9 @@ impl Order {
         self.cancel(reason, note, now)
     }
 
-    fn fail(&mut self, reason: CancelReason, now: DateTime<Utc>) -> Vec<Happened> {
-        self.cancel(reason, None, now).map(Happened::Cancelled).into_iter().collect()
+    /// In the words of who refused it, known here or not: the customer, and whoever hears of the cancel, reads them.
+    fn fail(&mut self, refused: impl Into<ReasonCode>, now: DateTime<Utc>) -> Vec<Happened> {
+        self.cancel(CancelReason::from(refused.into()), None, now).map(Happened::Cancelled).into_iter().collect()
     }
 
     fn cancel(&mut self, reason: CancelReason, note: Option<String>, now: DateTime<Utc>) -> Option<OrderCancelled> {

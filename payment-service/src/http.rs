@@ -7,11 +7,12 @@ mod get_payment;
 mod get_points;
 mod list_history;
 
-use std::ops::RangeInclusive;
-
 use actix_web::web::Data;
-use chrono::{DateTime, Datelike, Utc};
-use common_events::{UserId, Won};
+use chrono::{DateTime, Utc};
+use common_events::{
+    UserId, Won,
+    time::{YEARS, is_writable},
+};
 use serde::Serialize;
 use service_runtime::{Pool, Problem, http::Routes};
 use utoipa::ToSchema;
@@ -41,12 +42,9 @@ struct Points {
     at: DateTime<Utc>,
 }
 
-/// The years that RFC 3339 can write. Parsers take more, and PostgreSQL holds fewer of those.
-const YEARS: RangeInclusive<i32> = 0..=9_999;
-
 /// 422 for a time that the ledger can't be asked about.
 fn check_time(parameter: &str, time: Option<DateTime<Utc>>) -> Result<(), Problem> {
-    if time.is_none_or(|time| YEARS.contains(&time.year())) {
+    if time.as_ref().is_none_or(is_writable) {
         return Ok(());
     }
     let detail = format!("A time in the years {:04} to {} is expected.", YEARS.start(), YEARS.end());

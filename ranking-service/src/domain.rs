@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Datelike, Utc};
-use common_events::{ProductId, Quantity, Won, events::OrderLine};
+use common_events::{ProductId, Quantity, Won, events::OrderLine, time::is_writable};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -14,6 +14,8 @@ const DAY_S: i64 = 24 * HOUR_S;
 const WEEK_S: i64 = 7 * DAY_S;
 /// A Monday: 1969-12-29, three days before the epoch.
 const MONDAY_S: i64 = -3 * DAY_S;
+/// Nothing was sold before the epoch.
+const FIRST_YEAR: i32 = 1970;
 
 /// A stretch of the calendar, in UTC.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
@@ -66,21 +68,24 @@ impl Window {
     }
 }
 
-/// A time that can be ranked: in the years 1970 to 9999.
+/// A time that can be ranked: from 1970 on, and before the week in which the year 9999 ends. Each window of it ends at
+/// a time that can be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, ToSchema)]
 #[serde(try_from = "DateTime<Utc>")]
 pub struct Moment(DateTime<Utc>);
 
 /// A time that can't be ranked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a time in the years 1970 to 9999 is expected")]
+#[error("a time from 1970-01-01T00:00:00Z on and before 9999-12-27T00:00:00Z is expected")]
 pub struct OutOfTime;
 
 impl TryFrom<DateTime<Utc>> for Moment {
     type Error = OutOfTime;
 
     fn try_from(at: DateTime<Utc>) -> Result<Self, OutOfTime> {
-        if (1970..=9999).contains(&at.year()) { Ok(Self(at)) } else { Err(OutOfTime) }
+        let ends = |window: &Window| is_writable(&window.span(Self(at)).to);
+        let can_be_ranked = at.year() >= FIRST_YEAR && is_writable(&at) && Window::ALL.iter().all(ends);
+        if can_be_ranked { Ok(Self(at)) } else { Err(OutOfTime) }
     }
 }
 
@@ -193,6 +198,28 @@ mod tests {
     fn a_window_is_one_of_the_calendar(#[case] window: Window, #[case] at: &str, #[case] from: &str, #[case] to: &str) {
         let time = |text: &str| text.parse().expect("a time");
         assert_eq!(window.span(moment(at)), Span { from: time(from), to: time(to) });
+    }
+
+    #[test]
+    fn each_window_of_a_moment_ends_at_a_time_that_can_be_written() {
+        for at in ["1970-01-01T00:00:00Z", "9999-12-26T23:59:59.999999999Z"] {
+            let moment = Moment::try_from(at.parse::<DateTime<Utc>>().expect("a time")).expect("a moment");
+            for window in Window::ALL {
+                assert!(
+                    is_writable(&window.span(moment).from) && is_writable(&window.span(moment).to),
+                    "{at} {window:?}"
+                );
+            }
+        }
+    }
+
+    #[rstest]
+    #[case("1969-12-31T23:59:59.999999999Z")]
+    #[case("9999-12-27T00:00:00Z")]
+    #[case("9999-12-31T00:00:00Z")]
+    #[case("+10000-01-01T00:00:00Z")]
+    fn a_time_before_1970_or_in_a_window_without_an_end_is_not_ranked(#[case] at: &str) {
+        assert_eq!(Moment::try_from(at.parse::<DateTime<Utc>>().expect("a time")), Err(OutOfTime));
     }
 
     #[test]

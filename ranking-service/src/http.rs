@@ -24,7 +24,7 @@ pub use self::answers::MAX_AGE;
 use self::answers::{Answers, Question};
 use crate::domain::{By, Moment, Window};
 
-/// How many products a ranking shows: 1 to 100, 10 when nothing is said.
+/// How many products a ranking shows: 1 to 100, default 10.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(try_from = "u16")]
 #[schema(minimum = 1, maximum = 100, default = 10)]
@@ -58,19 +58,19 @@ impl TryFrom<u16> for Top {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Wanted {
-    /// `hour`, `day` (when nothing is said) or `week`: of the calendar, in UTC, by the time of payment.
+    /// `hour`, `day` or `week` of the calendar, in UTC, by the time of payment; default `day`.
     #[serde(default)]
     #[param(inline)]
     window: Window,
-    /// `quantity` (when nothing is said) or `amount`.
+    /// `quantity` or `amount`; default `quantity`.
     #[serde(default)]
     #[param(inline)]
     by: By,
-    /// 1 to 100, 10 when nothing is said.
+    /// 1 to 100, default 10.
     #[serde(default)]
     #[param(inline)]
     limit: Top,
-    /// A time within the window; now when nothing is said.
+    /// A time within the window; default now.
     #[param(inline)]
     at: Option<Moment>,
 }
@@ -136,4 +136,17 @@ async fn rank_products(answers: Data<Answers>, wanted: Query<Wanted>) -> Result<
         Some(_) | None => answers.current(question, current).await?,
     };
     Ok(HttpResponse::Ok().content_type("application/json").body(body))
+}
+
+#[cfg(test)]
+mod tests {
+    use test_support::assert_limit;
+
+    use super::*;
+
+    #[test]
+    fn the_document_says_the_limit_that_is_checked() {
+        assert_limit::<Top>("/maximum", Top::MAX);
+        assert_limit::<Top>("/default", Top::default().0);
+    }
 }

@@ -58,6 +58,8 @@ words! {
         AnswerLost => "ANSWER_LOST",
         /// Nobody moves events from the services' databases to Kafka.
         RelayDead => "RELAY_DEAD",
+        /// It holds an event of a newer release, which this monitor can't read.
+        NewerVersion => "NEWER_VERSION",
         /// Where the event lies can't be found out: the service doesn't answer.
         Unknown => "UNKNOWN",
         /// Facts of a saga contradict each other.
@@ -82,6 +84,7 @@ impl CauseClass {
             | Self::WaitingBehind
             | Self::RelayDead
             | Self::OutboxWaits
+            | Self::NewerVersion
             | Self::Unknown => true,
             Self::Dead
             | Self::Discarded

@@ -12,10 +12,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use common_events::Service;
-use futures::{
-    FutureExt,
-    future::{BoxFuture, join_all},
-};
+use futures::{FutureExt, future::BoxFuture};
 use serde::Serialize;
 use service_runtime::{
     Tasks,
@@ -25,13 +22,17 @@ use utoipa::ToSchema;
 
 use crate::{
     cluster::{Cluster, Standing},
-    services::Services,
+    services::{Process, Services},
 };
 pub use history::{BEATS_KEPT, Beat, Moment};
 pub use metrics::Sample;
 
 /// What counts acknowledgements of Kafka: in the relay, and where events are published without an outbox.
 const PUBLISHED: &str = "events_published_total";
+/// What counts handled events.
+const HANDLED: &str = "events_handled_total";
+/// How old events are when they are handled.
+const AGE: &str = "event_age_seconds";
 /// How often everything is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How many looks are kept: rates are over the last half minute.
@@ -44,8 +45,8 @@ pub struct Look {
     pub at: DateTime<Utc>,
     /// How the cluster stood; `None` when it didn't answer.
     pub cluster: Option<Standing>,
-    /// What the services' `/metrics` said; nothing of those that didn't answer.
-    pub samples: BTreeMap<Service, Sample>,
+    /// What the processes' `/metrics` said; nothing of those that didn't answer.
+    pub samples: BTreeMap<Process, Sample>,
 }
 
 /// The last looks, and what followed from those before. Cheap to clone; all clones are one.
@@ -130,13 +131,12 @@ pub fn look<'a>(cluster: &'a Cluster, services: &'a Services) -> BoxFuture<'a, L
 /// The same, and why Kafka didn't answer, if it didn't.
 async fn look_around(cluster: &Cluster, services: &Services) -> (Look, Option<anyhow::Error>) {
     let at = Utc::now();
-    let asked = services.names().map(async |service| (service, services.text(service, "/metrics").await));
-    let (looked, answers) = tokio::join!(cluster.look(), join_all(asked));
+    let (looked, answers) = tokio::join!(cluster.look(), services.texts("/metrics"));
     let (cluster, silent) = match looked {
         Ok(standing) => (Some(standing), None),
         Err(error) => (None, Some(error)),
     };
-    let samples = answers.into_iter().filter_map(|(service, text)| Some((service, Sample::read(&text.ok()?))));
+    let samples = answers.into_iter().map(|(process, text)| (process, Sample::read(&text)));
     (Look { at, cluster, samples: samples.collect() }, silent)
 }
 
@@ -176,39 +176,72 @@ pub struct Doing {
 impl Look {
     /// What `group` did with `topic` between `before` and this look.
     pub fn doing(&self, before: &Self, group: Service, topic: &str) -> Doing {
-        let of = |service| Some((before.samples.get(&service), self.samples.get(&service)?));
-        let total =
-            |name: &str, labels: &[(&str, &str)]| of(group).map_or(0, |(_, now)| metrics::whole(now.sum(name, labels)));
+        let total = |name: &str, labels: &[(&str, &str)]| {
+            metrics::whole(self.of(group).map(|sample| sample.sum(name, labels)).sum())
+        };
         Doing {
-            publish_rate: self.samples.keys().map(|service| self.rate(before, *service, PUBLISHED, topic)).sum(),
-            handle_rate: self.rate(before, group, "events_handled_total", topic),
-            latency: of(group).and_then(|(then, now)| now.latency(then, "event_age_seconds", topic)),
+            publish_rate: self.publish_rate(before, topic),
+            handle_rate: self.handle_rate(before, group, topic),
+            latency: self.latency(before, group, topic),
             errors: total("events_dead_total", &[("topic", topic)]),
             retries: total("event_retries_total", &[("topic", topic)]),
             duplicates: total("event_duplicates_total", &[]),
         }
     }
 
-    /// By how much per second a service's counter of a topic grew between `before` and this look.
-    fn rate(&self, before: &Self, service: Service, name: &str, topic: &str) -> f64 {
-        let seconds = (self.at - before.at).to_std().unwrap_or_default().as_secs_f64();
-        let Some(now) = self.samples.get(&service) else { return 0.0 };
-        let of_topic = |sample: &Sample| sample.sum(name, &[("topic", topic)]);
-        let grown = of_topic(now) - before.samples.get(&service).map_or(0.0, of_topic);
-        // A process that began anew counts from nothing.
-        if seconds > 0.0 { grown.max(0.0) / seconds } else { 0.0 }
+    /// What the processes of a service said.
+    pub fn of(&self, service: Service) -> impl Iterator<Item = &Sample> {
+        self.samples.iter().filter(move |(process, _)| process.service == service).map(|(_, sample)| sample)
     }
 
-    /// How much of a processor a service used between `before` and this look: 1 is one core.
+    /// What each process said that answered both looks: at `before`, and at this one. Of another nothing is known of
+    /// the time between: its totals would be a peak that never was.
+    fn both<'l>(&'l self, before: &'l Self) -> impl Iterator<Item = (Service, &'l Sample, &'l Sample)> {
+        let both =
+            move |(process, now): (&Process, &'l Sample)| Some((process.service, before.samples.get(process)?, now));
+        self.samples.iter().filter_map(both)
+    }
+
+    fn seconds_since(&self, before: &Self) -> f64 {
+        (self.at - before.at).to_std().unwrap_or_default().as_secs_f64()
+    }
+
+    /// Records of a topic that Kafka acknowledged per second between `before` and this look, whoever sent them.
+    fn publish_rate(&self, before: &Self, topic: &str) -> f64 {
+        let grown = self.both(before).map(|(_, then, now)| now.grown(then, PUBLISHED, topic)).sum();
+        per_second(grown, self.seconds_since(before))
+    }
+
+    /// Events of a topic that a group handled per second between `before` and this look.
+    fn handle_rate(&self, before: &Self, group: Service, topic: &str) -> f64 {
+        let processes = self.both(before).filter(|(service, ..)| *service == group);
+        let grown = processes.map(|(_, then, now)| now.grown(then, HANDLED, topic)).sum();
+        per_second(grown, self.seconds_since(before))
+    }
+
+    fn latency(&self, before: &Self, group: Service, topic: &str) -> Option<Latency> {
+        let processes = self.both(before).filter(|(service, ..)| *service == group);
+        let (then, now): (Vec<_>, Vec<_>) = processes.map(|(_, then, now)| (then, now)).unzip();
+        let since = Sample::latency(&now, &then, AGE, topic);
+        since.or_else(|| Sample::latency(&self.of(group).collect::<Vec<_>>(), &[], AGE, topic))
+    }
+
+    /// How much of a processor a service's processes used between `before` and this look: 1 is one core.
     pub fn cpu(&self, before: &Self, service: Service) -> Option<f64> {
-        let now = self.samples.get(&service)?.value("process_cpu_seconds_total")?;
-        let then = before.samples.get(&service)?.value("process_cpu_seconds_total")?;
-        let seconds = (self.at - before.at).to_std().unwrap_or_default().as_secs_f64();
-        (seconds > 0.0 && now >= then).then(|| (now - then) / seconds)
+        let used = |sample: &Sample| sample.value("process_cpu_seconds_total");
+        let processes = self.both(before).filter(|(of, ..)| *of == service);
+        let each = processes.filter_map(|(_, then, now)| Some(used(now)? - used(then)?).filter(|used| *used >= 0.0));
+        let seconds = self.seconds_since(before);
+        each.reduce(|one, other| one + other).filter(|_| seconds > 0.0).map(|used| used / seconds)
     }
 
-    /// How much memory a service has in use, in bytes.
+    /// How much memory a service's processes have in use, in bytes.
     pub fn memory(&self, service: Service) -> Option<u64> {
-        self.samples.get(&service)?.value("process_resident_memory_bytes").map(metrics::whole)
+        let each = self.of(service).filter_map(|sample| sample.value("process_resident_memory_bytes"));
+        each.reduce(|one, other| one + other).map(metrics::whole)
     }
+}
+
+fn per_second(grown: f64, seconds: f64) -> f64 {
+    if seconds > 0.0 { grown / seconds } else { 0.0 }
 }

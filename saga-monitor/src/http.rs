@@ -12,7 +12,6 @@ pub(crate) mod where_is;
 use std::{sync::Arc, time::Duration};
 
 use actix_web::web::Data;
-use chrono::{DateTime, Datelike, Utc};
 use service_runtime::{Pool, Problem, http::Routes, settings::Url};
 
 use crate::{
@@ -70,11 +69,6 @@ pub fn routes(desk: Desk) -> Routes {
             .service(where_is::where_is)
             .service(consumers::list_consumers);
     })
-}
-
-/// PostgreSQL's times don't reach as far back as ours.
-pub(crate) fn is_storable(time: &DateTime<Utc>) -> bool {
-    (1..=9_999).contains(&time.year())
 }
 
 /// What an operator is told to wait when somebody who has to be asked is away.

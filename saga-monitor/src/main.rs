@@ -7,6 +7,7 @@ use anyhow::Context;
 use chrono::TimeDelta;
 use clap::{Parser, Subcommand};
 use common_events::Service;
+use futures::FutureExt;
 use messaging::{Consumer, admin};
 use saga_monitor::{
     cluster::Cluster,
@@ -62,6 +63,8 @@ async fn serve(runtime: Runtime) -> anyhow::Result<()> {
     let identity = Identity::read(&runtime.env, Service::SagaMonitor.name())?;
     let services = Services::read(&runtime.env, identity, ASK_TIMEOUT)?;
     let pool = database(&runtime).await?;
+    let log = pool.clone();
+    runtime.tasks.once("readable-events", async move { recorder::tell_of_readable(&log).await }.boxed());
     let cluster = Cluster::new(&settings.kafka);
     let recorder = Arc::new(Recorder::start(&runtime.tasks, pool.clone()));
     let consumer = Consumer::start(&runtime, pool.clone(), events::subscriptions(recorder))?;

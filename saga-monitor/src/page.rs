@@ -39,7 +39,7 @@ mod told;
 mod whereabouts;
 mod words;
 
-use std::sync::Arc;
+use std::{future::ready, sync::Arc};
 
 use actix_web::{
     HttpResponse, Resource,
@@ -84,15 +84,20 @@ pub fn routes(runtime: &Runtime, desk: Desk) -> anyhow::Result<Routes> {
 
 fn mount(config: &mut Plain) -> &mut Plain {
     use web::{get, post};
-    let at = |path: &str| -> Resource { web::resource(path.to_owned()) };
+    const SEEN: &str = "GET, HEAD";
+    const DONE: &str = "POST";
+    const BOTH: &str = "GET, HEAD, POST";
+    let at = |path: &str, allowed: &'static str| -> Resource {
+        let other = move || ready(Err::<HttpResponse, _>(Problem::method_not_allowed(allowed)));
+        web::resource(path.to_owned()).default_service(web::to(other))
+    };
+    let signing = at("/sign-in", BOTH).route(post().to(sign_in::sign_in)).route(get().to(sign_in::form));
     config
-        .service(at("/assets/{file}").route(get().to(assets::asset)))
-        .service(at("/favicon.ico").route(get().to(assets::icon)))
-        .service(
-            at("/sign-in").wrap(from_fn(guard::open)).route(post().to(sign_in::sign_in)).route(get().to(sign_in::form)),
-        )
-        .service(at("/sign-out").wrap(from_fn(guard::open)).route(post().to(sign_in::sign_out)));
-    let pages = [
+        .service(at("/assets/{file}", SEEN).route(get().to(assets::asset)))
+        .service(at("/favicon.ico", SEEN).route(get().to(assets::icon)))
+        .service(signing.wrap(from_fn(guard::open)))
+        .service(at("/sign-out", DONE).route(post().to(sign_in::sign_out)).wrap(from_fn(guard::open)));
+    let seen = [
         ("/", get().to(overview::overview)),
         ("/alarms", get().to(alarms::list)),
         ("/sagas", get().to(sagas::list)),
@@ -105,18 +110,21 @@ fn mount(config: &mut Plain) -> &mut Plain {
         ("/events", get().to(events::list)),
         ("/where", get().to(whereabouts::one)),
         ("/find", get().to(find::find)),
+        ("/dead-letters/{service}/{id}", get().to(one_letter::one)),
+    ];
+    let done = [
         ("/alarms/{id}/ack", post().to(alarms::acknowledge)),
         ("/dead-letters/{service}/replay", post().to(acts::replay)),
         ("/dead-letters/{service}/discard", post().to(acts::discard)),
         ("/replays/{service}/{id}/halt", post().to(acts::halt)),
-        // The first pattern that fits is taken: this one fits the acts, too.
-        ("/dead-letters/{service}/{id}", get().to(one_letter::one)),
     ];
     // Where the browser stands after a refusal: opened again, it shows the saga.
-    let resume = at("/sagas/{key}/resume").route(post().to(one_saga::resume)).route(get().to(one_saga::see_it));
+    let resume = at("/sagas/{key}/resume", BOTH).route(post().to(one_saga::resume)).route(get().to(one_saga::see_it));
     config.service(resume.wrap(from_fn(guard::operators)));
-    for (path, route) in pages {
-        config.service(at(path).wrap(from_fn(guard::operators)).route(route));
+    // The first pattern that fits is taken, and the one of a dead letter fits the acts, too.
+    let done = done.map(|(path, route)| (path, DONE, route)).into_iter();
+    for (path, allowed, route) in done.chain(seen.map(|(path, route)| (path, SEEN, route))) {
+        config.service(at(path, allowed).wrap(from_fn(guard::operators)).route(route));
     }
     config
 }

@@ -15,7 +15,7 @@ use service_runtime::{
     settings::{Env, ExposeSecret, SecretString, Setting, Url, default_port},
 };
 
-/// `SERVICE_URLS`: `order-service=http://127.0.0.1:8081,…`.
+/// `SERVICE_URLS`: `order-service=http://127.0.0.1:8081,…`. A name stands several times for several processes.
 #[derive(Debug, Clone)]
 pub struct ServiceUrls(Vec<(Service, Url)>);
 
@@ -148,6 +148,14 @@ impl Question {
     }
 }
 
+/// One process of a service: which of those that `SERVICE_URLS` names, from 0 on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "a field whose name says it all has no second sentence")]
+pub struct Process {
+    pub service: Service,
+    pub nth: usize,
+}
+
 /// The services, ready to be asked. Cheap to clone.
 #[derive(Clone)]
 pub struct Services {
@@ -197,7 +205,15 @@ impl Services {
 
     /// Who can be asked.
     pub fn names(&self) -> impl Iterator<Item = Service> + '_ {
-        self.urls.iter().map(|(service, _)| *service)
+        self.processes().filter(|process| process.nth == 0).map(|process| process.service)
+    }
+
+    /// Each process that can be asked, as they stand in `SERVICE_URLS`.
+    fn processes(&self) -> impl Iterator<Item = Process> + '_ {
+        self.urls.iter().enumerate().map(|(at, (service, _))| {
+            let nth = self.urls[..at].iter().filter(|(other, _)| other == service).count();
+            Process { service: *service, nth }
+        })
     }
 
     /// Whether it is known where that one is.
@@ -207,11 +223,11 @@ impl Services {
 
     /// Asks all of them the same, at the same time.
     pub async fn ask_all(&self, question: &Question) -> Vec<(Service, Answer)> {
-        let asked = self.urls.iter().map(async |(service, url)| (*service, self.send(url, question).await));
+        let asked = self.names().map(async |service| (service, self.ask(service, question).await));
         join_all(asked).await
     }
 
-    /// Asks one of them.
+    /// Asks one of them; of several processes, which have one database, the first.
     ///
     /// # Errors
     /// When it is away, says no, or nothing that can be read.
@@ -219,12 +235,15 @@ impl Services {
         self.send(self.url(service)?, question).await
     }
 
-    /// What `GET` of a path answers, as text.
-    ///
-    /// # Errors
-    /// When it is away or says no.
-    pub async fn text(&self, service: Service, path: &str) -> Result<String, Trouble> {
-        let (status, body) = self.fetch(self.url(service)?, &Question::get(path)).await?;
+    /// What `GET` of a path answers, as text, of each process that answers it.
+    pub async fn texts(&self, path: &str) -> Vec<(Process, String)> {
+        let asked = self.processes().zip(&self.urls);
+        let asked = asked.map(async |(process, (_, url))| Some((process, self.text(url, path).await.ok()?)));
+        join_all(asked).await.into_iter().flatten().collect()
+    }
+
+    async fn text(&self, base: &Url, path: &str) -> Result<String, Trouble> {
+        let (status, body) = self.fetch(base, &Question::get(path)).await?;
         if !status.is_success() {
             return Err(refusal(status, &body));
         }
@@ -286,6 +305,15 @@ mod tests {
         for wrong in ["order-service", "nobody=http://a", "order-service=ftp://a", ""] {
             assert!(ServiceUrls::parse(wrong).is_none(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_name_that_stands_twice_is_one_service_of_two_processes() {
+        let env = Env::of([("SERVICE_URLS", "outbox-relay=http://a,order-service=http://b,outbox-relay=http://c")]);
+        let services = Services::read(&env, Identity::Name("olga".to_owned()), Duration::from_secs(1)).expect("three");
+        assert!(services.names().eq([Service::OutboxRelay, Service::Order]));
+        let processes: Vec<(Service, usize)> = services.processes().map(|one| (one.service, one.nth)).collect();
+        assert_eq!(processes, [(Service::OutboxRelay, 0), (Service::Order, 0), (Service::OutboxRelay, 1)]);
     }
 
     #[test]

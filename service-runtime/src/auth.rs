@@ -1,6 +1,6 @@
 //! Who is asking, and whether he may (docs/contract.md §2).
 //!
-//! Handlers take a [`Caller`], an [`Operator`] or an [`Admin`] as an argument; that is the whole
+//! Handlers take a [`Caller`], a [`Customer`], an [`Operator`] or an [`Admin`] as an argument; that is the whole
 //! check. Whether something is the caller's own is the handler's question.
 //!
 //! Roles that this suite doesn't know are ignored, as the same identity provider serves other
@@ -70,6 +70,10 @@ impl Caller {
         self.roles.operator || self.user_id == *owner
     }
 }
+
+/// A caller who is a customer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Customer(pub Caller);
 
 /// A caller who is an operator or an admin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -206,6 +210,15 @@ impl FromRequest for Caller {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         extract(request, Some)
+    }
+}
+
+impl FromRequest for Customer {
+    type Error = Problem;
+    type Future = Extracted<Self>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        extract(request, |caller| caller.roles.customer.then_some(Self(caller)))
     }
 }
 

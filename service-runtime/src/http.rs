@@ -7,6 +7,7 @@
 mod around;
 mod browsers;
 mod document;
+mod id;
 mod json;
 mod object;
 mod page;
@@ -33,6 +34,7 @@ use actix_web::{
 use anyhow::Context;
 pub use around::RequestTrace;
 pub use browsers::ProblemPages;
+pub use id::Id;
 pub use json::Json;
 pub use object::Object;
 pub use page::{Cursor, InvalidLimit, Limit, Page, Paging};
@@ -51,6 +53,8 @@ pub const MAX_BODY_BYTES: usize = 64 * 1024;
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(10);
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long a client may take for the head of a request (docs/contract.md §3).
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What all workers of a server have in common.
 #[derive(Clone)]
@@ -129,6 +133,7 @@ pub(crate) async fn serve(runtime: &Runtime, routes: Routes, bound: impl FnOnce(
     let server = HttpServer::new(move || build(&shared, &routes))
         .workers(runtime.settings.http_workers)
         .keep_alive(KEEP_ALIVE)
+        .client_request_timeout(HEAD_TIMEOUT)
         .disable_signals()
         .bind(address)
         .with_context(|| format!("listening on HTTP_ADDR {address}"))?;

@@ -27,7 +27,7 @@ pub mod settings;
 pub mod tasks;
 pub mod telemetry;
 
-pub use auth::{Admin, Auth, Caller, Operator};
+pub use auth::{Admin, Auth, Caller, Customer, Operator};
 pub use database::{Migrations, Pool};
 pub use health::Health;
 pub use problem::Problem;

@@ -103,6 +103,16 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not-found", format!("There is no such {what}."))
     }
 
+    /// 405: the resource is there, and has these methods only (as in `Allow`: `GET, HEAD`).
+    pub fn method_not_allowed(allowed: &str) -> Self {
+        let problem =
+            Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "This resource has no such method.");
+        match allowed.parse() {
+            Ok(allowed) => problem.with_header(header::ALLOW, allowed),
+            Err(_) => problem,
+        }
+    }
+
     /// 409: not as things are now.
     pub fn conflict(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::CONFLICT, code, detail)

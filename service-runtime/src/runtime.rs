@@ -8,7 +8,7 @@ use futures::{
     FutureExt,
     future::{BoxFuture, LocalBoxFuture},
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -82,7 +82,11 @@ fn run_process(service: Service, run: Run<'_>) -> ExitCode {
         Ok(tokio) => tokio,
         Err(error) => return fail(&error),
     };
-    let outcome = tokio.block_on(live(Runtime::new(service, env, settings), run));
+    let runtime = Runtime::new(service, env, settings);
+    if let Err(error) = stop_hard_later(runtime.shutdown.clone()) {
+        return fail(&error);
+    }
+    let outcome = tokio.block_on(live(runtime, run));
     tokio.shutdown_timeout(TASKS_TIMEOUT);
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -111,19 +115,15 @@ async fn live(runtime: Runtime, run: Run<'_>) -> anyhow::Result<()> {
     outcome
 }
 
-/// The first signal stops the process in order, the second one at once. However it came to stop, it is gone
-/// within [`HARD_STOP`].
+/// The first signal stops the process in order, the second one at once.
 fn listen_for_signals(tasks: &Tasks, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let (mut terminate, mut interrupt) = signals()?;
     let listening = async move {
         let mut next = async || tokio::select! { _ = terminate.recv() => "SIGTERM", _ = interrupt.recv() => "SIGINT" };
         if let Some(name) = shutdown.run_until_cancelled(next()).await {
             tracing::info!(signal = name, "stopping");
-            stop_hard_later();
             shutdown.cancel();
         } else {
-            stop_hard_later();
             next().await;
         }
         next().await;
@@ -133,15 +133,37 @@ fn listen_for_signals(tasks: &Tasks, shutdown: CancellationToken) -> anyhow::Res
     Ok(())
 }
 
-/// A thread of its own: what hangs may be the runtime itself.
-fn stop_hard_later() {
-    let leave = || {
+/// SIGTERM and SIGINT, for the runtime that this is called in.
+fn signals() -> anyhow::Result<(Signal, Signal)> {
+    let terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    Ok((terminate, interrupt))
+}
+
+/// However the process comes to stop, it is gone within [`HARD_STOP`]. This has a thread and a runtime of its own
+/// from the start: what hangs may be the runtime of everything else, and it may be what listens for signals there.
+fn stop_hard_later(shutdown: CancellationToken) -> anyhow::Result<()> {
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting tokio")?;
+    let (mut terminate, mut interrupt) = {
+        let _here = tokio.enter();
+        signals()?
+    };
+    let leave = move || {
+        tokio.block_on(async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                () = shutdown.cancelled() => {}
+            }
+        });
         std::thread::sleep(HARD_STOP);
         eprintln!("not stopped after {} s, leaving", HARD_STOP.as_secs());
         std::process::exit(1);
     };
+    let thread = std::thread::Builder::new().name("hard-stop".to_owned());
     #[expect(clippy::disallowed_methods, reason = "it ends the process, or the process ends it")]
-    std::thread::spawn(leave);
+    thread.spawn(leave).context("a thread for the hard stop")?;
+    Ok(())
 }
 
 fn refuse(error: &SettingError) -> ExitCode {

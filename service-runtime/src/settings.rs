@@ -58,7 +58,7 @@ impl Env {
         self.optional(name)?.ok_or_else(|| SettingError::missing(name, T::MAY_HOLD))
     }
 
-    /// The variable, or what it is when nothing is said.
+    /// The variable, or its default.
     pub fn or<T: Setting>(&self, name: &str, default: T) -> Result<T, SettingError> {
         Ok(self.optional(name)?.unwrap_or(default))
     }

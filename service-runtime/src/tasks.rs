@@ -3,7 +3,7 @@
 //!
 //! | kind | such as | what becomes of an error or a panic | when it ends |
 //! |---|---|---|---|
-//! | rounds ([`Tasks::repeat`]) | the sweep for overdue orders | the next round comes, ever later | they are over |
+//! | rounds ([`Tasks::repeat`], [`Tasks::repeat_on_demand`]) | the sweep for overdue orders | the next round comes, ever later | they are over |
 //! | a loop ([`Tasks::run`]) | the consumer's polling | the process ends, with exit code 1 | the same |
 //! | a job ([`Tasks::once`], [`Tasks::thread`]) | renewing a lease | counted; whoever needs it notices | it is done |
 //!
@@ -11,14 +11,20 @@
 //!
 //! | where | what |
 //! |---|---|
-//! | `/health/ready` | rounds that fail are among what is `lost`, until one ends well |
-//! | `task_failures_total{task, how}` | rounds and jobs that failed (`error`) or panicked (`panic`); 0 from the start |
-//! | `task_last_good_round_timestamp_seconds{task}` | when a round last ended well |
+//! | `/health/ready` | a task is among what is `lost` from a failed round on, until one ends well; and while a round takes long |
+//! | `task_failures_total{task, how}` | rounds that failed (`error`), panicked (`panic`) or take long (`hang`), jobs and threads that panicked; 0 from when they are started |
+//! | `task_last_good_round_timestamp_seconds{task}` | when a round last ended well; 0 before the first, or the start of one on demand |
 //! | the log | `stands still` at the first failure, and `goes on` at the first good round after it ([`Backoff`]) |
 //!
+//! **What a round takes** from the database stays there until it is done, so that the next round finds it again.
+//! What it takes from a queue is gone when it fails: whoever put it there is told (the gate, the monitor's recorder),
+//! finds it again elsewhere (confirmations, settlements), or does without it (spans, hints); or the round keeps it
+//! (letters of the second cluster).
+//!
 //! **Stopping.** Readiness goes first, as it hangs on the same token as the process's own tasks; these end
-//! at once, and are waited for before the process ends. What requests under way still need is a [group](Tasks::group)
-//! of its own, and stopped by whoever began it.
+//! at once, or within a second when a round is under way, and are waited for before the process ends;
+//! [threads](Tasks::thread) are not. What requests under way still need is a [group](Tasks::group) of its own, and
+//! stopped by whoever began it.
 //!
 //! Left out on purpose: starting a loop again within the process. It would go on with half of a state; who
 //! supervises the process begins with none.
@@ -45,7 +51,7 @@ pub use rounds::{Next, Rounds};
 
 use crate::Health;
 use backoff::How;
-use rounds::{Stateful, Work};
+use rounds::{OnDemand, Stateful, Work};
 
 /// Tasks that stop together: those of a process, or a group of them. Cheap to clone; all clones are one.
 #[derive(Clone)]
@@ -110,13 +116,24 @@ impl Tasks {
         }))
     }
 
-    /// Goes round after round. A round may be cut off anywhere, and what it leaves undone the next one finds.
+    /// Goes round after round. A round may be cut off anywhere, and is to find again what it left undone.
     pub fn repeat<S, F>(&self, rounds: Rounds, state: S, round: F)
     where
         S: Send + 'static,
         F: for<'s> FnMut(&'s mut S) -> BoxFuture<'s, anyhow::Result<Next>> + Send + 'static,
     {
         self.repeat_work(rounds, Box::new(Stateful { state, round }));
+    }
+
+    /// The same for [rounds on demand](Rounds::on_demand): `wait` returns when there is something to do, however long
+    /// that takes, and keeps it in the state; `round` does it, and is looked at when it takes long.
+    pub fn repeat_on_demand<S, W, F>(&self, rounds: Rounds, state: S, wait: W, round: F)
+    where
+        S: Send + 'static,
+        W: for<'s> FnMut(&'s mut S) -> BoxFuture<'s, anyhow::Result<()>> + Send + 'static,
+        F: for<'s> FnMut(&'s mut S) -> BoxFuture<'s, anyhow::Result<Next>> + Send + 'static,
+    {
+        self.repeat_work(rounds, Box::new(OnDemand { state, wait, round }));
     }
 
     fn repeat_work(&self, rounds: Rounds, work: Box<dyn Work>) {

@@ -7,6 +7,7 @@ import uuid
 from coupon_service.api.coupons import create_coupon, issue_coupon, my_claim
 from coupon_service.models import Admitted, Claim, ClaimStatus, Coupon, CouponMode, NewCoupon, NewDiscount
 from coupon_service.models import DiscountKind
+from data_platform.api.admin import list_audit as deliveries_audit
 from order_service.api.admin import list_audit as orders_audit
 from order_service.api.orders import cancel_order, get_order, list_orders, place_order
 from order_service.models import CancelOrder, Order, OrderTaken, PlaceOrder, PlaceOrderLine, Problem, Status
@@ -149,6 +150,7 @@ def operate(order):
     answered(list_dead_letters.sync_detailed(client=monitor), 200)
     answered(list_audit.sync_detailed(client=monitor), 200)
     answered(orders_audit.sync_detailed(client=client("order-service", "olga", "operator")), 200)
+    answered(deliveries_audit.sync_detailed(client=client("data-platform", "olga", "operator")), 200)
 
 
 def main():

@@ -1,13 +1,13 @@
 /** A customer and an operator of the running suite, by the types that openapi-typescript made of its documents. */
 
+import { randomUUID } from "node:crypto";
+
 import createClient from "openapi-fetch";
 
 import type { paths as Orders } from "./order-service.js";
 import type { paths as Payments } from "./payment-service.js";
 import type { paths as Products } from "./product-service.js";
 import type { components as MonitorTypes, paths as Monitor } from "./saga-monitor.js";
-
-declare const process: { env: Record<string, string | undefined> };
 
 const PATIENCE_MS = 30_000;
 
@@ -38,8 +38,8 @@ async function eventually<Found>(what: string, ask: () => Promise<Found | undefi
   }
 }
 
-const kim = `kim-${crypto.randomUUID()}`;
-const productId = `mug-${crypto.randomUUID()}`;
+const kim = `kim-${randomUUID()}`;
+const productId = `mug-${randomUUID()}`;
 const products = client<Products>("PRODUCT_SERVICE_URL", "boss", "admin");
 const points = client<Payments>("PAYMENT_SERVICE_URL", kim, "customer");
 const orders = client<Orders>("ORDER_SERVICE_URL", kim, "customer");
@@ -48,14 +48,14 @@ const monitor = client<Monitor>("SAGA_MONITOR_URL", "olga", "operator");
 answered(await products.POST("/products", { body: { productId, name: "Mug", price: 12_000, stock: 10 } }));
 answered(
   await points.POST("/points/charge", {
-    params: { header: { "Idempotency-Key": crypto.randomUUID() } },
+    params: { header: { "Idempotency-Key": randomUUID() } },
     body: { amount: 50_000 },
   }),
 );
 
 const taken = await eventually("order-service hears of the product", async () => {
   const answer = await orders.POST("/orders", {
-    params: { header: { "Idempotency-Key": crypto.randomUUID() } },
+    params: { header: { "Idempotency-Key": randomUUID() } },
     body: { lines: [{ productId, quantity: 2 }] },
   });
   if (answer.error?.code === "unknown-product") return undefined;

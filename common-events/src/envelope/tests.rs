@@ -4,7 +4,9 @@ use super::*;
 use crate::{
     CancelReason, CouponRefusal, IssuedCouponId, OrderId, ReasonCode, Won,
     events::{CouponUseFailed, OrderCancelled, OrderConfirmed, v1},
+    versions::Before,
 };
+use schemars::JsonSchema;
 use uuid::Uuid;
 
 fn event() -> Event<OrderConfirmed> {
@@ -93,7 +95,7 @@ fn first_version() -> Event<v1::OrderCancelled> {
         user_id,
         lines: Vec::new(),
         issued_coupon_id: None,
-        reason: v1::Reason::Timeout,
+        reason: v1::Reason::Timeout.into(),
         note: None,
         cancelled_at,
     })
@@ -114,16 +116,83 @@ fn an_older_reader_says_that_a_version_is_newer() {
     assert!(matches!(&refused, DecodeError::Newer { found, .. } if found == "urn:commerce:order-cancelled:2"));
 }
 
-/// What fits the newest version as well is of the version that it says.
 #[test]
-fn the_label_says_which_version_it_is() {
+fn a_reason_that_is_not_known_is_kept_in_either_version() {
     let mut value: serde_json::Value =
         serde_json::from_slice(&encode(&first_version()).expect("encodes")).expect("is JSON");
     value["data"]["reason"] = "RECALLED".into();
-    let decoded = |value: &serde_json::Value| decode::<OrderCancelled>(value.to_string().as_bytes());
-    assert!(matches!(decoded(&value), Err(DecodeError::Schema { .. })), "the first list is closed");
-    value["dataschema"] = "urn:commerce:order-cancelled:2".into();
-    assert_eq!(decoded(&value).expect("decodes").data.reason.as_str(), "RECALLED");
+    for version in [1, 2] {
+        value["dataschema"] = schema_urn(Topic::OrderCancelled, version).into();
+        let read: Event<OrderCancelled> = decode(value.to_string().as_bytes()).expect("decodes");
+        assert_eq!(read.data.reason.as_str(), "RECALLED", "version {version}");
+    }
+}
+
+/// What a type said first, which can't be read as its newest version.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+struct InWon {
+    total: Won,
+}
+
+/// The newest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+struct InAnyCurrency {
+    total: Won,
+    currency: String,
+}
+
+impl From<InWon> for InAnyCurrency {
+    fn from(InWon { total }: InWon) -> Self {
+        Self { total, currency: "KRW".to_owned() }
+    }
+}
+
+impl EventData for InWon {
+    const TOPIC: Topic = Topic::OrderConfirmed;
+
+    fn key(&self) -> Cow<'_, str> {
+        "a key".into()
+    }
+}
+
+impl EventData for InAnyCurrency {
+    const TOPIC: Topic = Topic::OrderConfirmed;
+    const BEFORE: Option<Before<Self>> = Some(Before::only_read::<InWon>());
+
+    fn key(&self) -> Cow<'_, str> {
+        "a key".into()
+    }
+}
+
+fn in_won() -> serde_json::Value {
+    let event = event().map(|data| InWon { total: data.total });
+    serde_json::from_slice(&encode(&event).expect("encodes")).expect("is JSON")
+}
+
+#[test]
+fn the_label_says_which_version_it_is() {
+    let currency = |value: &serde_json::Value| {
+        decode::<InAnyCurrency>(value.to_string().as_bytes()).map(|event| event.data.currency)
+    };
+    let mut value = in_won();
+    assert_eq!(currency(&value).expect("decodes"), "KRW");
+    value["data"]["currency"] = "EUR".into();
+    assert_eq!(currency(&value).expect("decodes"), "KRW", "it fits the newest version, and says that it is the first");
+    value["dataschema"] = schema_urn(Topic::OrderConfirmed, 2).into();
+    assert_eq!(currency(&value).expect("decodes"), "EUR");
+}
+
+#[test]
+fn an_older_version_in_another_envelope_is_refused_as_the_newest_is() {
+    for currency in [None, Some("EUR")] {
+        let mut value = in_won();
+        value["specversion"] = "0.3".into();
+        if let Some(currency) = currency {
+            value["data"]["currency"] = currency.into();
+        }
+        let refused = decode::<InAnyCurrency>(value.to_string().as_bytes()).expect_err("the envelope is none of ours");
+        assert!(matches!(refused, DecodeError::Attribute(_)), "{refused}");
+    }
 }
 
 #[test]

@@ -2,6 +2,9 @@
 //! their second version each has the open list of who refuses ([`crate::reason`]). Six of them are still told in the
 //! first as long as it has a word for their reason, until every reader knows the second.
 //!
+//! The list is closed for what is told, and so it stands in the schemas. Who reads takes any reason: an event of
+//! somebody else's with another one is no reason to lose it.
+//!
 //! Records of this version lie on the topics, in outboxes and among dead letters, for ever where points are kept: so
 //! it never changes, and it is always read.
 
@@ -27,7 +30,8 @@ pub struct StockDeductFailed {
     pub order_id: OrderId,
     pub product_id: ProductId,
     pub quantity: Quantity,
-    pub reason: Reason,
+    #[schemars(with = "Reason")]
+    pub reason: ReasonCode,
 }
 
 /// The coupon can't be used: `COUPON_NOT_FOUND`, `…_NOT_OWNED`, `…_USED`, `…_EXPIRED` or `ORDER_CANCELLED`.
@@ -36,7 +40,8 @@ pub struct StockDeductFailed {
 pub struct CouponUseFailed {
     pub order_id: OrderId,
     pub issued_coupon_id: IssuedCouponId,
-    pub reason: Reason,
+    #[schemars(with = "Reason")]
+    pub reason: ReasonCode,
 }
 
 /// Nothing was taken: `INSUFFICIENT_POINTS`, `ACCOUNT_CLOSED`, `LIMIT_EXCEEDED` or `ORDER_CANCELLED`.
@@ -47,7 +52,8 @@ pub struct PaymentFailed {
     pub user_id: UserId,
     /// What should have been paid.
     pub total: Won,
-    pub reason: Reason,
+    #[schemars(with = "Reason")]
+    pub reason: ReasonCode,
 }
 
 /// The order ended. The one trigger of compensation: who hears it undoes what he did.
@@ -61,7 +67,8 @@ pub struct OrderCancelled {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issued_coupon_id: Option<IssuedCouponId>,
     /// Why it ended.
-    pub reason: Reason,
+    #[schemars(with = "Reason")]
+    pub reason: ReasonCode,
     /// What the person who cancelled said, if anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MAX_NOTE_CHARS))]
@@ -83,7 +90,8 @@ pub struct PaymentRefunded {
     pub paid_at: DateTime<Utc>,
     pub refunded_at: DateTime<Utc>,
     /// Why the order ended.
-    pub reason: Reason,
+    #[schemars(with = "Reason")]
+    pub reason: ReasonCode,
 }
 
 /// The user got back what he had paid for an order.
@@ -98,7 +106,8 @@ pub struct PointRefunded {
     /// The balance after it.
     pub balance: Won,
     /// Why the order ended.
-    pub reason: Reason,
+    #[schemars(with = "Reason")]
+    pub reason: ReasonCode,
     /// The ledger's time.
     pub at: DateTime<Utc>,
 }
@@ -112,7 +121,8 @@ pub struct CouponIssueRejected {
     /// The id of the `coupon-issue-requested` that is answered: the key of its saga.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<EventId>,
-    pub reason: Reason,
+    #[schemars(with = "Reason")]
+    pub reason: ReasonCode,
 }
 
 keyed_by_product!(StockDeductFailed);
@@ -125,7 +135,7 @@ macro_rules! same_but_for_its_reason {
     ($data:ident { $($field:ident),+ }) => {
         impl From<$data> for second::$data {
             fn from($data { $($field,)+ reason }: $data) -> Self {
-                Self { $($field,)+ reason: ReasonCode::from(reason).into() }
+                Self { $($field,)+ reason: reason.into() }
             }
         }
     };
@@ -137,7 +147,7 @@ macro_rules! same_but_for_its_reason {
 
             fn try_from(second: second::$data) -> Result<Self, LaterReason> {
                 let second::$data { $($field,)+ reason } = second;
-                Ok(Self { $($field,)+ reason: ReasonCode::from(reason).try_into()? })
+                Ok(Self { $($field,)+ reason: Reason::try_from(ReasonCode::from(reason))?.into() })
             }
         }
     };
@@ -169,9 +179,9 @@ pub struct LaterReason(ReasonCode);
 macro_rules! reasons {
     ($($(#[$doc:meta])* $reason:ident => $code:literal),+ $(,)?) => {
         /// Why something was refused or ended (docs/contract.md §3; the list is closed).
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
         pub enum Reason {
-            $($(#[$doc])* #[serde(rename = $code)] $reason),+
+            $($(#[$doc])* #[schemars(rename = $code)] $reason),+
         }
 
         impl From<Reason> for ReasonCode {

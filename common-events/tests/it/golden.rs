@@ -1,5 +1,6 @@
 //! Golden records: events as they were written once, of every version of every type, in `golden/`. They lie on
-//! topics and among dead letters like this, so they never change, and they are always read.
+//! topics and among dead letters like this, so they never change, and they are always read. A new optional field adds
+//! a record, and the old ones stay.
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
@@ -41,12 +42,13 @@ fn every_version_has_golden_records_and_nothing_else_has() {
     assert_eq!(found, wanted);
 }
 
-/// Who writes a version today writes it as on its first day.
 #[test]
-fn each_version_is_written_as_its_golden_records_are() {
+fn what_is_written_today_is_among_the_golden_records() {
     for (file, samples) in samples() {
-        let written: Vec<Value> = samples.into_iter().map(|sample| sample.event).collect();
-        assert_eq!(golden(&file), written, "golden/{file} would be:\n{}", Value::from(written.clone()));
+        let golden = golden(&file);
+        for Sample { event, .. } in samples {
+            assert!(golden.contains(&event), "golden/{file} lacks:\n{event}");
+        }
     }
 }
 

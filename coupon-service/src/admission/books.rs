@@ -22,26 +22,45 @@ const GATHER: Duration = Duration::from_millis(20);
 
 /// Notes that requests are kept, so that nobody sends them again.
 pub(super) fn confirm_all(inner: &Arc<Inner>, confirming: mpsc::Receiver<Token>) {
-    let books = Books { inner: Arc::clone(inner), coming: confirming };
-    inner.tasks.repeat(Rounds::on_demand("confirmations"), books, |books| books.confirm_some().boxed());
+    let books = Books { inner: Arc::clone(inner), coming: confirming, came: Vec::new() };
+    inner.tasks.repeat_on_demand(
+        Rounds::on_demand("confirmations"),
+        books,
+        |books| books.wait().boxed(),
+        |books| books.confirm_some().boxed(),
+    );
 }
 
 /// Closes the books on what the issuer has decided.
 pub(super) fn settle_all(inner: &Arc<Inner>, settled: mpsc::Receiver<Vec<Settled>>) {
-    let books = Books { inner: Arc::clone(inner), coming: settled };
-    inner.tasks.repeat(Rounds::on_demand("settlements"), books, |books| books.settle_some().boxed());
+    let books = Books { inner: Arc::clone(inner), coming: settled, came: Vec::new() };
+    inner.tasks.repeat_on_demand(
+        Rounds::on_demand("settlements"),
+        books,
+        |books| books.wait().boxed(),
+        |books| books.settle_some().boxed(),
+    );
 }
 
 /// What comes to be written down.
 struct Books<T> {
     inner: Arc<Inner>,
     coming: mpsc::Receiver<T>,
+    /// What the next round writes down; nothing when nothing comes any more.
+    came: Vec<T>,
+}
+
+impl<T> Books<T> {
+    async fn wait(&mut self) -> anyhow::Result<()> {
+        self.coming.recv_many(&mut self.came, MAX_BATCH).await;
+        Ok(())
+    }
 }
 
 impl Books<Token> {
     async fn confirm_some(&mut self) -> anyhow::Result<Next> {
-        let mut tokens = Vec::new();
-        if self.coming.recv_many(&mut tokens, MAX_BATCH).await == 0 {
+        let tokens = std::mem::take(&mut self.came);
+        if tokens.is_empty() {
             return Ok(Next::Never);
         }
         let mut outcome = Ok(Next::In(GATHER));
@@ -56,8 +75,8 @@ impl Books<Token> {
 
 impl Books<Vec<Settled>> {
     async fn settle_some(&mut self) -> anyhow::Result<Next> {
-        let mut batches = Vec::new();
-        if self.coming.recv_many(&mut batches, MAX_BATCH).await == 0 {
+        let batches = std::mem::take(&mut self.came);
+        if batches.is_empty() {
             return Ok(Next::Never);
         }
         let mut outcome = Ok(Next::Now);

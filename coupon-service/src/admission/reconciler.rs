@@ -40,6 +40,8 @@ const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(200);
 const PAGE: i64 = 200;
 /// Requests of one coupon that are sent again, or releases that are made up for, in one round.
 const MAX_MENDED: usize = 1_000;
+/// After so many coupons that couldn't be looked after it isn't theirs: the rest waits for the next round.
+const MAX_FAILED_IN_A_ROW: usize = 3;
 /// An admission that was kept, and that the issuer didn't decide for so long, is asked after.
 const ASKED_AFTER: TimeDelta = TimeDelta::minutes(1);
 
@@ -70,8 +72,17 @@ struct Reconciler {
     rebuilding: Option<AbortHandle>,
 }
 
-/// What one pass through all coupons adds up.
+/// What the looks of one round found.
 #[derive(Debug, Default)]
+struct Looks {
+    /// Whose gate is to be rebuilt.
+    lost: Vec<Coupon>,
+    first_error: Option<anyhow::Error>,
+    failed_in_a_row: usize,
+}
+
+/// What one pass through all coupons adds up.
+#[derive(Debug, Clone, Default)]
 struct Sums {
     pending: i64,
     unsettled: i64,
@@ -81,41 +92,67 @@ struct Sums {
 impl Reconciler {
     /// One round, and a rebuild of what it finds to be lost. One at a time: what is lost meanwhile is found again.
     async fn look(&mut self) -> anyhow::Result<Next> {
-        let lost = self.round().await?;
+        let Looks { lost, first_error, .. } = self.round().await?;
         if !lost.is_empty() && self.rebuilding.as_ref().is_none_or(AbortHandle::is_finished) {
             let inner = Arc::clone(&self.inner);
             let rebuild = async move { rebuilder::rebuild(&inner, lost).await };
             self.rebuilding = Some(self.inner.tasks.once("gate-rebuild", rebuild.boxed()));
         }
-        Ok(Next::Later)
+        first_error.map_or(Ok(Next::Later), Err)
     }
 
-    /// Looks at the coupons that were noticed, and at the next page. Returns those whose gate is to be rebuilt.
-    async fn round(&mut self) -> anyhow::Result<Vec<Coupon>> {
+    /// Looks at the coupons that were noticed, and at the next page.
+    ///
+    /// A coupon that can't be looked after holds up no other: the pass goes on, and comes to it again.
+    async fn round(&mut self) -> anyhow::Result<Looks> {
         self.heard_all = None;
+        let client = self.inner.pool.get().await?;
+        let page = store::list_coupons(&client, self.after.as_ref(), PAGE).await?;
         let noticed: BTreeSet<CouponId> =
             std::mem::take(&mut *self.inner.noticed.lock().unwrap_or_else(PoisonError::into_inner));
-        let client = self.inner.pool.get().await?;
-        let mut coupons = store::list_coupons(&client, self.after.as_ref(), PAGE).await?;
-        let is_last_page = i64::try_from(coupons.len()).is_ok_and(|found| found < PAGE);
-        let next = if is_last_page { None } else { coupons.last().map(|coupon| coupon.coupon_id.clone()) };
+        let mut others = Vec::new();
         for coupon_id in noticed {
-            if !coupons.iter().any(|coupon| coupon.coupon_id == coupon_id) {
-                coupons.extend(store::find_coupon(&client, &coupon_id).await?);
+            if !page.iter().any(|coupon| coupon.coupon_id == coupon_id) {
+                others.extend(store::find_coupon(&client, &coupon_id).await?);
             }
         }
         drop(client);
-        let mut lost = Vec::new();
-        for coupon in coupons {
-            if self.look_after(&coupon).await? == Gate::Lost {
-                lost.push(coupon);
-            }
-        }
-        self.after = next;
-        if is_last_page {
+        let is_last_page = i64::try_from(page.len()).is_ok_and(|found| found < PAGE);
+        let last = page.last().map(|coupon| coupon.coupon_id.clone());
+        let mut looks = Looks::default();
+        let left_at = self.look_at(page, &mut looks).await;
+        self.after = left_at.or(if is_last_page { None } else { last });
+        if self.after.is_none() {
             self.tell();
         }
-        Ok(lost)
+        // These are added up with their own page.
+        let sums = self.sums.clone();
+        self.look_at(others, &mut looks).await;
+        self.sums = sums;
+        Ok(looks)
+    }
+
+    /// Returns where it was left when the gate or the database seems to be away.
+    async fn look_at(&mut self, coupons: Vec<Coupon>, looks: &mut Looks) -> Option<CouponId> {
+        for coupon in coupons {
+            match self.look_after(&coupon).await {
+                Ok(gate) => {
+                    looks.failed_in_a_row = 0;
+                    if gate == Gate::Lost {
+                        looks.lost.push(coupon);
+                    }
+                }
+                Err(error) => {
+                    looks.failed_in_a_row += 1;
+                    let coupon_id = coupon.coupon_id.clone();
+                    looks.first_error.get_or_insert_with(|| error.context(coupon.coupon_id));
+                    if looks.failed_in_a_row >= MAX_FAILED_IN_A_ROW {
+                        return Some(coupon_id);
+                    }
+                }
+            }
+        }
+        None
     }
 
     async fn look_after(&mut self, coupon: &Coupon) -> anyhow::Result<Gate> {
@@ -131,6 +168,8 @@ impl Reconciler {
         if standing.epoch < coupon.epoch || standing.holders < coupon.issued {
             return self.give_up(coupon, &standing, "old data").await;
         }
+        self.sums.pending += standing.pending;
+        self.sums.unsettled += standing.unsettled;
         if standing.pending > 0 {
             self.send_again(coupon_id).await?;
         }
@@ -140,8 +179,6 @@ impl Reconciler {
             counter!("coupon_drift_total", "between" => "gate-database").increment(1);
             return self.give_up(coupon, &standing, "slots that nobody holds").await;
         }
-        self.sums.pending += standing.pending;
-        self.sums.unsettled += standing.unsettled;
         Ok(Gate::Stands)
     }
 

@@ -1,9 +1,12 @@
 //! What an admin proposes, and why it can't be a coupon.
 
-use std::ops::RangeInclusive;
-
-use chrono::{DateTime, Datelike, SubsecRound, Utc};
-use common_events::{CouponId, Percent, Won, events::Discount, money::InvalidPercent};
+use chrono::{DateTime, SubsecRound, Utc};
+use common_events::{
+    CouponId, Percent, Won,
+    events::Discount,
+    money::InvalidPercent,
+    time::{YEARS, is_writable},
+};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -16,8 +19,6 @@ pub const MAX_DISCOUNT: i64 = 1_000_000_000_000;
 pub const MAX_REWARDS: usize = 100;
 /// The epoch in which a gate opens for the first time.
 const FIRST_EPOCH: i64 = 1;
-/// The years that RFC 3339 can write, but for the one before the first.
-const YEARS: RangeInclusive<i32> = 1..=9_999;
 
 /// What a field of a proposal can't be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -204,7 +205,7 @@ pub enum Refusal {
         rank: i64,
     },
     /// No time that can be written.
-    #[error("it opens in the years {} to {}", YEARS.start(), YEARS.end())]
+    #[error("it opens in the years {:04} to {}", YEARS.start(), YEARS.end())]
     OpensAt,
     /// It would never open.
     #[error("it closes after it opens, later than now, and by the year {}", YEARS.end())]
@@ -219,14 +220,14 @@ impl Proposal {
     pub fn accept(self, now: DateTime<Utc>) -> Result<Coupon, Refusal> {
         let discount = self.discount.try_into().map_err(Refusal::Discount)?;
         let rewards = self.accept_rewards()?;
-        if self.opens_at.is_some_and(|opens| !is_writable(opens)) {
+        if self.opens_at.is_some_and(|opens| !is_writable(&opens)) {
             return Err(Refusal::OpensAt);
         }
         let begins = self.opens_at.map_or(now, |opens| opens.max(now));
-        if self.closes_at.is_some_and(|closes| closes <= begins || !is_writable(closes)) {
+        if self.closes_at.is_some_and(|closes| closes <= begins || !is_writable(&closes)) {
             return Err(Refusal::ClosesAt);
         }
-        if self.valid_until.is_some_and(|until| until <= begins || !is_writable(until)) {
+        if self.valid_until.is_some_and(|until| until <= begins || !is_writable(&until)) {
             return Err(Refusal::ValidUntil);
         }
         Ok(Coupon {
@@ -274,10 +275,6 @@ impl Proposal {
         accepted.sort_by_key(|reward| reward.from_rank);
         Ok(accepted)
     }
-}
-
-fn is_writable(time: DateTime<Utc>) -> bool {
-    YEARS.contains(&time.year())
 }
 
 /// To the microsecond: what PostgreSQL holds, so that a time reads the same ever after.

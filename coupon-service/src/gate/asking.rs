@@ -43,15 +43,25 @@ impl Desk {
         Self { asked, link, prefix, waiting: Vec::with_capacity(MAX_BATCH) }
     }
 
-    /// Asks for all who wait, in the order in which they came.
+    /// Waits for somebody to ask. When there is nobody then, nobody can any more.
+    pub(super) async fn wait(&mut self) -> anyhow::Result<()> {
+        self.asked.recv_many(&mut self.waiting, MAX_BATCH).await;
+        Ok(())
+    }
+
+    /// Asks for all who wait, in the order in which they came. Everybody is answered, also when the round fails.
     pub(super) async fn answer_some(&mut self) -> anyhow::Result<Next> {
-        if self.asked.recv_many(&mut self.waiting, MAX_BATCH).await == 0 {
-            // Nobody can ask any more.
+        if self.waiting.is_empty() {
             return Ok(Next::Never);
         }
         let coupons = by_coupon(self.waiting.drain(..));
         // One round trip: the questions go one behind the other on one connection.
-        join_all(coupons.into_iter().map(|asked| answer(asked, &self.link, &self.prefix))).await;
+        let answers = join_all(coupons.into_iter().map(|asked| answer(asked, &self.link, &self.prefix))).await;
+        // While one coupon's questions are answered, the gate is there.
+        if answers.iter().any(Result::is_ok) {
+            return Ok(Next::Now);
+        }
+        answers.into_iter().collect::<Result<(), Unanswered>>()?;
         Ok(Next::Now)
     }
 }
@@ -67,7 +77,7 @@ fn by_coupon(waiting: impl Iterator<Item = Asked>) -> Vec<Vec<Asked>> {
     coupons
 }
 
-async fn answer(asked: Vec<Asked>, link: &Link, prefix: &str) {
+async fn answer(asked: Vec<Asked>, link: &Link, prefix: &str) -> Result<(), Unanswered> {
     let coupon_id = asked[0].request.coupon_id.clone();
     match ask(&coupon_id, &asked, link, prefix).await {
         Ok(verdicts) => {
@@ -75,12 +85,14 @@ async fn answer(asked: Vec<Asked>, link: &Link, prefix: &str) {
                 // Who stopped waiting is admitted all the same; his token is pending.
                 let _ = asked.answer.send(Ok(verdict));
             }
+            Ok(())
         }
         Err(error) => {
             let said = service_runtime::chain(&error);
             for asked in asked {
                 let _ = asked.answer.send(Err(Unanswered::Together(said.clone())));
             }
+            Err(error)
         }
     }
 }

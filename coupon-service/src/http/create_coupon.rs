@@ -44,7 +44,7 @@ struct NewCoupon {
     #[serde(default)]
     #[schema(value_type = Vec<NewReward>, max_items = 100)]
     rewards: Vec<Object<NewReward>>,
-    /// From when on it can be claimed; at once when nothing is said.
+    /// From when on it can be claimed; default at once.
     opens_at: Option<DateTime<Utc>>,
     /// From when on it can't be claimed any more.
     closes_at: Option<DateTime<Utc>>,
@@ -182,5 +182,26 @@ const fn field_of(why: InvalidDiscount) -> &'static str {
     match why {
         InvalidDiscount::Amount | InvalidDiscount::Percent(_) => "value",
         InvalidDiscount::Max | InvalidDiscount::MaxOfAmount => "max",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use test_support::assert_limit;
+
+    use super::*;
+    use crate::domain::{MAX_DISCOUNT, MAX_REWARDS};
+
+    #[test]
+    fn the_document_says_the_limit_that_is_checked() {
+        assert_limit::<NewCoupon>("/properties/rewards/maxItems", MAX_REWARDS);
+        for field in ["value", "max"] {
+            assert_limit::<NewDiscount>(&format!("/properties/{field}/maximum"), MAX_DISCOUNT);
+        }
+        for field in ["fromRank", "toRank"] {
+            assert_limit::<NewReward>(&format!("/properties/{field}/maximum"), Quantity::MAX);
+        }
+        assert_limit::<Quantity>("/maximum", Quantity::MAX);
+        assert_limit::<CouponName>("/maxLength", CouponName::MAX_CHARS);
     }
 }

@@ -189,7 +189,7 @@ struct Wanted {
     /// Only what ended so.
     #[param(inline)]
     result: Option<Outcome>,
-    /// 1 to 200, 50 when nothing is said.
+    /// 1 to 200, default 50.
     #[serde(default)]
     #[param(inline)]
     limit: Limit,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use service_runtime::{
     Caller, Problem,
-    http::{Json, RequestTrace},
+    http::{Id, Json, RequestTrace},
 };
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -28,8 +28,8 @@ const MAX_DISCARDED: i64 = 10_000;
 pub(super) struct AskedDiscard {
     /// These: 1 to 1000.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(min_items = 1, max_items = 1_000)]
-    ids: Option<Vec<Uuid>>,
+    #[schema(value_type = Option<Vec<Uuid>>, min_items = 1, max_items = 1_000)]
+    ids: Option<Vec<Id>>,
     /// Or all that are like this now; `DEAD` ones when it names no state.
     #[serde(skip_serializing_if = "Option::is_none")]
     filter: Option<Filter>,
@@ -232,4 +232,17 @@ async fn purge(tx: &Tx<'_>, ids: Vec<Uuid>) -> Result<usize, tokio_postgres::Err
         )
         .await?;
     Ok(usize::try_from(purged).expect("at most MAX_DISCARDED"))
+}
+
+#[cfg(test)]
+mod tests {
+    use test_support::assert_limit;
+
+    use super::*;
+
+    #[test]
+    fn the_document_says_the_limit_that_is_checked() {
+        assert_limit::<AskedDiscard>("/properties/ids/maxItems", selection::MAX_IDS);
+        assert_limit::<AskedDiscard>("/properties/reason/maxLength", selection::MAX_REASON_CHARS);
+    }
 }

@@ -45,11 +45,11 @@ pub(super) struct AskedFault {
     /// Only those with this key.
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<Text>,
-    /// Only this share, the same events each time; all when nothing is said.
+    /// Only this share of them, the same events each time; default 1, all.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 1)]
     share: Option<f64>,
-    /// It ends by itself after this; 600 when nothing is said.
+    /// It ends by itself after so many seconds: 1 to 3,600, default 600.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 3_600)]
     for_seconds: Option<u32>,
@@ -214,4 +214,17 @@ async fn write_down(office: &Office, act: &Act) -> Result<(), Problem> {
     let tx = Tx::begin(&mut client).await?;
     act.done(&tx, json!({})).await?;
     Ok(tx.commit().await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use test_support::assert_limit;
+
+    use super::*;
+
+    #[test]
+    fn the_document_says_the_limit_that_is_checked() {
+        assert_limit::<AskedFault>("/properties/forSeconds/maximum", MAX_SECONDS);
+        assert_limit::<AskedFault>("/properties/reason/maxLength", selection::MAX_REASON_CHARS);
+    }
 }

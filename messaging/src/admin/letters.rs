@@ -5,11 +5,11 @@ use actix_web::{
     web::{Data, Path},
 };
 use chrono::{DateTime, Utc};
-use common_events::TraceId;
+use common_events::{EventId, TraceId};
 use serde::{Deserialize, Serialize};
 use service_runtime::{
     Operator, Problem,
-    http::{Cursor, Json, Limit, Page, Query},
+    http::{Cursor, Id, Json, Limit, Page, Query},
 };
 use tokio_postgres::Row;
 use utoipa::{IntoParams, ToSchema};
@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::{
     Office,
-    selection::{Filter, Id, Text},
+    selection::{Filter, Text},
     shown::{Encoding, shown},
 };
 use crate::dead_letters::State;
@@ -42,8 +42,9 @@ struct Wanted {
     #[param(inline)]
     trace_id: Option<TraceId>,
     /// Only of this event.
-    event_id: Option<Uuid>,
-    /// 1 to 200, 50 when nothing is said.
+    #[param(inline)]
+    event_id: Option<EventId>,
+    /// 1 to 200, default 50.
     #[serde(default)]
     #[param(inline)]
     limit: Limit,
@@ -232,7 +233,7 @@ pub(super) async fn find_dead_letter(
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct WantedGroups {
-    /// Those that are open (`DEAD` and `PARKED`) when nothing is said.
+    /// Default: those that are open, `DEAD` and `PARKED`.
     #[param(inline)]
     state: Option<State>,
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use service_runtime::{
     Caller, Operator, Problem,
-    http::{Json, Page, Paging, Query, RequestTrace},
+    http::{Id, Json, Page, Paging, Query, RequestTrace},
 };
 use tokio_postgres::Row;
 use utoipa::ToSchema;
@@ -23,11 +23,11 @@ use uuid::Uuid;
 use super::{
     Office,
     audit::{Act, Action, Asked},
-    selection::{self, Filter, Id, Selection},
+    selection::{self, Filter, Selection},
 };
 use crate::{partitions::MAX_AGE_DAYS, tx::Tx};
 
-/// Records per second when nothing is said: slow enough to be watched.
+/// The default of records per second: slow enough to be watched.
 const DEFAULT_RATE: i32 = 100;
 const MAX_RATE: i32 = 10_000;
 /// An event that every inbox forgets within so many days is not republished: it may be slow to come.
@@ -62,8 +62,8 @@ impl Destination {
 pub(super) struct AskedReplay {
     /// These: 1 to 1000.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(min_items = 1, max_items = 1_000)]
-    ids: Option<Vec<Uuid>>,
+    #[schema(value_type = Option<Vec<Uuid>>, min_items = 1, max_items = 1_000)]
+    ids: Option<Vec<Id>>,
     /// Or all that are like this now; `DEAD` ones when it names no state.
     #[serde(skip_serializing_if = "Option::is_none")]
     filter: Option<Filter>,
@@ -72,7 +72,7 @@ pub(super) struct AskedReplay {
     /// Only says what would happen, record by record, and changes nothing.
     #[serde(default)]
     dry_run: bool,
-    /// 100 when nothing is said.
+    /// 1 to 10,000, default 100.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 10_000)]
     rate_per_second: Option<i32>,
@@ -504,4 +504,19 @@ pub(super) async fn halt_replay(
         Ok(Json(replay))
     };
     office.audited((caller, trace), Action::ReplayHalted, asked, does).await
+}
+
+#[cfg(test)]
+mod tests {
+    use test_support::assert_limit;
+
+    use super::*;
+
+    #[test]
+    fn the_document_says_the_limit_that_is_checked() {
+        assert_limit::<AskedReplay>("/properties/ids/maxItems", selection::MAX_IDS);
+        assert_limit::<AskedReplay>("/properties/ratePerSecond/maximum", MAX_RATE);
+        assert_limit::<AskedReplay>("/properties/reason/maxLength", selection::MAX_REASON_CHARS);
+        assert_limit::<AskedHalt>("/properties/reason/maxLength", selection::MAX_REASON_CHARS);
+    }
 }

@@ -3,9 +3,9 @@
 use std::{collections::BTreeSet, fmt::Write as _};
 
 use actix_web::http::StatusCode;
-use common_events::{Topic, TraceId, ids::in_lower_case};
+use common_events::{EventId, Topic, TraceId, ids::in_lower_case};
 use serde::{Deserialize, Serialize};
-use service_runtime::Problem;
+use service_runtime::{Problem, http::Id};
 use tokio_postgres::types::ToSql;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -15,7 +15,7 @@ use crate::{dead_letters::State, tx::Tx};
 /// The longest text that is looked for, in characters: keys and classes are shorter.
 const MAX_TEXT_CHARS: usize = 1_000;
 /// The longest reason, in characters.
-const MAX_REASON_CHARS: usize = 500;
+pub(super) const MAX_REASON_CHARS: usize = 500;
 /// So many ids fit into a body (docs/contract.md §3: 64 KiB).
 pub(super) const MAX_IDS: usize = 1_000;
 
@@ -24,19 +24,6 @@ pub(super) const MAX_IDS: usize = 1_000;
 #[serde(try_from = "String", into = "String")]
 #[schema(min_length = 1, max_length = 1_000, pattern = r"^[^\u0000]*$")]
 pub(super) struct Text(String);
-
-/// An id in a path, spelled as we spell it: what could be found at several addresses would be several things.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(try_from = "String")]
-pub(super) struct Id(pub(super) Uuid);
-
-impl TryFrom<String> for Id {
-    type Error = uuid::Error;
-
-    fn try_from(text: String) -> Result<Self, uuid::Error> {
-        Ok(Self(text.parse::<uuid::fmt::Hyphenated>()?.into_uuid()))
-    }
-}
 
 /// A text that nothing can have.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +64,7 @@ pub(super) struct Filter {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) trace_id: Option<TraceId>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) event_id: Option<Uuid>,
+    pub(super) event_id: Option<EventId>,
 }
 
 type Param = Box<dyn ToSql + Sync + Send>;
@@ -135,7 +122,7 @@ impl Filter {
             condition.and("trace_id = {}", trace_id.to_string());
         }
         if let Some(event_id) = self.event_id {
-            condition.and("event_id = {}", event_id);
+            condition.and("event_id = {}", event_id.uuid());
         }
         condition
     }
@@ -152,12 +139,12 @@ pub(super) enum Selection {
 
 impl Selection {
     /// Either, never both, never everything by accident.
-    pub(super) fn of(ids: Option<&[Uuid]>, filter: Option<&Filter>) -> Result<Self, Problem> {
+    pub(super) fn of(ids: Option<&[Id]>, filter: Option<&Filter>) -> Result<Self, Problem> {
         match (ids, filter) {
             (Some(_), Some(_)) => Err(Problem::invalid_field("filter", "Either ids or a filter, not both.")),
             (None, None) => Err(Problem::invalid_field("ids", "Say which: ids or a filter.")),
             (Some(ids), None) if (1..=MAX_IDS).contains(&ids.len()) => {
-                Ok(Self::Ids(ids.iter().copied().collect::<BTreeSet<_>>().into_iter().collect()))
+                Ok(Self::Ids(ids.iter().map(|Id(id)| *id).collect::<BTreeSet<_>>().into_iter().collect()))
             }
             (Some(_), None) => Err(Problem::invalid_field("ids", format!("1 to {MAX_IDS} ids are expected."))),
             (None, Some(filter)) if *filter == Filter::default() => {
@@ -242,7 +229,9 @@ pub(super) fn remembered_topics() -> Vec<&'static str> {
 mod tests {
     use super::*;
 
-    fn refused(ids: Option<&[Uuid]>, filter: Option<&Filter>) -> (u16, Option<String>) {
+    const NIL: Id = Id(Uuid::nil());
+
+    fn refused(ids: Option<&[Id]>, filter: Option<&Filter>) -> (u16, Option<String>) {
         let problem = Selection::of(ids, filter).expect_err("refused");
         (problem.body().status, problem.body().field.clone())
     }
@@ -252,15 +241,20 @@ mod tests {
         let some = Filter { error_class: Some(Text("panic".to_owned())), ..Filter::default() };
         assert_eq!(refused(None, None), (422, Some("ids".to_owned())));
         assert_eq!(refused(Some(&[]), None), (422, Some("ids".to_owned())));
-        assert_eq!(refused(Some(&[Uuid::nil(); MAX_IDS + 1]), None), (422, Some("ids".to_owned())));
-        assert_eq!(refused(Some(&[Uuid::nil()]), Some(&some)), (422, Some("filter".to_owned())));
+        assert_eq!(refused(Some(&[NIL; MAX_IDS + 1]), None), (422, Some("ids".to_owned())));
+        assert_eq!(refused(Some(&[NIL]), Some(&some)), (422, Some("filter".to_owned())));
         assert_eq!(refused(None, Some(&Filter::default())), (422, Some("filter".to_owned())));
         let closed = Filter { state: Some(State::Discarded), ..Filter::default() };
         assert_eq!(refused(None, Some(&closed)), (422, Some("filter.state".to_owned())));
         let selection = Selection::of(None, Some(&some)).expect("fine");
         assert_eq!(selection.condition().sql(), "state = $1 AND error_class = $2");
-        let twice = Selection::of(Some(&[Uuid::nil(), Uuid::nil()]), None).expect("fine");
+        let twice = Selection::of(Some(&[NIL, NIL]), None).expect("fine");
         assert_eq!(twice, Selection::Ids(vec![Uuid::nil()]));
+    }
+
+    #[test]
+    fn the_document_says_the_limit_that_is_checked() {
+        test_support::assert_limit::<Text>("/maxLength", MAX_TEXT_CHARS);
     }
 
     #[test]

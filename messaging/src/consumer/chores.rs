@@ -26,6 +26,8 @@ const PARKED_EVERY: Duration = Duration::from_millis(500);
 const ALARMS_EVERY: Duration = Duration::from_secs(5);
 /// How often day partitions past the maximum age are looked for.
 const FORGET_EVERY: Duration = Duration::from_hours(1);
+/// How often dead letters are looked for that were applied since.
+const CLOSE_EVERY: Duration = Duration::from_mins(1);
 /// How often what waits is counted.
 const MEASURE_EVERY: Duration = Duration::from_secs(10);
 
@@ -41,6 +43,7 @@ pub(super) fn start(tasks: &Tasks, group: &Arc<Group>) {
     tasks.repeat(alarms, Arc::clone(group), |group| tell_alarms(group).boxed());
 
     tasks.repeat(Rounds::every("old-days", FORGET_EVERY), Arc::clone(group), |group| forget_old(group).boxed());
+    tasks.repeat(Rounds::every("read-after-all", CLOSE_EVERY), Arc::clone(group), |group| close_applied(group).boxed());
     tasks.repeat(Rounds::every("set-aside-counts", MEASURE_EVERY), Arc::clone(group), |group| measure(group).boxed());
 
     let outbox = (Arc::clone(group), BTreeSet::new());
@@ -50,24 +53,29 @@ pub(super) fn start(tasks: &Tasks, group: &Arc<Group>) {
 }
 
 async fn drain(group: &Group) -> anyhow::Result<Next> {
-    group.drain().await?;
-    Ok(Next::Later)
+    Ok(group.drain_some().await?.map_or(Next::Later, |_| Next::Now))
 }
 
 async fn try_parked(group: &Group) -> anyhow::Result<Next> {
-    group.try_parked().await?;
-    Ok(Next::Later)
+    Ok(group.try_some_parked().await?.map_or(Next::Later, |_| Next::Now))
 }
 
 async fn tell_alarms(group: &Group) -> anyhow::Result<Next> {
-    group.tell_alarms().await?;
-    Ok(Next::Later)
+    Ok(if group.tell_alarms().await? > 0 { Next::Now } else { Next::Later })
 }
 
 async fn forget_old(group: &Group) -> anyhow::Result<Next> {
     let dropped = group.forget_old().await?;
     if dropped > 0 {
         tracing::info!(dropped, "dropped day partitions past the maximum age");
+    }
+    Ok(Next::Later)
+}
+
+async fn close_applied(group: &Group) -> anyhow::Result<Next> {
+    let closed = group.close_applied().await?;
+    if closed > 0 {
+        tracing::info!(closed, "closed dead letters of events that were read after all, and applied");
     }
     Ok(Next::Later)
 }

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context;
 use common_events::Topic;
 use futures::FutureExt;
 use metrics::gauge;
@@ -18,7 +19,7 @@ use service_runtime::{
     settings::KafkaSettings,
     tasks::{Next, Rounds, blocking},
 };
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{
     road::{OPENING_AT_MOST, Road},
@@ -79,14 +80,18 @@ impl Backlog {
     }
 
     async fn work(&mut self) -> anyhow::Result<Next> {
+        let mut forgot = Ok(());
         if self.forgot.is_none_or(|at| at.elapsed() > FORGET_EVERY) {
+            // Also after a failure: it is tried again in an hour, and backlogs are worked off meanwhile.
             self.forgot = Some(Instant::now());
-            self.forget().await;
+            forgot = self.forget().await;
         }
         if self.road.give_up_opening(OPENING_AT_MOST) {
             self.gave_up = Some(Instant::now());
         }
-        Ok(match self.round().await? {
+        let found = self.round().await?;
+        forgot.context("what was republished long ago stays for now")?;
+        Ok(match found {
             Found::Backlog => Next::In(WORK_EVERY),
             Found::Nothing => Next::Later,
         })
@@ -145,13 +150,13 @@ impl Backlog {
         }
     }
 
-    async fn forget(&self) {
-        let Ok(client) = self.pool.get().await else { return };
-        match store::delete_republished(&client, self.topic, REMEMBERED_DAYS).await {
-            Ok(0) => {}
-            Ok(letters) => info!(letters, "forgot what was diverted and republished long ago"),
-            Err(error) => warn!(%error, "what was republished long ago stays for now"),
+    async fn forget(&self) -> anyhow::Result<()> {
+        let client = self.pool.get().await?;
+        let letters = store::delete_republished(&client, self.topic, REMEMBERED_DAYS).await?;
+        if letters > 0 {
+            info!(letters, "forgot what was diverted and republished long ago");
         }
+        Ok(())
     }
 }
 

@@ -88,7 +88,7 @@ struct Wanted {
     /// Only those that are this far.
     #[param(inline)]
     state: Option<State>,
-    /// 1 to 200, 50 when nothing is said.
+    /// 1 to 200, default 50.
     #[serde(default)]
     #[param(inline)]
     limit: Limit,

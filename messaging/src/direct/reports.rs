@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use common_events::EventId;
+use metrics::counter;
 use rdkafka::{
     ClientContext, Message, error::KafkaError, message::DeliveryResult, producer::ProducerContext,
     types::RDKafkaErrorCode,
@@ -61,12 +62,43 @@ pub(super) enum Sent {
     Perhaps,
 }
 
-pub(super) type Reply = oneshot::Sender<Result<Kept, NotKept>>;
+/// Who waits for what becomes of an event. Each event is counted once, whether he still waits or not.
+#[derive(Debug)]
+pub(super) struct Reply {
+    topic: &'static str,
+    caller: Option<oneshot::Sender<Result<Kept, NotKept>>>,
+}
+
+impl Reply {
+    pub(super) fn to(caller: oneshot::Sender<Result<Kept, NotKept>>, topic: &'static str) -> Self {
+        Self { topic, caller: Some(caller) }
+    }
+
+    fn answer(mut self, outcome: Result<Kept, NotKept>) {
+        self.tell(outcome);
+    }
+
+    fn tell(&mut self, outcome: Result<Kept, NotKept>) {
+        let Some(caller) = self.caller.take() else { return };
+        match &outcome {
+            Ok(Kept::OnTopic) => counter!("events_published_total", "topic" => self.topic).increment(1),
+            Ok(Kept::AsDeadLetter) => counter!("events_diverted_total", "topic" => self.topic).increment(1),
+            Err(_) => counter!("events_not_kept_total", "topic" => self.topic).increment(1),
+        }
+        // Who asked may have stopped waiting.
+        let _ = caller.send(outcome);
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        self.tell(Err(NotKept::Unknown("the publisher is stopping".to_owned())));
+    }
+}
 
 impl Diverted {
     pub(super) fn kept(self) {
-        // Who asked may have stopped waiting.
-        let _ = self.reply.send(Ok(Kept::AsDeadLetter));
+        self.reply.answer(Ok(Kept::AsDeadLetter));
     }
 
     /// It couldn't be kept as a dead letter either; `written` says whether it may be one after all.
@@ -76,7 +108,7 @@ impl Diverted {
             (Sent::Never, Sent::Never) => NotKept::NeverSent(said),
             (Sent::Perhaps, _) | (_, Sent::Perhaps) => NotKept::Unknown(said),
         };
-        let _ = self.reply.send(Err(outcome));
+        self.reply.answer(Err(outcome));
     }
 }
 
@@ -140,9 +172,7 @@ impl ProducerContext for Reports {
 
     fn delivery(&self, result: &DeliveryResult<'_>, event: Box<OnTheWay>) {
         match result {
-            Ok(_) => {
-                let _ = event.reply.send(Ok(Kept::OnTopic));
-            }
+            Ok(_) => event.reply.answer(Ok(Kept::OnTopic)),
             // librdkafka knows more about which of these was never sent; it isn't told here, so none counts as such.
             Err((error, message)) => {
                 let letter = Letter {
@@ -153,6 +183,31 @@ impl ProducerContext for Reports {
                 };
                 self.divert(*event, letter, error.to_string(), Sent::Perhaps);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+
+    #[test]
+    fn an_event_is_counted_once_also_when_nobody_waits_for_its_outcome() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        metrics::with_local_recorder(&recorder, || {
+            let (caller, outcome) = oneshot::channel();
+            drop(outcome);
+            Reply::to(caller, "coupon-issue-requested").answer(Ok(Kept::OnTopic));
+            let (caller, _outcome) = oneshot::channel();
+            drop(Reply::to(caller, "coupon-issue-requested"));
+        });
+        let told = handle.render();
+        for counted in ["events_published_total", "events_not_kept_total"] {
+            let line = format!("{counted}{{topic=\"coupon-issue-requested\"}} 1\n");
+            assert!(told.contains(&line), "{line} is missing: {told}");
         }
     }
 }

@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use common_events::Topic;
 use rdkafka::{
     ClientConfig,
     error::KafkaError,
@@ -74,9 +75,9 @@ impl Road {
     }
 
     /// Sends the letter on the road that is open, and waits for what becomes of it.
-    pub(super) async fn take(&self, full_topic: &str, letter: Letter) -> Result<Kept, NotKept> {
+    pub(super) async fn take(&self, topic: Topic, full_topic: &str, letter: Letter) -> Result<Kept, NotKept> {
         let (reply, outcome) = oneshot::channel();
-        self.set_out(full_topic, letter, reply);
+        self.set_out(full_topic, letter, Reply::to(reply, topic.name()));
         let gone = |_| NotKept::Unknown("the publisher is stopping".to_owned());
         outcome.await.unwrap_or_else(|error| Err(gone(error)))
     }

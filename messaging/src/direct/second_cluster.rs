@@ -82,7 +82,8 @@ impl SecondCluster {
         let settings = KafkaSettings { brokers, ..runtime.settings.kafka.clone() };
         let producer = Mutex::new(producer(&settings).context("a producer for DEAD_LETTER_BROKERS")?);
         let topic = names.topic(&crate::topics::producer_dead_letter_topic(runtime.service));
-        let group = names.group(runtime.service);
+        // Not the service's own: should both clusters be one, Kafka lets no two kinds of member into a group.
+        let group = format!("{}-second-cluster", names.group(runtime.service));
         let asking = kafka::Asking::with(consumer(&settings, &group)).context("a client for DEAD_LETTER_BROKERS")?;
         Ok(Some(Self { settings, topic, group, producer, asking, failed: Mutex::default() }))
     }
@@ -164,8 +165,13 @@ impl SecondCluster {
     /// Brings letters into the table. One process of the service does it at a time.
     pub(super) fn collect(self: Arc<Self>, origin: Topic, pool: Pool, tasks: &Tasks) {
         let rounds = Rounds::on_demand("second-cluster").backing_off(FIRST_PAUSE, LONGEST_PAUSE);
-        let collector = Collector { cluster: self, origin, pool, reader: None };
-        tasks.repeat(rounds, collector, |collector| collector.collect().boxed());
+        let collector = Collector { cluster: self, origin, pool, reader: None, batch: Vec::new() };
+        tasks.repeat_on_demand(
+            rounds,
+            collector,
+            |collector| collector.read().boxed(),
+            |collector| collector.write_down().boxed(),
+        );
     }
 
     fn open_reader(&self) -> anyhow::Result<StreamConsumer<BrokerWatch>> {
@@ -196,55 +202,84 @@ struct Collector {
     cluster: Arc<SecondCluster>,
     origin: Topic,
     pool: Pool,
-    /// Another one after a failure.
+    /// Another one after a failure of the cluster's.
     reader: Option<StreamConsumer<BrokerWatch>>,
+    /// What was read and isn't in the table yet.
+    batch: Vec<Read>,
 }
 
 impl Collector {
-    async fn collect(&mut self) -> anyhow::Result<Next> {
-        if let Some(reader) = self.reader.take() {
-            self.collect_some(&reader).await?;
-            self.reader = Some(reader);
-        } else {
+    /// Waits for letters, but not for longer than [`PASS_EVERY`]. What a round couldn't write is there already.
+    async fn read(&mut self) -> anyhow::Result<()> {
+        if !self.batch.is_empty() {
+            return Ok(());
+        }
+        if self.reader.is_none() {
             self.cluster.make_topic().await?;
             self.reader = Some(self.cluster.open_reader()?);
         }
-        Ok(Next::Now)
-    }
-
-    async fn collect_some(&self, reader: &StreamConsumer<BrokerWatch>) -> anyhow::Result<()> {
-        let first = tokio::select! {
-            () = reader.context().knows_none.cancelled() => anyhow::bail!("the client knows no broker any more"),
-            first = reader.recv() => first?,
-            () = tokio::time::sleep(PASS_EVERY) => return self.pass(reader),
-        };
-        let mut batch = vec![read(&first)];
-        let until = tokio::time::Instant::now() + COMPANY;
-        while batch.len() < MAX_BATCH
-            && let Ok(next) = tokio::time::timeout_at(until, reader.recv()).await
-        {
-            batch.push(read(&next?));
+        let Some(reader) = &self.reader else { return Ok(()) };
+        match read_batch(reader).await {
+            Ok(batch) => self.batch = batch,
+            Err(error) => return Err(self.leave_reader(error)),
         }
-        let last = batch.last().map(|read| read.offset);
-        let letters: Vec<(&Letter, &str)> =
-            batch.iter().filter_map(|read| Some((read.letter.as_ref()?, &*read.error))).collect();
-        let client = self.pool.get().await?;
-        let new = store::insert(&client, self.origin, &letters).await?;
-        if let Some(last) = last {
-            reader.store_offset(&self.cluster.topic, PARTITION, last)?;
-        }
-        info!(letters = letters.len(), new, "dead letters of the second cluster are in the table");
         Ok(())
     }
 
-    /// All that was read is in the table: what is left before the reader's position are ends of transactions.
-    fn pass(&self, reader: &StreamConsumer<BrokerWatch>) -> anyhow::Result<()> {
+    /// The database's failures cost no reader: the batch waits for it.
+    async fn write_down(&mut self) -> anyhow::Result<Next> {
+        let Some(reader) = &self.reader else { return Ok(Next::Now) };
         let topic = &self.cluster.topic;
-        if let Some(next) = kafka::positions(reader)?.get(&(topic.clone(), PARTITION)) {
-            reader.store_offset(topic, PARTITION, next - 1)?;
+        let stored = match self.batch.last().map(|read| read.offset) {
+            None => pass(reader, topic),
+            Some(last) => {
+                let letters: Vec<(&Letter, &str)> =
+                    self.batch.iter().filter_map(|read| Some((read.letter.as_ref()?, &*read.error))).collect();
+                let client = self.pool.get().await?;
+                let new = store::insert(&client, self.origin, &letters).await?;
+                info!(letters = letters.len(), new, "dead letters of the second cluster are in the table");
+                self.batch.clear();
+                reader.store_offset(topic, PARTITION, last).map_err(Into::into)
+            }
+        };
+        match stored {
+            Ok(()) => Ok(Next::Now),
+            Err(error) => Err(self.leave_reader(error)),
         }
-        Ok(())
     }
+
+    /// Its end may take a while when nobody answers it.
+    fn leave_reader(&mut self, error: anyhow::Error) -> anyhow::Error {
+        if let Some(reader) = self.reader.take() {
+            drop_aside(reader);
+        }
+        error
+    }
+}
+
+/// Nothing when none came for [`PASS_EVERY`].
+async fn read_batch(reader: &StreamConsumer<BrokerWatch>) -> anyhow::Result<Vec<Read>> {
+    let first = tokio::select! {
+        () = reader.context().knows_none.cancelled() => anyhow::bail!("the client knows no broker any more"),
+        first = reader.recv() => first?,
+        () = tokio::time::sleep(PASS_EVERY) => return Ok(Vec::new()),
+    };
+    let mut batch = vec![read(&first)];
+    let until = tokio::time::Instant::now() + COMPANY;
+    while batch.len() < MAX_BATCH
+        && let Ok(next) = tokio::time::timeout_at(until, reader.recv()).await
+    {
+        batch.push(read(&next?));
+    }
+    Ok(batch)
+}
+
+/// All that was read is in the table: what is left before the reader's position are ends of transactions.
+fn pass(reader: &StreamConsumer<BrokerWatch>, topic: &str) -> anyhow::Result<()> {
+    if let Some(next) = kafka::positions(reader)?.get(&(topic.to_owned(), PARTITION)) {
+        reader.store_offset(topic, PARTITION, next - 1)?;
+    }
+    Ok(())
 }
 
 fn producer(settings: &KafkaSettings) -> Result<FutureProducer, KafkaError> {

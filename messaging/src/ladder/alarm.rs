@@ -4,14 +4,22 @@
 //! them in one message, and takes the marks away. So no alarm is lost in a crash, though one may be told
 //! twice. Nothing waits for the webhook.
 
-use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::Context;
 use common_events::Service;
 use metrics::counter;
 use service_runtime::{Env, database::Pool, settings::Url};
 use tokio::sync::Notify;
-use tracing::{error, warn};
+use tracing::error;
 use uuid::Uuid;
 
 use crate::delivery::{Group, Stalled};
@@ -38,6 +46,8 @@ pub struct Alarm {
 struct Webhook {
     url: Url,
     client: reqwest::Client,
+    /// The last time.
+    has_refused: AtomicBool,
 }
 
 /// Dead letters of one kind.
@@ -68,7 +78,7 @@ impl Alarm {
     /// When there is no client for it.
     pub fn to(url: Url) -> anyhow::Result<Self> {
         let client = service_runtime::http::client(&url, ANSWER_TIMEOUT)?;
-        Ok(Self { webhook: Some(Webhook { url, client }), due: Arc::default() })
+        Ok(Self { webhook: Some(Webhook { url, client, has_refused: AtomicBool::new(false) }), due: Arc::default() })
     }
 
     pub(crate) const fn is_heard(&self) -> bool {
@@ -96,32 +106,46 @@ impl Webhook {
 }
 
 impl Group {
-    /// Tells of the dead letters whose alarm is due, until none is. A running consumer does it by itself.
+    /// Tells of dead letters whose alarm is due, as many as one message holds. Returns how many. A running consumer
+    /// does it by itself.
     ///
     /// # Errors
-    /// [`Stalled`] when the database is away; the webhook's failures are tried again later.
-    pub async fn tell_alarms(&self) -> Result<(), Stalled> {
-        let Some(webhook) = &self.alarm.webhook else { return Ok(()) };
-        loop {
-            let claimed = claim(&self.pool).await?;
-            let Some(most_attempts) = claimed.iter().map(|due| due.attempts).max() else { return Ok(()) };
-            let ids: Vec<Uuid> = claimed.iter().map(|due| due.id).collect();
-            match webhook.tell(&message(self.subscriptions.group(), &claimed)).await {
-                Ok(()) => {
-                    counter!("alarms_sent_total").increment(1);
-                    done(&self.pool, &ids).await?;
+    /// When the database is away, or the webhook refuses, and from then on for as long as alarms wait to be told
+    /// again. They lie in the database.
+    pub async fn tell_alarms(&self) -> anyhow::Result<usize> {
+        let Some(webhook) = &self.alarm.webhook else { return Ok(0) };
+        let claimed = claim(&self.pool).await?;
+        let Some(most_attempts) = claimed.iter().map(|due| due.attempts).max() else {
+            return self.await_webhook(webhook).await.map(|()| 0);
+        };
+        let ids: Vec<Uuid> = claimed.iter().map(|due| due.id).collect();
+        match webhook.tell(&message(self.subscriptions.group(), &claimed)).await {
+            Ok(()) => {
+                counter!("alarms_sent_total").increment(1);
+                webhook.has_refused.store(false, Ordering::Relaxed);
+                done(&self.pool, &ids).await?;
+                Ok(ids.len())
+            }
+            Err(failure) => {
+                counter!("alarms_failed_total").increment(1);
+                webhook.has_refused.store(true, Ordering::Relaxed);
+                if most_attempts >= MAX_ATTEMPTS {
+                    let given_up = give_up(&self.pool).await?;
+                    error!(dead_letters = given_up, "alarms are given up: the webhook doesn't answer");
                 }
-                Err(failure) => {
-                    counter!("alarms_failed_total").increment(1);
-                    warn!(error = format!("{failure:#}"), dead_letters = ids.len(), "an alarm was not delivered");
-                    if most_attempts >= MAX_ATTEMPTS {
-                        let given_up = give_up(&self.pool).await?;
-                        error!(dead_letters = given_up, "alarms are given up: the webhook doesn't answer");
-                    }
-                    return Ok(());
-                }
+                Err(failure.context(format!("an alarm of {} dead letters was not delivered", ids.len())))
             }
         }
+    }
+
+    /// Nothing is due, which says nothing of a webhook that refused: alarms may wait to be told again.
+    async fn await_webhook(&self, webhook: &Webhook) -> anyhow::Result<()> {
+        if !webhook.has_refused.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        anyhow::ensure!(!are_waiting(&self.pool).await?, "the webhook refused, and alarms wait to be told again");
+        webhook.has_refused.store(false, Ordering::Relaxed);
+        Ok(())
     }
 }
 
@@ -159,6 +183,13 @@ async fn done(pool: &Pool, ids: &[Uuid]) -> Result<(), Stalled> {
     let statement = client.prepare_cached("UPDATE dead_letters SET alarm_due_at = NULL WHERE id = ANY($1)").await?;
     client.execute(&statement, &[&ids]).await?;
     Ok(())
+}
+
+async fn are_waiting(pool: &Pool) -> Result<bool, Stalled> {
+    let client = pool.get().await?;
+    let sql = "SELECT EXISTS (SELECT FROM dead_letters WHERE alarm_due_at IS NOT NULL)";
+    let statement = client.prepare_cached(sql).await?;
+    Ok(client.query_one(&statement, &[]).await?.get(0))
 }
 
 async fn give_up(pool: &Pool) -> Result<u64, Stalled> {

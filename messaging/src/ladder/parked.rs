@@ -38,18 +38,24 @@ impl Group {
     /// [`Stalled`] when what the group stands on is away.
     pub async fn try_parked(&self) -> Result<Delivered, Stalled> {
         let mut delivered = Delivered::default();
-        loop {
-            // Whoever dies in the middle of a batch costs its rows no more than the time to the next.
-            let claimed = self.ladder.parked_interval.clamp(SHORTEST_CLAIM, LONGEST_CLAIM);
-            let parked = claim(&self.pool, claimed).await?;
-            if parked.is_empty() {
-                return Ok(delivered);
-            }
-            let today = self.clock.now(&self.pool).await?.date_naive();
-            let heard: Vec<Heard<'_>> =
-                parked.iter().map(|parked| self.hear_as(&parked.record, today, parked.came, parked.history)).collect();
-            delivered += self.work_on_claimed(&heard, claimed).await?;
+        while let Some(some) = self.try_some_parked().await? {
+            delivered += some;
         }
+        Ok(delivered)
+    }
+
+    /// The same for the rows that one claim takes; `None` when there are none.
+    pub(crate) async fn try_some_parked(&self) -> Result<Option<Delivered>, Stalled> {
+        // Whoever dies in the middle of a batch costs its rows no more than the time to the next.
+        let claimed = self.ladder.parked_interval.clamp(SHORTEST_CLAIM, LONGEST_CLAIM);
+        let parked = claim(&self.pool, claimed).await?;
+        if parked.is_empty() {
+            return Ok(None);
+        }
+        let today = self.clock.now(&self.pool).await?.date_naive();
+        let heard: Vec<Heard<'_>> =
+            parked.iter().map(|parked| self.hear_as(&parked.record, today, parked.came, parked.history)).collect();
+        Ok(Some(self.work_on_claimed(&heard, claimed).await?))
     }
 }
 

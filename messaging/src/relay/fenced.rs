@@ -45,7 +45,7 @@ pub(super) struct Fenced {
     thread: thread::JoinHandle<()>,
 }
 
-/// The how-manieth producer of this relay's time as leader. The first rows find none.
+/// Which producer of this relay's time as leader, from 1 on. The first rows find none, 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Generation(u64);
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context, bail};
@@ -181,6 +181,7 @@ impl<'s> Pipeline<'s> {
         let client = self.source.pool.get().await.context("a connection for the outbox")?;
         client.batch_execute(claim::SESSION).await.context("setting up the session")?;
         let mut pause = FIRST_PAUSE;
+        let began = Instant::now();
         while !shutdown.is_cancelled() {
             if !lease.is_held() {
                 self.give_up();
@@ -201,7 +202,9 @@ impl<'s> Pipeline<'s> {
             }
             let has_published = !self.acknowledged.is_empty();
             let claimed = self.round(&client).await?;
-            if has_published || self.has_only_a_try_in_flight() {
+            // An empty outbox says nothing of Kafka: what failed before may fail as soon as there is a row.
+            let has_lasted = began.elapsed() > super::LONGEST_PAUSE;
+            if has_published || (has_lasted && self.has_only_a_try_in_flight()) {
                 backoff.worked();
             }
             self.try_barred(&client).await?;

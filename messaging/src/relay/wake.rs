@@ -59,8 +59,13 @@ pub async fn listen(
     if let Some(address) = env.optional::<SocketAddr>(WAKE_ADDRESS)? {
         match net::UdpSocket::bind(address).await {
             Ok(socket) => {
-                let ear = Ear { socket, woken };
-                tasks.repeat(Rounds::on_demand("hints"), ear, |ear| ear.hear().boxed());
+                let ear = Ear { socket, woken, datagram: [0; MAX_HINT_BYTES], length: 0 };
+                tasks.repeat_on_demand(
+                    Rounds::on_demand("hints"),
+                    ear,
+                    |ear| ear.hear().boxed(),
+                    |ear| async { Ok(ear.wake()) }.boxed(),
+                );
             }
             // A stand-by on the same machine finds it taken, and polls.
             Err(error) => tracing::warn!(%address, %error, "no hints are heard: polling"),
@@ -73,16 +78,22 @@ pub async fn listen(
 struct Ear {
     socket: net::UdpSocket,
     woken: HashMap<&'static str, watch::Sender<u64>>,
+    datagram: [u8; MAX_HINT_BYTES],
+    length: usize,
 }
 
 impl Ear {
-    async fn hear(&self) -> anyhow::Result<Next> {
-        let mut datagram = [0_u8; MAX_HINT_BYTES];
-        let length = self.socket.recv(&mut datagram).await.context("listening for hints")?;
-        let woken = std::str::from_utf8(&datagram[..length]).ok().and_then(|name| self.woken.get(name));
+    async fn hear(&mut self) -> anyhow::Result<()> {
+        self.length = self.socket.recv(&mut self.datagram).await.context("listening for hints")?;
+        Ok(())
+    }
+
+    /// Wakes the relay of the database that the hint names.
+    fn wake(&self) -> Next {
+        let woken = std::str::from_utf8(&self.datagram[..self.length]).ok().and_then(|name| self.woken.get(name));
         if let Some(woken) = woken {
             woken.send_modify(|count| *count = count.wrapping_add(1));
         }
-        Ok(Next::Now)
+        Next::Now
     }
 }

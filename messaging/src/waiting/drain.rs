@@ -31,22 +31,28 @@ impl Group {
     /// [`Stalled`] when what the group stands on is away.
     pub async fn drain(&self) -> Result<Delivered, Stalled> {
         let mut delivered = Delivered::default();
-        loop {
-            let keys = claim(&self.pool).await?;
-            if keys.is_empty() {
-                return Ok(delivered);
-            }
-            let records = list_followers(&self.pool, &keys).await?;
-            let today = self.clock.now(&self.pool).await?.date_naive();
-            let heard: Vec<Heard<'_>> = records
-                .iter()
-                .map(|(record, identity)| {
-                    let history = History { identity: Some(*identity), ..History::default() };
-                    self.hear_as(record, today, Came::Waiting, history)
-                })
-                .collect();
-            delivered += self.work_on_claimed(&heard, CLAIM).await?;
+        while let Some(some) = self.drain_some().await? {
+            delivered += some;
         }
+        Ok(delivered)
+    }
+
+    /// The same for the keys that one claim takes; `None` when there are none.
+    pub(crate) async fn drain_some(&self) -> Result<Option<Delivered>, Stalled> {
+        let keys = claim(&self.pool).await?;
+        if keys.is_empty() {
+            return Ok(None);
+        }
+        let records = list_followers(&self.pool, &keys).await?;
+        let today = self.clock.now(&self.pool).await?.date_naive();
+        let heard: Vec<Heard<'_>> = records
+            .iter()
+            .map(|(record, identity)| {
+                let history = History { identity: Some(*identity), ..History::default() };
+                self.hear_as(record, today, Came::Waiting, history)
+            })
+            .collect();
+        Ok(Some(self.work_on_claimed(&heard, CLAIM).await?))
     }
 }
 

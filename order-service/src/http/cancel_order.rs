@@ -84,3 +84,15 @@ impl<T: serde::de::DeserializeOwned + 'static> FromRequest for PerhapsJson<T> {
         Box::pin(async move { Ok(Self(Some(body.await?.0))) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use test_support::assert_limit;
+
+    use super::*;
+
+    #[test]
+    fn the_document_says_the_limit_that_is_checked() {
+        assert_limit::<CancelOrder>("/properties/reason/maxLength", MAX_NOTE_CHARS);
+    }
+}

@@ -19,7 +19,7 @@ struct Wanted {
     /// Only orders that are this far.
     #[param(inline)]
     status: Option<Status>,
-    /// 1 to 200, 50 when nothing is said.
+    /// 1 to 200, default 50.
     #[serde(default)]
     #[param(inline)]
     limit: Limit,

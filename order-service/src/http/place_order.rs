@@ -5,7 +5,7 @@ use common_events::{IssuedCouponId, OrderId, ProductId, Quantity, TraceId, Trace
 use messaging::Tx;
 use serde::{Deserialize, Serialize};
 use service_runtime::{
-    Caller, Pool, Problem,
+    Customer, Pool, Problem,
     http::{Json, Object, RequestTrace},
     idempotency::{self, Attempt, IdempotencyKey, StoredAnswer},
 };
@@ -63,15 +63,12 @@ struct OrderTaken {
 )]
 #[post("/orders")]
 pub(super) async fn place_order(
-    caller: Caller,
+    Customer(caller): Customer,
     key: IdempotencyKey,
     Json(request): Json<PlaceOrder>,
     RequestTrace(trace): RequestTrace,
     pool: Data<Pool>,
 ) -> Result<HttpResponse, Problem> {
-    if !caller.roles.customer {
-        return Err(Problem::forbidden());
-    }
     let basket = Basket::new(request.asked_lines())?;
     let mut client = pool.get().await?;
     let tx = Tx::begin(&mut client).await?;
@@ -120,5 +117,18 @@ impl From<Refusal> for Problem {
             }
             Refusal::TotalTooLarge { line } => Self::invalid_field(format!("lines[{line}].quantity"), detail),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use test_support::assert_limit;
+
+    use super::*;
+    use crate::domain::MAX_LINES;
+
+    #[test]
+    fn the_document_says_the_limit_that_is_checked() {
+        assert_limit::<PlaceOrder>("/properties/lines/maxItems", MAX_LINES);
     }
 }

@@ -22,17 +22,17 @@ fn unknown() -> ReasonCode {
 
 fn first_stock_deduct_failed(order: OrderId) -> v1::StockDeductFailed {
     let StockDeductFailed { order_id, product_id, quantity, .. } = stock_deduct_failed(order, "cup", unknown().into());
-    v1::StockDeductFailed { order_id, product_id, quantity, reason: v1::Reason::OutOfStock }
+    v1::StockDeductFailed { order_id, product_id, quantity, reason: v1::Reason::OutOfStock.into() }
 }
 
 fn first_coupon_use_failed(order: OrderId, coupon: IssuedCouponId) -> v1::CouponUseFailed {
     let CouponUseFailed { order_id, issued_coupon_id, .. } = coupon_use_failed(order, coupon, unknown().into());
-    v1::CouponUseFailed { order_id, issued_coupon_id, reason: v1::Reason::CouponExpired }
+    v1::CouponUseFailed { order_id, issued_coupon_id, reason: v1::Reason::CouponExpired.into() }
 }
 
 fn first_payment_failed(order: OrderId) -> v1::PaymentFailed {
     let PaymentFailed { order_id, user_id, total, .. } = payment_failed(order, unknown().into());
-    v1::PaymentFailed { order_id, user_id, total, reason: v1::Reason::LimitExceeded }
+    v1::PaymentFailed { order_id, user_id, total, reason: v1::Reason::LimitExceeded.into() }
 }
 
 /// Hears an event in its newest version, though it is still told in the one before.
@@ -90,9 +90,14 @@ async fn a_refund_is_noted_whichever_version_it_is_of() {
 
     let order = shop.place_confirmed().await;
     shop.cancel(order).await;
+    shop.hear(PaymentRefunded { reason: unknown().into(), ..payment_refunded(order) }).await;
+    assert_eq!(shop.order(order).await.payment, Some(Payment::Refunded));
+
+    let order = shop.place_confirmed().await;
+    shop.cancel(order).await;
     let PaymentRefunded { order_id, user_id, lines, discount, total, paid_at, refunded_at, .. } =
         payment_refunded(order);
-    let reason = v1::Reason::Customer;
+    let reason = v1::Reason::Customer.into();
     shop.hear(v1::PaymentRefunded { order_id, user_id, lines, discount, total, paid_at, refunded_at, reason }).await;
     assert_eq!(shop.order(order).await.payment, Some(Payment::Refunded));
 }
@@ -115,6 +120,15 @@ async fn a_refusal_for_an_unknown_reason_ends_the_order_and_everybody_reads_the_
     }
     shop.hear(payment_completed(orders[2])).await;
     ended(&shop, orders[2], unknown().into()).await;
+}
+
+/// Somebody else's: ours tell such a reason in version 2.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_in_version_1_for_a_reason_that_is_not_on_its_list_ends_the_order_too() {
+    let shop = Shop::open().await;
+    let order = shop.place(&["cup"]).await;
+    shop.hear(v1::StockDeductFailed { reason: unknown(), ..first_stock_deduct_failed(order) }).await;
+    ended(&shop, order, unknown().into()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,7 +20,7 @@ use crate::{
 struct ChangeAccount {
     /// A closed account takes no charges and pays nothing; refunds still arrive.
     state: AccountState,
-    /// What one payment may take at most, in won; no limit when it isn't said.
+    /// What one payment may take at most, in won; default no limit.
     limit_per_payment: Option<PaymentLimit>,
 }
 
@@ -87,4 +87,16 @@ pub(super) async fn change_account(
         "an account was changed"
     );
     Ok(Json(account.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use test_support::assert_limit;
+
+    use super::*;
+
+    #[test]
+    fn the_document_says_the_limit_that_is_checked() {
+        assert_limit::<PaymentLimit>("/maximum", Won::MAX.get());
+    }
 }

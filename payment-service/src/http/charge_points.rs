@@ -5,7 +5,7 @@ use common_events::{TraceParent, UserId, Won};
 use messaging::{Cause, Tx};
 use serde::{Deserialize, Serialize};
 use service_runtime::{
-    Caller, Pool, Problem,
+    Customer, Pool, Problem,
     http::{Json, RequestTrace},
     idempotency::{self, Attempt, IdempotencyKey, StoredAnswer},
 };
@@ -72,15 +72,12 @@ impl From<ChargeAmount> for i64 {
 )]
 #[post("/points/charge")]
 pub(super) async fn charge_points(
-    caller: Caller,
+    Customer(caller): Customer,
     key: IdempotencyKey,
     Json(request): Json<ChargePoints>,
     RequestTrace(trace): RequestTrace,
     pool: Data<Pool>,
 ) -> Result<HttpResponse, Problem> {
-    if !caller.roles.customer {
-        return Err(Problem::forbidden());
-    }
     let mut client = pool.get().await?;
     let tx = Tx::begin(&mut client).await?;
     let answer = charge_once(&tx, caller.user_id, &key, &request, trace).await;
@@ -114,5 +111,17 @@ impl From<ChargeRefused> for Problem {
             ChargeRefused::AccountClosed => Self::conflict("account-closed", detail),
             ChargeRefused::Overflow => Self::unprocessable("balance-overflow", detail).of_field("amount"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use test_support::assert_limit;
+
+    use super::*;
+
+    #[test]
+    fn the_document_says_the_limit_that_is_checked() {
+        assert_limit::<ChargeAmount>("/maximum", MAX_CHARGE);
     }
 }

@@ -5,7 +5,7 @@ use actix_web::{
     web::{Data, Path},
 };
 use chrono::{DateTime, Utc};
-use common_events::{OrderId, ReasonCode, TraceId, UserId, Won};
+use common_events::{CancelReason, OrderId, TraceId, UserId, Won};
 use serde::Serialize;
 use service_runtime::{Caller, Pool, Problem, http::Json};
 use utoipa::ToSchema;
@@ -25,9 +25,9 @@ struct PaymentAnswer {
     #[serde(skip_serializing_if = "Option::is_none")]
     discount: Option<Won>,
     status: PaymentStatus,
-    /// Why it failed, or why what was paid went back.
+    /// Why it failed (as a payment is refused), or why what was paid went back (as an order is cancelled).
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<ReasonCode>,
+    reason: Option<CancelReason>,
     #[schema(value_type = TraceId)]
     trace_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,9 +60,26 @@ pub(super) async fn get_payment(
         amount: total,
         discount,
         status,
-        reason,
+        reason: reason.map(CancelReason::from),
         trace_id,
         paid_at,
         refunded_at,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use common_events::PaymentRefusal;
+    use utoipa::PartialSchema;
+
+    use super::*;
+
+    #[test]
+    fn the_document_lists_the_reasons_for_which_a_payment_fails_or_goes_back() {
+        let payment = serde_json::to_value(PaymentAnswer::schema()).expect("JSON");
+        assert!(payment["properties"]["reason"].to_string().contains("/CancelReason\""), "{payment}");
+        let is_listed =
+            |refusal: &PaymentRefusal| CancelReason::KNOWN.iter().any(|one| one.as_str() == refusal.as_str());
+        assert!(PaymentRefusal::KNOWN.iter().all(is_listed));
+    }
 }

@@ -17,7 +17,7 @@ use crate::store::{self, BalanceThen};
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Wanted {
-    /// When; now when nothing is said. The answer for a time never changes.
+    /// When; default now. The answer for a time never changes.
     at: Option<DateTime<Utc>>,
 }
 

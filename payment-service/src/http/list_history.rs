@@ -24,7 +24,7 @@ struct Wanted {
     from: Option<DateTime<Utc>>,
     /// The moment after the last of interest.
     to: Option<DateTime<Utc>>,
-    /// 1 to 200, 50 when nothing is said.
+    /// 1 to 200, default 50.
     #[serde(default)]
     #[param(inline)]
     limit: Limit,

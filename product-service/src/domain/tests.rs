@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use proptest::prelude::*;
+use test_support::assert_limit;
 use uuid::Uuid;
 
 use super::*;
@@ -185,4 +186,12 @@ proptest! {
             .any(|line| line.state == LineState::Held);
         prop_assert!(!held_for_nobody);
     }
+}
+
+#[test]
+fn the_document_says_the_limit_that_is_checked() {
+    assert_limit::<ProductName>("/maxLength", ProductName::MAX_CHARS);
+    assert_limit::<Price>("/maximum", Price::MAX);
+    assert_limit::<Stock>("/maximum", Stock::MAX);
+    assert_limit::<Pieces>("/maximum", Pieces::MAX);
 }

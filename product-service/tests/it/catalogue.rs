@@ -268,10 +268,10 @@ async fn a_body_that_is_not_json_or_too_long_is_refused_by_every_call() {
     {
         for body in ["", "rubbish", "{"] {
             let answer = shop.call(method.clone(), uri).admin().body(body.to_owned()).send().await;
-            assert_eq!(answer.refusal(), (400, ""), "{uri} {body}");
+            assert_eq!(answer.refusal(), (400, "body"), "{uri} {body}");
         }
         let answer = shop.call(method, uri).admin().body(long.clone()).send().await;
-        assert_eq!(answer.refusal(), (413, ""), "{uri}");
+        assert_eq!(answer.refusal(), (413, "body"), "{uri}");
     }
 }
 

@@ -74,9 +74,20 @@ async fn a_refund_in_its_first_version_counts_back_as_one_of_the_second_does() {
     board.seam.deliver(&paid).await;
     let PaymentRefunded { order_id, user_id, lines, discount, total, paid_at, refunded_at, .. } =
         board.refunded(&paid.data).data;
-    let reason = v1::Reason::Customer;
+    let reason = v1::Reason::Customer.into();
     let first = v1::PaymentRefunded { order_id, user_id, lines, discount, total, paid_at, refunded_at, reason };
     assert_eq!(board.seam.deliver(&board.seam.event(first)).await.applied, 1);
+    assert_eq!(board.ranking(&format!("?{AT_SATURDAY}")).await, []);
+}
+
+#[actix_web::test]
+async fn a_refund_for_a_reason_that_is_not_known_counts_back_like_any_other() {
+    let board = Board::new().await;
+    let paid = board.paid(SATURDAY, &[("tea", 3, 100)]);
+    board.seam.deliver(&paid).await;
+    let reason = "RECALLED_2027".parse().expect("a reason");
+    let refunded = PaymentRefunded { reason, ..board.refunded(&paid.data).data };
+    assert_eq!(board.seam.deliver(&board.seam.event(refunded)).await.applied, 1);
     assert_eq!(board.ranking(&format!("?{AT_SATURDAY}")).await, []);
 }
 

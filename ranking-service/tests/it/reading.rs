@@ -61,6 +61,7 @@ async fn a_window_without_sales_is_empty_and_no_error() {
 #[case("limit=1&limit=2", "limit")]
 #[case("at=yesterday", "at")]
 #[case("at=1969-12-31T23:59:59Z", "at")]
+#[case("at=9999-12-31T00:00:00Z", "at")]
 #[case("at=%2B262000-01-01T00:00:00Z", "at")]
 #[case("at=-0001-01-01T00:00:00Z", "at")]
 #[case("at=-262143-01-01T00:00:00Z", "at")]

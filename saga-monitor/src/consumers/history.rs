@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use chrono::{DateTime, Utc};
 use common_events::{Service, Topic};
 
-use super::{Look, PUBLISHED};
+use super::Look;
 use crate::{cluster::topics_read_by, services::readers};
 
 /// An hour of looks every five seconds.
@@ -50,12 +50,9 @@ impl History {
 }
 
 fn moment(before: &Look, now: &Look) -> Moment {
-    let published = |topic: &Topic| -> f64 {
-        now.samples.keys().map(|service| grown(before, now, *service, PUBLISHED, topic.name())).sum()
-    };
     Moment {
         at: now.at,
-        published: Topic::ALL.iter().map(published).sum(),
+        published: Topic::ALL.iter().map(|topic| now.publish_rate(before, topic.name())).sum(),
         groups: readers().map(|group| (group, beat(before, now, group))).collect(),
     }
 }
@@ -66,13 +63,8 @@ fn beat(before: &Look, now: &Look, group: Service) -> Beat {
         let partitions = cluster.ends.keys().filter(|(topic, _)| topics.contains(topic));
         partitions.filter_map(|at| cluster.lag(group, at)).sum()
     });
-    let handled = topics.iter().map(|topic| grown(before, now, group, "events_handled_total", topic)).sum();
+    let handled = topics.iter().map(|topic| now.handle_rate(before, group, topic)).sum();
     Beat { lag, handled }
-}
-
-/// Per second. Of a process that didn't answer the look before, nothing: its total would be a peak that never was.
-fn grown(before: &Look, now: &Look, service: Service, name: &str, topic: &str) -> f64 {
-    if before.samples.contains_key(&service) { now.rate(before, service, name, topic) } else { 0.0 }
 }
 
 #[cfg(test)]
@@ -80,7 +72,11 @@ mod tests {
     use chrono::TimeDelta;
 
     use super::*;
-    use crate::{cluster::Standing, consumers::Sample};
+    use crate::{
+        cluster::Standing,
+        consumers::{HANDLED, PUBLISHED, Sample},
+        services::Process,
+    };
 
     fn look(seconds: i64, handled: u32, end: i64) -> Look {
         let text = format!("events_handled_total{{topic=\"order-created\"}} {handled}\n");
@@ -90,8 +86,16 @@ mod tests {
         Look {
             at: DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds),
             cluster: Some(cluster),
-            samples: [(Service::Coupon, Sample::read(&text))].into(),
+            samples: [(first(Service::Coupon), Sample::read(&text))].into(),
         }
+    }
+
+    const fn first(service: Service) -> Process {
+        Process { service, nth: 0 }
+    }
+
+    fn near(rate: f64, expected: f64) {
+        assert!((rate - expected).abs() < 1e-9, "{rate}, not {expected}");
     }
 
     #[test]
@@ -118,15 +122,38 @@ mod tests {
             let relay = said(PUBLISHED, relayed, "order-created") + &said(PUBLISHED, relayed, "coupon-issue-requested");
             let coupon = said(PUBLISHED, direct, "coupon-issue-requested");
             let services = [(Service::Order, order), (Service::OutboxRelay, relay), (Service::Coupon, coupon)];
-            let samples = services.map(|(service, text)| (service, Sample::read(&text))).into();
+            let samples = services.map(|(service, text)| (first(service), Sample::read(&text))).into();
             Look { samples, ..look(seconds, 0, 0) }
         };
         let (before, now) = (at(0, (0, 0, 0)), at(5, (500, 10, 20)));
         let rate = |topic: &str| now.doing(&before, Service::Coupon, topic).publish_rate;
-        let near = |rate: f64, expected: f64| assert!((rate - expected).abs() < 1e-9, "{rate}, not {expected}");
         near(rate("order-created"), 2.0);
         near(rate("coupon-issue-requested"), 6.0);
         near(moment(&before, &now).published, 8.0);
+    }
+
+    #[test]
+    fn processes_of_one_service_are_added_up_and_one_that_did_not_answer_before_counts_for_nothing() {
+        let at = |seconds: i64, counted: &[(usize, u32)]| {
+            let said = |count: u32| {
+                format!("{PUBLISHED}{{topic=\"order-created\"}} {count}\n")
+                    + &format!("{HANDLED}{{topic=\"order-created\"}} {count}\n")
+            };
+            let process = |nth| Process { service: Service::Coupon, nth };
+            let samples = counted.iter().map(|(nth, count)| (process(*nth), Sample::read(&said(*count)))).collect();
+            Look { samples, ..look(seconds, 0, 0) }
+        };
+        let rates = |before: &Look, now: &Look| {
+            let doing = now.doing(before, Service::Coupon, "order-created");
+            near(doing.publish_rate, doing.handle_rate);
+            near(moment(before, now).published, doing.publish_rate);
+            doing.publish_rate
+        };
+        near(rates(&at(0, &[(0, 100), (1, 0)]), &at(5, &[(0, 110), (1, 20)])), 6.0);
+        near(rates(&at(0, &[(0, 100)]), &at(5, &[(0, 110), (1, 1_000)])), 2.0);
+        near(rates(&at(0, &[]), &at(5, &[(0, 1_000)])), 0.0);
+        // One that began anew counts from nothing.
+        near(rates(&at(0, &[(0, 100), (1, 100)]), &at(5, &[(0, 110), (1, 3)])), 2.0);
     }
 
     #[test]

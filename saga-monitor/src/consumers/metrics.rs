@@ -48,24 +48,34 @@ impl Sample {
         self.0.get(name).into_iter().flatten().filter(has)
     }
 
-    /// How long it took, by a histogram of seconds, since `then`; since the start when nothing came since.
-    pub(super) fn latency(&self, then: Option<&Self>, name: &str, topic: &str) -> Option<Latency> {
-        let since = then.map(|then| self.histogram(name, topic).minus(&then.histogram(name, topic)));
-        let histogram = since.filter(|since| since.count > 0.0).unwrap_or_else(|| self.histogram(name, topic));
+    /// By how much a counter of a topic grew since `then`; by nothing where the process began anew.
+    pub(super) fn grown(&self, then: &Self, name: &str, topic: &str) -> f64 {
+        let of_topic = [("topic", topic)];
+        (self.sum(name, &of_topic) - then.sum(name, &of_topic)).max(0.0)
+    }
+
+    /// How long it took in these processes, by a histogram of seconds, since `then`; since the start when nothing came
+    /// since.
+    pub(super) fn latency(now: &[&Self], then: &[&Self], name: &str, topic: &str) -> Option<Latency> {
+        let since = Self::histogram(now, name, topic).minus(&Self::histogram(then, name, topic));
+        let histogram = if since.count > 0.0 { since } else { Self::histogram(now, name, topic) };
         histogram.latency()
     }
 
-    fn histogram(&self, name: &str, topic: &str) -> Histogram {
+    fn histogram(samples: &[&Self], name: &str, topic: &str) -> Histogram {
         let of_topic = [("topic", topic)];
         let bucket = |series: &Series| Some((series.labels.get("le")?.parse().ok()?, series.value));
-        let mut buckets: Vec<(f64, f64)> =
-            self.series(&format!("{name}_bucket"), &of_topic).filter_map(bucket).collect();
+        let name_of_buckets = format!("{name}_bucket");
+        let series = samples.iter().flat_map(|sample| sample.series(&name_of_buckets, &of_topic));
+        let mut buckets: Vec<(f64, f64)> = series.filter_map(bucket).collect();
         buckets.sort_by(|one, other| one.0.total_cmp(&other.0));
-        Histogram {
-            buckets,
-            sum: self.sum(&format!("{name}_sum"), &of_topic),
-            count: self.sum(&format!("{name}_count"), &of_topic),
-        }
+        buckets.dedup_by(|next, kept| {
+            let is_one = next.0.total_cmp(&kept.0).is_eq();
+            kept.1 += if is_one { next.1 } else { 0.0 };
+            is_one
+        });
+        let sum = |of: &str| samples.iter().map(|sample| sample.sum(&format!("{name}_{of}"), &of_topic)).sum();
+        Histogram { buckets, sum: sum("sum"), count: sum("count") }
     }
 }
 
@@ -139,7 +149,7 @@ fn read_line(line: &str) -> Option<(String, Series)> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::AGE, *};
 
     const TEXT: &str = r#"
 # TYPE events_handled_total counter
@@ -167,10 +177,12 @@ rubbish
 
     #[test]
     fn latencies_come_from_the_buckets() {
-        let latency = Sample::read(TEXT).latency(None, "event_age_seconds", "order-created").expect("some came");
+        let latency = Sample::latency(&[&Sample::read(TEXT)], &[], AGE, "order-created").expect("some came");
         let rounded = [latency.avg_ms, latency.p50_ms, latency.p95_ms, latency.p99_ms].map(whole);
         assert_eq!(rounded, [100, 100, 190, 198]);
-        assert_eq!(Sample::read(TEXT).latency(None, "event_age_seconds", "order-cancelled"), None);
+        assert_eq!(Sample::latency(&[&Sample::read(TEXT)], &[], AGE, "order-cancelled"), None);
+        let both = Sample::latency(&[&Sample::read(TEXT), &Sample::read(TEXT)], &[], AGE, "order-created");
+        assert_eq!(both, Some(latency), "of two processes that are alike");
     }
 
     #[test]
@@ -179,7 +191,7 @@ rubbish
         let later = TEXT.replace("le=\"0.2\"} 100", "le=\"0.2\"} 200").replace("Inf\"} 100", "Inf\"} 200");
         let later =
             Sample::read(&later.replace("count{topic=\"order-created\"} 100", "count{topic=\"order-created\"} 200"));
-        let latency = later.latency(Some(&before), "event_age_seconds", "order-created").expect("some came");
+        let latency = Sample::latency(&[&later], &[&before], AGE, "order-created").expect("some came");
         assert_eq!(whole(latency.p50_ms), 150, "all of them took between 0.1 and 0.2 s");
     }
 }

@@ -11,7 +11,7 @@ use service_runtime::Pool;
 use crate::{
     alarm::{AlarmKind, CauseClass, Raised},
     cluster::Standing,
-    domain::{Cause, Owed, Saga, not_undone},
+    domain::{Cause, Mark, Owed, Saga, not_undone},
     flows::Role,
     services::{Question, Services},
     store::{
@@ -20,7 +20,7 @@ use crate::{
     },
     whereabouts::{self, Event, GroupState, Whereabouts},
 };
-use reason::{Reason, class_of, consumer_dead, detail, due, unknown, unreadable};
+use reason::{Reason, class_of, consumer_dead, detail, due, newer_version, unknown, unreadable};
 
 /// After so many questions to the services a round begins with no other saga; the next round does.
 const MAX_QUESTIONS: usize = 300;
@@ -72,6 +72,10 @@ impl<'i> Inquiry<'i> {
             return Ok(Some(self.judged(suspect, unreadable(suspect), Vec::new())));
         };
         let Some(standing) = saga.standing() else { return Ok(None) };
+        // What is owed may be what can't be read here.
+        if !standing.owed.is_empty() && standing.marks.contains(&Mark::UnknownVersion) {
+            return Ok(Some(self.judged(suspect, newer_version(), Vec::new())));
+        }
         let mut first: Option<Reason> = None;
         let mut lost = Vec::new();
         for owed in &standing.owed {

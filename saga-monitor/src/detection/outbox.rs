@@ -23,7 +23,8 @@ pub(super) struct Outboxes {
 pub(super) fn waiting(look: &Look, too_long: TimeDelta) -> Outboxes {
     let mut found = Outboxes { raised: Vec::new(), silent: Vec::new() };
     for service in readers() {
-        let Some(sample) = look.samples.get(&service) else {
+        // Of several processes each tells of the same database.
+        let Some(sample) = look.of(service).next() else {
             found.silent.push(service);
             continue;
         };
@@ -53,13 +54,14 @@ mod tests {
     use chrono::{DateTime, Utc};
 
     use super::*;
-    use crate::consumers::Sample;
+    use crate::{consumers::Sample, services::Process};
 
     #[test]
     fn what_waits_for_too_long_is_told_of_by_service_and_topic() {
         let text = "outbox_oldest_seconds{topic=\"order-created\"} 61.5\noutbox_rows_waiting{topic=\"order-created\"} 12\n\
                     outbox_oldest_seconds{topic=\"order-confirmed\"} 0.2\noutbox_rows_waiting{topic=\"order-confirmed\"} 3\n";
-        let samples = [(Service::Order, Sample::read(text)), (Service::Payment, Sample::read(""))].into();
+        let first = |service| Process { service, nth: 0 };
+        let samples = [(first(Service::Order), Sample::read(text)), (first(Service::Payment), Sample::read(""))].into();
         let look = Look { at: DateTime::<Utc>::UNIX_EPOCH, cluster: None, samples };
         let Outboxes { raised, silent } = waiting(&look, TimeDelta::minutes(1));
         let told: Vec<(&str, i64)> = raised.iter().map(|one| (&*one.cause, one.count)).collect();

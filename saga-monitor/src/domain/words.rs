@@ -102,7 +102,7 @@ words! {
         NoEventId => "no-event-id",
         /// Its type is not the topic's.
         UnknownType => "unknown-type",
-        /// A version of its type that isn't known here.
+        /// A newer version of its type than is known here: a later release reads it.
         UnknownVersion => "unknown-version",
         /// It is no event, or not of its type's schema.
         Unreadable => "unreadable",

@@ -236,7 +236,11 @@ fn read_event(record: &Record, written_at: DateTime<Utc>, now: DateTime<Utc>) ->
             let late = Some(written_at).filter(|written_at| *written_at - occurred_at > LATE);
             Meaning::Step { saga, step, fact: Fact { at: occurred_at, id, place, late, trace, says } }
         }
-        (None, Some(flow)) => Meaning::Strange { saga: saga_of_strange(record, flow, topic) },
+        (None, Some(flow)) => {
+            let order = order_of_key(record, topic).or_else(|| order_of_newer(flow, &label, &marks));
+            let of_its_own = || SagaRef::of_record(flow, &record.topic, record.partition, record.offset);
+            Meaning::Strange { saga: order.map_or_else(of_its_own, SagaRef::of_order) }
+        }
         (None, None) => Meaning::NoSaga,
     };
     let status = match &meaning {
@@ -294,14 +298,22 @@ fn read_told(
     read.map_err(|odd| marks.push(odd)).ok().flatten().map(|told| (id, told))
 }
 
-/// Where its key says it belongs; a saga of its own when that says nothing.
-fn saga_of_strange(record: &Record, flow: Flow, topic: Option<Topic>) -> SagaRef {
-    let is_keyed_by_order = topic.is_some_and(|topic| topic.spec().key == Key::Order);
-    let order = || {
-        let key = std::str::from_utf8(record.key.as_deref()?).ok()?;
-        key.parse::<OrderId>().ok().filter(|_| is_keyed_by_order)
-    };
-    order().map_or_else(|| SagaRef::of_record(flow, &record.topic, record.partition, record.offset), SagaRef::of_order)
+/// The order that an event of a newer version is about, if it names it as ours do: most are not keyed by it.
+fn order_of_newer(flow: Flow, label: &Label<'_>, marks: &[Mark]) -> Option<OrderId> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct OfOrder {
+        order_id: OrderId,
+    }
+    let is_asked = flow == Flow::Order && marks.contains(&Mark::UnknownVersion);
+    let data = label.data.filter(|_| is_asked)?;
+    Some(serde_json::from_str::<OfOrder>(data.get()).ok()?.order_id)
+}
+
+/// The order that it is keyed by, if its topic is keyed by orders.
+fn order_of_key(record: &Record, topic: Option<Topic>) -> Option<OrderId> {
+    topic.filter(|topic| topic.spec().key == Key::Order)?;
+    std::str::from_utf8(record.key.as_deref()?).ok()?.parse().ok()
 }
 
 fn status_of(event: Topic) -> StepStatus {

@@ -9,6 +9,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::Duration,
 };
@@ -28,7 +29,7 @@ use tokio::{
 
 use super::reading::{self, Entry, Hop, Meaning};
 use crate::{
-    domain::Place,
+    domain::{Mark, Place},
     store::{
         self, hops,
         positions::{Position, Positions, update_positions},
@@ -66,10 +67,20 @@ impl Recorder {
     /// Starts the writer of this database.
     pub fn start(tasks: &Tasks, pool: Pool) -> Self {
         describe_counter!("sagas_unreadable_total", "Times that what is kept of a saga could not be read.");
+        describe_counter!(
+            "events_newer_total",
+            "Events of a newer version than this release reads, by topic; kept for one that does."
+        );
         let (queue, handed) = mpsc::channel(QUEUE);
-        let writer = (pool.clone(), handed);
+        let writer = Writer { pool: pool.clone(), handed, first: None };
         // Partitions hand over until their workers have ended.
-        tasks.group().repeat(Rounds::on_demand("recorder"), writer, |(pool, handed)| write_next(pool, handed).boxed());
+        let tasks = tasks.group();
+        tasks.repeat_on_demand(
+            Rounds::on_demand("recorder"),
+            writer,
+            |writer| writer.wait().boxed(),
+            |writer| writer.write_next().boxed(),
+        );
         Self { queue, pool }
     }
 
@@ -123,39 +134,76 @@ impl Handed {
     }
 }
 
-async fn write_next(pool: &Pool, handed: &mut mpsc::Receiver<Handed>) -> anyhow::Result<Next> {
-    let Some(first) = handed.recv().await else { return Ok(Next::Never) };
-    let until = Instant::now() + LINGER;
-    let (mut records, mut bytes) = (first.entries.len(), first.bytes());
-    let mut together = vec![first];
-    while records < MAX_BATCH
-        && bytes < MAX_BATCH_BYTES
-        && let Ok(Some(next)) = timeout_at(until, handed.recv()).await
-    {
-        records += next.entries.len();
-        bytes += next.bytes();
-        together.push(next);
-    }
-    write_together(pool, together).await;
-    Ok(Next::Now)
+/// What writes down. Those who hand over are told how it went, so what a failed round took isn't lost.
+struct Writer {
+    pool: Pool,
+    handed: mpsc::Receiver<Handed>,
+    /// `None` when nobody hands over any more.
+    first: Option<Handed>,
 }
 
-/// What can't be written together is written partition by partition: one must not hold up the others.
-async fn write_together(pool: &Pool, mut together: Vec<Handed>) {
+impl Writer {
+    async fn wait(&mut self) -> anyhow::Result<()> {
+        self.first = self.handed.recv().await;
+        Ok(())
+    }
+
+    async fn write_next(&mut self) -> anyhow::Result<Next> {
+        let Some(first) = self.first.take() else { return Ok(Next::Never) };
+        let until = Instant::now() + LINGER;
+        let (mut records, mut bytes) = (first.entries.len(), first.bytes());
+        let mut together = vec![first];
+        while records < MAX_BATCH
+            && bytes < MAX_BATCH_BYTES
+            && let Ok(Some(next)) = timeout_at(until, self.handed.recv()).await
+        {
+            records += next.entries.len();
+            bytes += next.bytes();
+            together.push(next);
+        }
+        let pool = &self.pool;
+        write_together(together, &|entries| {
+            let pool = pool.clone();
+            async move { write(&pool, entries).await }.boxed()
+        })
+        .await?;
+        Ok(Next::Now)
+    }
+}
+
+/// What writes entries, all of them or none.
+type Write<'w> = dyn for<'e> Fn(&'e [Entry]) -> BoxFuture<'e, anyhow::Result<()>> + Sync + 'w;
+
+/// What can't be written together is written partition by partition: one must not hold up the others. A panic is a
+/// failure like another.
+///
+/// # Errors
+/// When nothing was written; those who wait are told all the same.
+async fn write_together(mut together: Vec<Handed>, write: &Write<'_>) -> Result<(), NotRecorded> {
     let counts: Vec<usize> = together.iter().map(|handed| handed.entries.len()).collect();
     let entries: Vec<Entry> = together.iter_mut().flat_map(|handed| std::mem::take(&mut handed.entries)).collect();
-    let whole = write(pool, &entries).await.map_err(Arc::new);
+    let whole = caught(write, &entries).await;
+    let mut all = whole.clone();
     let mut left = &entries[..];
     for (handed, count) in together.into_iter().zip(&counts) {
         let (own, others) = left.split_at(*count);
         left = others;
         let outcome = match &whole {
-            Err(_) if counts.len() > 1 => write(pool, own).await.map_err(Arc::new),
+            Err(_) if counts.len() > 1 => caught(write, own).await,
             whole => whole.clone(),
         };
+        if outcome.is_ok() {
+            all = Ok(());
+        }
         // Who doesn't wait any more lost the partition; the log knows the places.
         let _ = handed.written.send(outcome.map_err(NotRecorded));
     }
+    all.map_err(NotRecorded)
+}
+
+async fn caught(write: &Write<'_>, entries: &[Entry]) -> Result<(), Arc<anyhow::Error>> {
+    let written = AssertUnwindSafe(async { write(entries).await }).catch_unwind().await;
+    written.unwrap_or_else(|_| Err(anyhow::anyhow!("writing it down panicked"))).map_err(Arc::new)
 }
 
 /// Writes entries down and moves their sagas on.
@@ -248,6 +296,9 @@ fn positions(entries: &[Entry]) -> Positions {
 fn tell(entries: &[Entry], fresh: &[&Entry], now: DateTime<Utc>, started: Instant) {
     for entry in fresh {
         counter!("events_handled_total", "topic" => entry.topic.clone()).increment(1);
+        if entry.marks.contains(&Mark::UnknownVersion) {
+            counter!("events_newer_total", "topic" => entry.topic.clone()).increment(1);
+        }
         let age = (now - entry.occurred_at).to_std().unwrap_or_default();
         histogram!("event_age_seconds", "topic" => entry.topic.clone()).record(age.as_secs_f64());
     }
@@ -256,6 +307,32 @@ fn tell(entries: &[Entry], fresh: &[&Entry], now: DateTime<Utc>, started: Instan
         counter!("event_duplicates_total").increment(again as u64);
     }
     histogram!("event_batch_seconds").record(started.elapsed().as_secs_f64());
+}
+
+/// Says it when the log holds events that an older release couldn't read and this one can: a rebuild reads them.
+pub async fn tell_of_readable(pool: &Pool) {
+    match count_readable(pool).await {
+        Ok(0) => {}
+        Ok(events) => tracing::warn!(
+            events,
+            "the log holds events that an older release could not read, and this one can: run saga-monitor rebuild"
+        ),
+        Err(error) => tracing::warn!(error = format!("{error:#}"), "whether the log holds unread events isn't known"),
+    }
+}
+
+/// The most events of a newer version that are looked at.
+const MAX_NEWER: i64 = 1_000;
+
+/// How many events of the log a rebuild would read that weren't read when they were heard; at most a thousand.
+///
+/// # Errors
+/// What the database answers.
+pub async fn count_readable(pool: &Pool) -> anyhow::Result<usize> {
+    let newer = store::log::list_newer(&pool.get().await?, MAX_NEWER).await?;
+    let is_readable =
+        |(record, at): &&(Record, DateTime<Utc>)| !reading::read(record, *at).marks.contains(&Mark::UnknownVersion);
+    Ok(newer.iter().filter(is_readable).count())
 }
 
 /// How many rows of the log a rebuild takes at a time.
@@ -295,4 +372,50 @@ pub async fn rebuild(pool: &Pool) -> anyhow::Result<u64> {
     }
     tx.commit().await?;
     Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+
+    use super::*;
+
+    /// One record of this partition, and what its reader hears.
+    fn handed(partition: i32) -> (Handed, oneshot::Receiver<Result<(), NotRecorded>>) {
+        let record = Record {
+            topic: "order-created".to_owned(),
+            partition,
+            offset: 7,
+            timestamp: None,
+            key: None,
+            value: None,
+            headers: Vec::new(),
+        };
+        let (written, answer) = oneshot::channel();
+        (Handed { entries: vec![reading::read(&record, DateTime::UNIX_EPOCH)], written }, answer)
+    }
+
+    /// Panics for partition 0.
+    fn write_some(entries: &[Entry]) -> BoxFuture<'_, anyhow::Result<()>> {
+        async move {
+            assert!(entries.iter().all(|entry| entry.place.partition != 0), "a bug");
+            Ok(())
+        }
+        .boxed()
+    }
+
+    #[test]
+    fn a_record_that_makes_the_writer_panic_holds_up_its_own_partition_only() {
+        let ((poisoned, told), (healthy, also_told)) = (handed(0), handed(1));
+        block_on(write_together(vec![poisoned, healthy], &write_some)).expect("one of them is written");
+        block_on(told).expect("it is told").expect_err("it panicked");
+        block_on(also_told).expect("it is told").expect("it is written");
+    }
+
+    #[test]
+    fn a_round_that_wrote_nothing_has_failed_and_those_who_wait_are_told_so() {
+        let (poisoned, told) = handed(0);
+        block_on(write_together(vec![poisoned], &write_some)).expect_err("nothing is written");
+        block_on(told).expect("it is told").expect_err("it panicked");
+    }
 }

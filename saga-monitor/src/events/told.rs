@@ -66,7 +66,7 @@ pub(crate) struct Told {
 /// not guessed: a later release reads it in the log. `None` for a topic whose events belong to no saga.
 ///
 /// # Errors
-/// What is odd about it: its version, or all of it.
+/// What is odd about it: that its version is newer, or all of it.
 pub(crate) fn told(topic: Topic, schema: &str, data: &str, id: EventId) -> Result<Option<Told>, Mark> {
     macro_rules! read {
         ($data:ident => $told:expr) => {{
@@ -122,8 +122,11 @@ pub(crate) fn told(topic: Topic, schema: &str, data: &str, id: EventId) -> Resul
 
 const fn odd(error: &DecodeError) -> Mark {
     match error {
-        DecodeError::Newer { .. } | DecodeError::Version { .. } => Mark::UnknownVersion,
-        DecodeError::Schema { .. } | DecodeError::Type { .. } | DecodeError::Attribute(_) => Mark::Unreadable,
+        DecodeError::Newer { .. } => Mark::UnknownVersion,
+        DecodeError::Schema { .. }
+        | DecodeError::Type { .. }
+        | DecodeError::Version { .. }
+        | DecodeError::Attribute(_) => Mark::Unreadable,
     }
 }
 

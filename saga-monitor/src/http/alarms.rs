@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use service_runtime::{
     Operator, Problem,
-    http::{Cursor, Json, Limit, Page, Query},
+    http::{Cursor, Id, Json, Limit, Page, Query},
 };
 use utoipa::IntoParams;
 use uuid::Uuid;
@@ -29,7 +29,7 @@ struct Wanted {
     /// Only of this kind.
     #[param(inline)]
     kind: Option<AlarmKind>,
-    /// 1 to 200, 50 when nothing is said.
+    /// 1 to 200, default 50.
     #[serde(default)]
     #[param(inline)]
     limit: Limit,
@@ -67,10 +67,10 @@ pub(super) async fn list_alarms(
 #[post("/api/alarms/{id}/ack")]
 pub(super) async fn acknowledge_alarm(
     Operator(caller): Operator,
-    id: Path<Uuid>,
+    id: Path<Id>,
     desk: Data<Desk>,
 ) -> Result<Json<Alarm>, Problem> {
     let client = desk.pool.get().await?;
-    let alarm = alarms::update_acknowledged(&client, *id, caller.user_id.as_str()).await?;
+    let alarm = alarms::update_acknowledged(&client, id.0, caller.user_id.as_str()).await?;
     alarm.map(Json).ok_or_else(|| Problem::not_found("alarm"))
 }

@@ -142,7 +142,7 @@ fn of_group(cluster: &Standing, before: &Look, now: &Look, group: Service) -> Ve
 fn of_service(cluster: &Standing, before: &Look, now: &Look, service: Service) -> ServiceView {
     ServiceView {
         service: service.name(),
-        up: now.samples.contains_key(&service),
+        up: now.of(service).next().is_some(),
         members: cluster.members.get(&service).copied().unwrap_or_default(),
         memory_bytes: now.memory(service),
         cpu_cores: now.cpu(before, service),

@@ -2,7 +2,10 @@
 
 use actix_web::{get, web::Data};
 use chrono::{DateTime, Utc};
-use common_events::TraceId;
+use common_events::{
+    TraceId,
+    time::{YEARS, is_writable},
+};
 use serde::Deserialize;
 use service_runtime::{
     Operator, Problem,
@@ -10,7 +13,7 @@ use service_runtime::{
 };
 use utoipa::IntoParams;
 
-use super::{Desk, is_storable, view::StepView};
+use super::{Desk, view::StepView};
 use crate::store::log::{self, LogFilter, LogPosition};
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -31,7 +34,7 @@ struct Wanted {
     #[serde(rename = "type")]
     #[param(pattern = r"^[^\u0000]*$")]
     event_type: Option<String>,
-    /// 1 to 200, 50 when nothing is said.
+    /// 1 to 200, default 50.
     #[serde(default)]
     #[param(inline)]
     limit: Limit,
@@ -59,8 +62,12 @@ pub(super) async fn list_events(
         }
     }
     for (name, time) in [("from", &wanted.from), ("to", &wanted.to)] {
-        if time.as_ref().is_some_and(|time| !is_storable(time)) {
-            return Err(Problem::bad_request("invalid-query", "A time of this era.").of_field(name));
+        if time.as_ref().is_some_and(|time| !is_writable(time)) {
+            return Err(Problem::bad_request(
+                "invalid-query",
+                format!("A time in the years {:04} to {} is expected.", YEARS.start(), YEARS.end()),
+            )
+            .of_field(name));
         }
     }
     if wanted.from.zip(wanted.to).is_some_and(|(from, to)| from > to) {

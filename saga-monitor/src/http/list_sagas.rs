@@ -2,6 +2,7 @@
 
 use actix_web::{get, web::Data};
 use chrono::{DateTime, TimeDelta, Utc};
+use common_events::time::is_writable;
 use serde::Deserialize;
 use service_runtime::{
     Operator, Problem,
@@ -10,7 +11,7 @@ use service_runtime::{
 };
 use utoipa::IntoParams;
 
-use super::{Desk, is_storable, view::SagaView};
+use super::{Desk, view::SagaView};
 use crate::{
     domain::State,
     flows::Flow,
@@ -36,7 +37,7 @@ struct Wanted {
     /// `2026-11-21T06:00:00Z`.
     #[param(value_type = Option<String>, pattern = "^([0-9]+(ms|s|m|h)|[0-9]{4}-[0-9]{2}-[0-9]{2}T.+)$")]
     older_than: Option<OlderThan>,
-    /// 1 to 200, 50 when nothing is said.
+    /// 1 to 200, default 50.
     #[serde(default)]
     #[param(inline)]
     limit: Limit,
@@ -66,7 +67,7 @@ impl TryFrom<String> for OlderThan {
     fn try_from(text: String) -> Result<Self, NoAge> {
         let ago = std::time::Duration::parse(&text).and_then(|ago| TimeDelta::from_std(ago).ok());
         let ago = ago.filter(|ago| *ago <= MAX_AGO).map(Self::Ago);
-        ago.or_else(|| text.parse().ok().filter(is_storable).map(Self::Moment)).ok_or(NoAge)
+        ago.or_else(|| text.parse().ok().filter(is_writable).map(Self::Moment)).ok_or(NoAge)
     }
 }
 
@@ -116,7 +117,7 @@ mod tests {
         let age = |text: &str| OlderThan::try_from(text.to_owned()).ok();
         assert_eq!(age("10m"), Some(OlderThan::Ago(TimeDelta::minutes(10))));
         assert_eq!(age("1970-01-01T00:00:00Z"), Some(OlderThan::Moment(DateTime::UNIX_EPOCH)));
-        for wrong in ["", "10", "-1m", "yesterday", "99999999999999999999h", "9999999h"] {
+        for wrong in ["", "10", "-1m", "yesterday", "99999999999999999999h", "9999999h", "+10000-01-01T00:00:00Z"] {
             assert_eq!(age(wrong), None, "{wrong:?}");
         }
     }

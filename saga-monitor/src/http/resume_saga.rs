@@ -172,3 +172,15 @@ fn problem(refusal: Refusal) -> Problem {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use test_support::assert_limit;
+
+    use super::*;
+
+    #[test]
+    fn the_document_says_the_limit_that_is_checked() {
+        assert_limit::<Resume>("/properties/reason/maxLength", MAX_REASON_CHARS);
+    }
+}

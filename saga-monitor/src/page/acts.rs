@@ -12,7 +12,7 @@ use askama::Template;
 use common_events::Service;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use service_runtime::Problem;
+use service_runtime::{Problem, http::Id};
 use uuid::Uuid;
 
 use super::{
@@ -235,7 +235,7 @@ pub(super) struct Halt {
 
 pub(super) async fn halt(
     visitor: Visitor,
-    path: Path<(String, Uuid)>,
+    path: Path<(String, Id)>,
     asked: Form<Halt>,
 ) -> Result<HttpResponse, Problem> {
     let (name, replay) = path.into_inner();

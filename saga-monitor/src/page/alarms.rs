@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use service_runtime::{
     Problem,
-    http::{Cursor, Limit, Page},
+    http::{Cursor, Id, Limit, Page},
 };
 use uuid::Uuid;
 
@@ -175,11 +175,11 @@ pub(super) async fn list(visitor: Visitor, wanted: Query<Wanted>) -> Result<Http
 /// Somebody looks after it, and after those that are shown with it.
 pub(super) async fn acknowledge(
     visitor: Visitor,
-    id: Path<Uuid>,
+    id: Path<Id>,
     more: Form<Vec<(String, Uuid)>>,
 ) -> Result<HttpResponse, Problem> {
     let client = visitor.desk.pool.get().await?;
-    let alarm = alarms::update_acknowledged(&client, *id, visitor.name()).await?;
+    let alarm = alarms::update_acknowledged(&client, id.0, visitor.name()).await?;
     alarm.ok_or_else(|| Problem::not_found("alarm"))?;
     for (_, other) in more.iter().filter(|(name, _)| name == "more") {
         alarms::update_acknowledged(&client, *other, visitor.name()).await?;

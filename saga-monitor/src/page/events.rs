@@ -3,7 +3,7 @@
 use actix_web::{HttpResponse, web::Query};
 use askama::Template;
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
-use common_events::{Topic, TraceId};
+use common_events::{Topic, TraceId, time::is_writable};
 use serde::Deserialize;
 use service_runtime::{
     Problem,
@@ -15,11 +15,11 @@ use super::{
     show::{self, indented, query, saga_path},
 };
 use crate::{
-    http::{is_storable, view::StepView},
+    http::view::StepView,
     store::log::{self, LogFilter, LogPosition},
 };
 
-/// When nothing is said: what just happened.
+/// The default: what just happened.
 const USUALLY: TimeDelta = TimeDelta::minutes(15);
 
 #[derive(Deserialize, Default)]
@@ -104,7 +104,7 @@ fn moment(text: &str) -> Result<Option<DateTime<Utc>>, &'static str> {
     let forms = ["%Y-%m-%dT%H:%M", FORM_TIME, "%Y-%m-%dT%H:%M:%S%.f"];
     let local = forms.iter().find_map(|form| NaiveDateTime::parse_from_str(text, form).ok());
     let moment = local.map(|time| time.and_utc()).or_else(|| text.parse().ok());
-    moment.filter(is_storable).map(Some).ok_or("A time looks like 2026-11-21T06:00:00, in UTC.")
+    moment.filter(is_writable).map(Some).ok_or("A time looks like 2026-11-21T06:00:00, in UTC.")
 }
 
 fn filter(wanted: &Wanted) -> Result<LogFilter, &'static str> {

@@ -104,7 +104,7 @@ fn refuse(request: HttpRequest, problem: &Problem) -> ServiceResponse<BoxBody> {
 }
 
 /// With what the problem's headers say: when to come back, which methods there are.
-fn answer(problem: &Problem, page: askama::Result<String>) -> HttpResponse {
+pub(super) fn answer(problem: &Problem, page: askama::Result<String>) -> HttpResponse {
     let page = page.unwrap_or_else(|_| problem.body().detail.to_string());
     let mut answer = problem.error_response().set_body(BoxBody::new(page));
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));

@@ -7,8 +7,7 @@ use actix_web::{
 use askama::Template;
 use common_events::Service;
 use serde::Deserialize;
-use service_runtime::Problem;
-use uuid::Uuid;
+use service_runtime::{Problem, http::Id};
 
 use super::{
     Frame, MENU, Visitor,
@@ -49,7 +48,7 @@ pub(super) struct Came {
 
 pub(super) async fn one(
     visitor: Visitor,
-    path: Path<(String, Uuid)>,
+    path: Path<(String, Id)>,
     came: Query<Came>,
 ) -> Result<HttpResponse, Problem> {
     let (name, letter_id) = path.into_inner();

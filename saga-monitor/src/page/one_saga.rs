@@ -4,7 +4,6 @@ mod diagnosis;
 
 use actix_web::{
     HttpResponse,
-    http::StatusCode,
     web::{Form, Path, Query},
 };
 use askama::Template;
@@ -14,7 +13,7 @@ use service_runtime::{Problem, http::RequestTrace};
 
 use self::diagnosis::{Diagnosis, Helps, diagnose};
 use super::{
-    Frame, MENU, Visitor, html, ok,
+    Frame, MENU, Visitor, guard, ok,
     picture::{Picture, Shown},
     see,
     show::{self, Badge, Span, indented, saga_path},
@@ -147,13 +146,12 @@ pub(super) async fn resume(
     match resumed {
         Ok(()) => Ok(see(&format!("{path}?done=resumed"))),
         Err(problem) => {
-            let status = StatusCode::from_u16(problem.body().status).unwrap_or(StatusCode::CONFLICT);
             let outcome = Outcome {
                 done: false,
                 trouble: Some(problem.body().detail.to_string()),
                 reason: asked.into_inner().reason,
             };
-            html(status, &page(&visitor, *whole, outcome).await?)
+            Ok(guard::answer(&problem, page(&visitor, *whole, outcome).await?.render()))
         }
     }
 }

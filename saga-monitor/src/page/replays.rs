@@ -3,8 +3,7 @@
 use actix_web::{HttpResponse, web::Path};
 use askama::Template;
 use common_events::Service;
-use service_runtime::Problem;
-use uuid::Uuid;
+use service_runtime::{Problem, http::Id};
 
 use super::{
     Frame, MENU, Visitor,
@@ -46,7 +45,7 @@ struct OneReplay {
     selection: String,
 }
 
-pub(super) async fn one(visitor: Visitor, path: Path<(String, Uuid)>) -> Result<HttpResponse, Problem> {
+pub(super) async fn one(visitor: Visitor, path: Path<(String, Id)>) -> Result<HttpResponse, Problem> {
     let (name, replay) = path.into_inner();
     let service = known(&visitor.desk.services, &name)?;
     let question = Question::get(format!("/admin/replays/{replay}"));

@@ -130,6 +130,7 @@ impl CauseClass {
             Self::EventLost => "the event itself is lost",
             Self::AnswerLost => "the answer got lost",
             Self::RelayDead => "the relay does not answer",
+            Self::NewerVersion => "it holds an event of a newer release, which this monitor cannot read",
             Self::Unknown => "the service does not answer",
             Self::Mismatch => "facts contradict each other",
             Self::DeadLetters => "events were set aside",
@@ -159,6 +160,9 @@ impl CauseClass {
             Self::EventLost => "Nobody can tell this event again. Cancel the order, so that everything is undone.",
             Self::AnswerLost => "Resume the saga: the service is asked again for the answer that it gave.",
             Self::RelayDead => "Start the outbox-relay: nothing is lost, it moves on what waits.",
+            Self::NewerVersion => {
+                "What is owed may be there. Deploy the newer release of saga-monitor, then run saga-monitor rebuild."
+            }
             Self::Unknown => "Start the service, or find out why it does not answer.",
             Self::Mismatch => "Compare the steps below. What was not undone may have to be undone by hand.",
             Self::DeadLetters => "Look at one, mend the cause, then replay them all.",

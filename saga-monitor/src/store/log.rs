@@ -14,7 +14,7 @@ use uuid::Uuid;
 pub use listing::{LogFilter, LogPosition, Logged, list_events, list_steps};
 
 use crate::{
-    domain::Place,
+    domain::{Mark, Place},
     events::reading::{Entry, Hop, HopSays, Meaning},
 };
 
@@ -164,6 +164,32 @@ pub async fn list_past(tx: &Tx<'_>, after: i64, at_most: i64) -> Result<Vec<(i64
     Ok(rows.iter().map(|row| (row.get(0), past(row))).collect())
 }
 
+/// Records that were of a newer version when they were heard, and of which their sagas still lack it: not rebuilt since;
+/// at most so many. With when each was written down.
+pub async fn list_newer(client: &Client, at_most: i64) -> Result<Vec<(Record, DateTime<Utc>)>, Error> {
+    let mark = Mark::UnknownVersion.as_str();
+    let rows = client
+        .query(
+            r#"SELECT topic, "partition", "offset", key, payload, written_at, recorded_at FROM saga_state_log
+               WHERE saga IN (SELECT saga FROM sagas WHERE $1 = ANY(marks)) AND $1 = ANY(marks) LIMIT $2"#,
+            &[&mark, &at_most],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| (record(row), row.get("recorded_at"))).collect())
+}
+
+fn record(row: &Row) -> Record {
+    Record {
+        topic: row.get("topic"),
+        partition: row.get("partition"),
+        offset: row.get("offset"),
+        timestamp: Some(row.get("written_at")),
+        key: row.get("key"),
+        value: row.get("payload"),
+        headers: Vec::new(),
+    }
+}
+
 fn past(row: &Row) -> Past {
     let hop = || {
         let says: HopSays = serde_json::from_str(row.get::<_, Option<&str>>("hop")?).ok()?;
@@ -173,18 +199,7 @@ fn past(row: &Row) -> Past {
     };
     match hop() {
         Some(hop) => Past::Hop { hop, at: row.get("occurred_at") },
-        None => Past::Record {
-            record: Record {
-                topic: row.get("topic"),
-                partition: row.get("partition"),
-                offset: row.get("offset"),
-                timestamp: Some(row.get("written_at")),
-                key: row.get("key"),
-                value: row.get("payload"),
-                headers: Vec::new(),
-            },
-            recorded_at: row.get("recorded_at"),
-        },
+        None => Past::Record { record: record(row), recorded_at: row.get("recorded_at") },
     }
 }
 

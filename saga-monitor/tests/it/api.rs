@@ -164,6 +164,7 @@ async fn an_alarm_is_acknowledged_once_and_by_whom() {
 #[case("/api/alarms?cursor=x", "cursor")]
 #[case("/api/events?from=then", "from")]
 #[case("/api/events?from=-200000-01-01T00:00:00Z", "from")]
+#[case("/api/events?from=%2B10000-01-01T00:00:00Z", "from")]
 #[case("/api/events?to=-200000-01-01T00:00:00Z", "to")]
 #[case("/api/events?to=-0001-01-01T00:00:00Z", "to")]
 #[case("/api/events?to=%2B262142-01-01T00:00:00Z", "to")]

@@ -260,7 +260,7 @@ impl Story {
             user_id: kim(),
             lines: self.lines.clone(),
             issued_coupon_id: self.coupon,
-            reason: v1::Reason::Customer,
+            reason: v1::Reason::Customer.into(),
             note: None,
             cancelled_at: self.next_at,
         };

@@ -42,6 +42,24 @@ async fn a_cancel_of_either_version_is_compensated_and_shown_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_for_a_reason_that_is_not_known_is_compensated_like_any_other_in_either_version() {
+    let watch = Watch::begin().await;
+    for story in [paid().cancelled_in_version_1(4), paid().cancelled(4)] {
+        let story = story.restored().refunded();
+        for told in &story.told {
+            let told = changed(told, |value| {
+                if let Some(reason) = value["data"].get_mut("reason") {
+                    *reason = json!("RECALLED_2027");
+                }
+            });
+            watch.hear(&[watch.record_of(&told)]).await;
+        }
+        let saga = watch.saga(story.order).await;
+        assert_eq!((&saga["state"], &saga["marks"]), (&json!("COMPENSATED"), &Value::Null), "{saga}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_of_either_version_on_the_ladder_and_dead_is_shown_where_it_lies() {
     let watch = Watch::begin().await;
     for story in [paid().cancelled_in_version_1(4), paid().cancelled(4)] {
@@ -61,7 +79,7 @@ async fn a_cancel_of_either_version_on_the_ladder_and_dead_is_shown_where_it_lie
 
 /// It is kept under its order and marked; what comes after it is heard, and the watermark moves.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_version_that_is_not_known_yet_holds_nothing_up_and_is_read_by_a_later_release() {
+async fn a_version_that_is_not_known_yet_holds_nothing_up_and_is_kept_for_a_later_release() {
     let watch = Watch::begin().await;
     let story = paid().cancelled(4);
     let (cancel, before) = story.told.split_last().expect("a cancel");
@@ -86,6 +104,84 @@ async fn a_version_that_is_not_known_yet_holds_nothing_up_and_is_read_by_a_later
         .expect("it is in the log")
         .get(0);
     assert_eq!(kept, later.value, "byte for byte, for the release that reads it");
+}
+
+/// As a release has left it that didn't know the version yet: the event in the log, and its saga marked.
+async fn left_unread(watch: &Watch, story: &Story) {
+    let cancel = story.told.last().expect("a cancel");
+    let client = watch.database.pool.get().await.expect("a connection");
+    let saga = format!("order:{}", story.order);
+    client
+        .execute(
+            r#"INSERT INTO saga_state_log (topic, "partition", "offset", key, saga, step, status, event_id, event_type,
+                                           service, marks, occurred_at, written_at, recorded_at, payload)
+               VALUES ('order-cancelled', 0, 0, $1, $2, 'cancel order', 'FAILED', $3, 'order-cancelled', 'order-service',
+                       '{unknown-version}', $4, $4, $4, $5)"#,
+            &[&cancel.key.as_bytes(), &saga, &cancel.id.uuid(), &cancel.at, &cancel.value],
+        )
+        .await
+        .expect("it goes into the log");
+    let mark = "UPDATE sagas SET marks = '{unknown-version}', facts = jsonb_set(jsonb_set(facts::jsonb, '{m}',
+             '[\"unknown-version\"]'), '{s}', jsonb_build_array($2::text, $2::text))::text WHERE saga = $1";
+    assert_eq!(client.execute(mark, &[&saga, &cancel.at.to_rfc3339()]).await.expect("the saga"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_older_release_could_not_read_is_said_to_be_there_and_read_by_a_rebuild() {
+    let watch = Watch::begin().await;
+    let story = paid().cancelled(4);
+    for told in &story.told[..story.told.len() - 1] {
+        watch.hear(&[watch.record_of(told)]).await;
+    }
+    let pool = &watch.database.pool;
+    assert_eq!(recorder::count_readable(pool).await.expect("PostgreSQL answers"), 0);
+    left_unread(&watch, &story).await;
+    let saga = watch.saga(story.order).await;
+    assert_eq!((&saga["state"], &saga["marks"]), (&json!("COMPLETED"), &json!(["unknown-version"])), "{saga}");
+    assert_eq!(recorder::count_readable(pool).await.expect("PostgreSQL answers"), 1);
+
+    recorder::rebuild(pool).await.expect("the log is there");
+    let saga = watch.saga(story.order).await;
+    assert_eq!((&saga["state"], &saga["marks"]), (&json!("COMPENSATING"), &Value::Null), "{saga}");
+    assert_eq!(recorder::count_readable(pool).await.expect("PostgreSQL answers"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_called_lost_that_may_be_in_a_newer_version() {
+    let watch = Watch::begin().await;
+    watch.relay_works().await;
+    // Keyed by its order, and by its product.
+    let stories = [
+        Story::of(&["tea"]).created().placed().deduct_failed().cancelled(2),
+        Story::of(&["tea"]).created().placed().deduct_failed(),
+    ];
+    for story in &stories {
+        let (last, before) = story.told.split_last().expect("something was told");
+        for told in before {
+            watch.hear(&[watch.record_of(told)]).await;
+        }
+        let newer = changed(last, |value| value["dataschema"] = json!(format!("urn:commerce:{}:3", last.topic)));
+        watch.hear(&[watch.record_of(&newer)]).await;
+    }
+    watch.round_at(stories[1].last_at() + STUCK_AFTER * 2).await;
+    assert_eq!(watch.alarms("stuck").await, [("NEWER_VERSION".to_owned(), 2)], "one cause of both");
+    for story in stories {
+        let saga = watch.saga(story.order).await;
+        assert_eq!((&saga["cause"], &saga["mismatched"]), (&json!("NEWER_VERSION"), &json!(false)), "{saga}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_contradicts_what_is_in_a_newer_version() {
+    let watch = Watch::begin().await;
+    let story = paid().cancelled(4).restored().refunded();
+    for told in &story.told {
+        let newer = changed(told, |value| value["dataschema"] = json!("urn:commerce:payment-completed:2"));
+        let told = if told.topic == "payment-completed" { &newer } else { told };
+        watch.hear(&[watch.record_of(told)]).await;
+    }
+    let round = watch.round_at(story.last_at() + STUCK_AFTER * 2).await;
+    assert_eq!(round.mismatched, 0, "{}", watch.saga(story.order).await);
 }
 
 /// An older release of the monitor is back, and finds what a newer one has kept.

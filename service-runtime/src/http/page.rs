@@ -61,7 +61,7 @@ impl Cursor {
     }
 }
 
-/// How many items a page has at most: 1 to 200, 50 when nothing is said.
+/// How many items a page has at most: 1 to 200, default 50.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "u16", into = "u16")]
 pub struct Limit(u16);
@@ -122,7 +122,7 @@ impl From<Limit> for i64 {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct Paging {
-    /// 1 to 200, 50 when nothing is said.
+    /// 1 to 200, default 50.
     #[serde(default)]
     #[param(inline)]
     pub limit: Limit,
@@ -143,6 +143,12 @@ mod tests {
         assert_eq!(page.next_cursor.expect("there is more").position::<i32>().expect("ours"), 2);
         assert_eq!(Page::of(vec![1, 2], limit, |last| *last).next_cursor, None);
         assert_eq!(Page::<i32>::of(vec![], limit, |last| *last).next_cursor, None);
+    }
+
+    #[test]
+    fn the_document_says_the_limit_that_is_checked() {
+        let cursor = serde_json::to_value(Cursor::schema()).expect("JSON");
+        assert_eq!(cursor["maxLength"], MAX_CURSOR_CHARS);
     }
 
     #[test]

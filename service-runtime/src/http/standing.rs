@@ -9,7 +9,7 @@ use std::{
 use actix_web::{
     HttpRequest, HttpResponse,
     dev::ServiceRequest,
-    http::{Method, StatusCode, header},
+    http::{Method, StatusCode},
     web::{self, Bytes, Data, ServiceConfig},
 };
 use common_events::Service;
@@ -123,10 +123,5 @@ pub(super) async fn nothing_here(request: HttpRequest, documented: Data<Document
     let Some(pattern) = request.match_pattern() else {
         return Err(Problem::not_found("resource"));
     };
-    let problem =
-        Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "This resource has no such method.");
-    Err(match documented.methods(&pattern).parse() {
-        Ok(allowed) => problem.with_header(header::ALLOW, allowed),
-        Err(_) => problem,
-    })
+    Err(Problem::method_not_allowed(&documented.methods(&pattern)))
 }

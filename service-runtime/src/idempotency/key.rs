@@ -85,3 +85,16 @@ fn invalid() -> Problem {
     Problem::bad_request("idempotency-key-invalid", "An Idempotency-Key is 1–255 visible ASCII characters.")
         .of_field("Idempotency-Key")
 }
+
+#[cfg(test)]
+mod tests {
+    use utoipa::PartialSchema;
+
+    use super::*;
+
+    #[test]
+    fn the_document_says_the_limit_that_is_checked() {
+        let key = serde_json::to_value(IdempotencyKey::schema()).expect("JSON");
+        assert_eq!(key["maxLength"], MAX_CHARS);
+    }
+}

@@ -94,7 +94,7 @@ impl CommonSettings {
     }
 }
 
-/// The port at which a service listens when nothing is said (docs/contract.md §1).
+/// The default port of a service (docs/contract.md §1).
 pub const fn default_port(service: Service) -> u16 {
     match service {
         Service::Order => 8081,
@@ -242,7 +242,7 @@ pub struct RetrySettings {
     pub stuck_after: Duration,
 }
 
-/// What counts when nothing is said (docs/contract.md §5, §6).
+/// The defaults (docs/contract.md §5, §6).
 impl Default for RetrySettings {
     fn default() -> Self {
         Self {

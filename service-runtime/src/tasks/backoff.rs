@@ -32,6 +32,8 @@ struct Failing {
 pub(super) enum How {
     Error,
     Panic,
+    /// It takes so long that it looks as if it hung.
+    Hang,
 }
 
 impl How {
@@ -39,6 +41,7 @@ impl How {
         match self {
             Self::Error => "error",
             Self::Panic => "panic",
+            Self::Hang => "hang",
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -25,12 +25,14 @@ const LONGEST_PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::
 const LAST_ROUND: Duration = Duration::from_secs(1);
 /// A round that takes longer than this looks as if it hung.
 const LONG_ROUND: Duration = Duration::from_mins(10);
+/// When nobody has given it anything to do for so long, nobody is the worse for the round that failed before.
+const QUIET: Duration = Duration::from_secs(10);
 
 /// How the rounds of a task follow one another.
 #[derive(Debug, Clone)]
 pub struct Rounds {
     pub(super) name: &'static str,
-    /// `None`: a round waits by itself for something to do.
+    /// From the beginning of a round to that of the next. `None`: a round waits for something to do.
     pause: Option<Duration>,
     gap: Duration,
     wake: Option<Arc<Notify>>,
@@ -42,7 +44,7 @@ pub struct Rounds {
 /// When the next round comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// After the usual pause, or when it is woken.
+    /// When the usual time has passed since this one began, or when it is woken.
     Later,
     /// At once: there may be more to do.
     Now,
@@ -60,7 +62,8 @@ enum Audience {
 }
 
 impl Rounds {
-    /// The first round at once, and each further one so long after the one before has ended.
+    /// The first round at once, and each further one so long after the one before has begun; at once when that one took
+    /// longer.
     pub fn every(name: &'static str, pause: Duration) -> Self {
         Self {
             name,
@@ -73,8 +76,8 @@ impl Rounds {
         }
     }
 
-    /// One round after the other: each waits for something to do, from a queue or a socket. Told to stop, it is
-    /// cut off at once.
+    /// One round after the other: each waits for something to do, from a queue or a socket
+    /// ([`Tasks::repeat_on_demand`](super::Tasks::repeat_on_demand)). Told to stop, it is cut off at once.
     pub fn on_demand(name: &'static str) -> Self {
         Self { pause: None, ..Self::every(name, Duration::ZERO) }
     }
@@ -85,7 +88,7 @@ impl Rounds {
         Self { wake: Some(wake), ..self }
     }
 
-    /// However often it is woken, rounds are this far apart.
+    /// However often it is woken, a round begins this long after the one before has ended.
     #[must_use]
     pub fn at_least_apart(self, gap: Duration) -> Self {
         Self { gap, ..self }
@@ -103,12 +106,12 @@ impl Rounds {
         Self { heard_by: Audience::Nobody, ..self }
     }
 
-    /// Waits for the next round. False when told to stop meanwhile.
-    async fn wait(&self, next: Next, stopping: &CancellationToken) -> bool {
+    /// Waits for the next round after one that began then. False when told to stop meanwhile.
+    async fn wait(&self, next: Next, began: Instant, stopping: &CancellationToken) -> bool {
         let pause = match next {
             Next::Now => return true,
             Next::Never => return false,
-            Next::Later => self.pause.unwrap_or_default(),
+            Next::Later => self.pause.unwrap_or_default().saturating_sub(began.elapsed()),
             Next::In(pause) => pause,
         };
         let woken = async {
@@ -132,6 +135,9 @@ impl Rounds {
 
 /// What is done in a round.
 pub(super) trait Work: Send {
+    /// Waits for something to do; `None` where a round looks by itself.
+    fn wait(&mut self) -> Option<BoxFuture<'_, anyhow::Result<()>>>;
+
     fn round(&mut self) -> BoxFuture<'_, anyhow::Result<Next>>;
 }
 
@@ -145,6 +151,31 @@ where
     S: Send,
     F: for<'s> FnMut(&'s mut S) -> BoxFuture<'s, anyhow::Result<Next>> + Send,
 {
+    fn wait(&mut self) -> Option<BoxFuture<'_, anyhow::Result<()>>> {
+        None
+    }
+
+    fn round(&mut self) -> BoxFuture<'_, anyhow::Result<Next>> {
+        (self.round)(&mut self.state)
+    }
+}
+
+pub(super) struct OnDemand<S, W, F> {
+    pub(super) state: S,
+    pub(super) wait: W,
+    pub(super) round: F,
+}
+
+impl<S, W, F> Work for OnDemand<S, W, F>
+where
+    S: Send,
+    W: for<'s> FnMut(&'s mut S) -> BoxFuture<'s, anyhow::Result<()>> + Send,
+    F: for<'s> FnMut(&'s mut S) -> BoxFuture<'s, anyhow::Result<Next>> + Send,
+{
+    fn wait(&mut self) -> Option<BoxFuture<'_, anyhow::Result<()>>> {
+        Some((self.wait)(&mut self.state))
+    }
+
     fn round(&mut self) -> BoxFuture<'_, anyhow::Result<Next>> {
         (self.round)(&mut self.state)
     }
@@ -158,14 +189,18 @@ pub(super) fn go(
     health: &Health,
     is_faulty: bool,
 ) -> BoxFuture<'static, ()> {
-    backoff::announce(rounds.name, How::Error);
-    backoff::announce(rounds.name, How::Panic);
+    for how in [How::Error, How::Panic, How::Hang] {
+        backoff::announce(rounds.name, how);
+    }
     let told = Told(match rounds.heard_by {
         Audience::Readiness => Some(health.task(rounds.name)),
         Audience::Nobody => None,
     });
     let backoff = Backoff::new(rounds.name, rounds.first_pause, rounds.longest_pause);
-    Going { rounds, work, stopping, told, backoff, last_good: None, is_faulty }.until_the_end().boxed()
+    let last_good = metrics::gauge!("task_last_good_round_timestamp_seconds", "task" => rounds.name);
+    // One that waits is well so far; one that looks by itself is so after its first good round.
+    last_good.set(rounds.pause.map_or_else(now, |_| 0.0));
+    Going { rounds, work, stopping, told, backoff, last_good, is_faulty }.until_the_end().boxed()
 }
 
 struct Going {
@@ -174,8 +209,7 @@ struct Going {
     stopping: CancellationToken,
     told: Told,
     backoff: Backoff<&'static str>,
-    /// From the first good round on.
-    last_good: Option<metrics::Gauge>,
+    last_good: metrics::Gauge,
     is_faulty: bool,
 }
 
@@ -202,11 +236,12 @@ type Outcome = std::thread::Result<anyhow::Result<Next>>;
 impl Going {
     async fn until_the_end(mut self) {
         while !self.stopping.is_cancelled() {
+            let began = Instant::now();
             let Some(outcome) = self.round().await else { return };
             let goes_on = match outcome {
                 Ok(Ok(next)) => {
                     self.note_good();
-                    self.rounds.wait(next, &self.stopping).await
+                    self.rounds.wait(next, began, &self.stopping).await
                 }
                 Ok(Err(error)) => {
                     let pause = self.backoff.failed(&format!("{error:#}"));
@@ -227,19 +262,23 @@ impl Going {
     async fn round(&mut self) -> Option<Outcome> {
         let Self { rounds, work, stopping, told, is_faulty, .. } = self;
         let (name, is_faulty) = (rounds.name, *is_faulty);
-        let round = async {
-            strike(name, is_faulty);
-            work.round().await
+        let ends = async {
+            let begins = async {
+                strike(name, is_faulty);
+                match work.wait() {
+                    Some(waiting) => unasked(told, waiting).await,
+                    None => Ok(()),
+                }
+            };
+            match AssertUnwindSafe(begins).catch_unwind().await? {
+                Ok(()) => {}
+                Err(error) => return Ok(Err(error)),
+            }
+            let round = AssertUnwindSafe(async { work.round().await }).catch_unwind();
+            however_long(name, told, pin!(round)).await
         };
-        let round = AssertUnwindSafe(round).catch_unwind();
         // One that waits for something to do may wait for ever, and has nothing to finish.
         let last = rounds.pause.map_or(Duration::ZERO, |_| LAST_ROUND);
-        let ends = async {
-            match rounds.pause {
-                Some(_) => however_long(name, told, pin!(round)).await,
-                None => round.await,
-            }
-        };
         let is_cut_off = async {
             stopping.cancelled().await;
             tokio::time::sleep(last).await;
@@ -252,10 +291,7 @@ impl Going {
     }
 
     fn note_good(&mut self) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let task = self.rounds.name;
-        let last_good = || metrics::gauge!("task_last_good_round_timestamp_seconds", "task" => task);
-        self.last_good.get_or_insert_with(last_good).set(now.as_secs_f64());
+        self.last_good.set(now());
         if self.backoff.worked() {
             self.told.works();
         }
@@ -268,12 +304,27 @@ impl Going {
     }
 }
 
+/// Unix time, in seconds.
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+/// Waits for something to do. Whether it would be done now isn't known; a failure long ago is no news.
+async fn unasked(told: &Told, mut waiting: BoxFuture<'_, anyhow::Result<()>>) -> anyhow::Result<()> {
+    if let Ok(asked) = tokio::time::timeout(QUIET, &mut waiting).await {
+        return asked;
+    }
+    told.works();
+    waiting.await
+}
+
 /// Waits for the end of a round, and says so when it takes long.
 async fn however_long(name: &'static str, told: &Told, mut round: Pin<&mut impl Future<Output = Outcome>>) -> Outcome {
     if let Ok(outcome) = tokio::time::timeout(LONG_ROUND, round.as_mut()).await {
         return outcome;
     }
-    tracing::warn!(task = name, "a round takes long: it looks as if it hung");
+    backoff::count(name, How::Hang);
+    tracing::warn!(task = %name, "a round takes long: it looks as if it hung");
     told.fails();
     let outcome = round.await;
     told.works();

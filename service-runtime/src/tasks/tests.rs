@@ -69,11 +69,11 @@ async fn a_round_that_panics_is_counted_told_and_begun_again() {
     assert_eq!(tasks.health().readiness().await, Readiness::Ready, "it counts as working until a round fails");
     sleep(SECOND / 4).await;
     assert_eq!(tasks.health().readiness().await, Readiness::Degraded { lost: vec!["sweep"] });
-    assert!(!metrics.text().contains("task_last_good_round"));
+    assert!(metrics.has(r#"task_last_good_round_timestamp_seconds{task="sweep"} 0"#), "none was good so far");
     sleep(4 * SECOND).await;
     assert_eq!(tasks.health().readiness().await, Readiness::Ready);
     assert!(metrics.has(r#"task_failures_total{task="sweep",how="panic"} 2"#));
-    assert!(metrics.text().contains(r#"task_last_good_round_timestamp_seconds{task="sweep"} "#));
+    assert!(!metrics.has(r#"task_last_good_round_timestamp_seconds{task="sweep"} 0"#));
     let lines = log.lines();
     assert_eq!(lines[0], " WARN stands still task=sweep error=it panicked");
     assert!(lines.len() == 2 && lines[1].starts_with(" INFO goes on task=sweep"), "{lines:?}");
@@ -115,6 +115,22 @@ async fn rounds_come_when_the_one_before_says() {
     assert_eq!(diary.rounds(), [0, 0, 1, 4, 5].map(|seconds| seconds * SECOND));
     assert_eq!(tasks.health().readiness().await, Readiness::Ready, "that they are over is no failure");
     tasks.stop().await.expect("nor does the process end with them");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_that_a_round_takes_is_no_part_of_the_pause_after_it() {
+    let (tasks, diary) = (tasks(), Diary::new());
+    tasks.repeat(Rounds::every("sweep", 3 * SECOND), diary.clone(), |diary| {
+        async {
+            // The third takes longer than its time.
+            sleep(if diary.note() == 2 { 5 * SECOND } else { SECOND }).await;
+            Ok(Next::Later)
+        }
+        .boxed()
+    });
+    sleep(15 * SECOND).await;
+    let seconds: Vec<u64> = diary.rounds().iter().map(Duration::as_secs).collect();
+    assert_eq!(seconds, [0, 3, 6, 11, 14]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -173,7 +189,12 @@ async fn told_to_stop_a_round_may_end_if_that_takes_but_a_moment(#[case] takes: 
 #[tokio::test(start_paused = true)]
 async fn told_to_stop_one_that_waits_for_something_to_do_is_gone_at_once() {
     let tasks = tasks();
-    tasks.repeat(Rounds::on_demand("queue"), (), |()| std::future::pending().boxed());
+    tasks.repeat_on_demand(
+        Rounds::on_demand("queue"),
+        (),
+        |()| std::future::pending().boxed(),
+        |()| async { Ok(Next::Now) }.boxed(),
+    );
     tasks.repeat(Rounds::every("sweep", HOUR), (), |()| async { Ok(Next::Later) }.boxed());
     tasks.repeat(Rounds::every("failing", HOUR).backing_off(HOUR, HOUR), (), |()| async { fails() }.boxed());
     sleep(SECOND).await;
@@ -184,7 +205,7 @@ async fn told_to_stop_one_that_waits_for_something_to_do_is_gone_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_round_that_seems_to_hang_is_told_until_it_ends() {
-    let (log, tasks) = (Log::listen(), tasks());
+    let (log, metrics, tasks) = (Log::listen(), Metrics::listen(), tasks());
     tasks.repeat(Rounds::every("sweep", SECOND), (), |()| {
         async {
             sleep(HOUR / 4).await;
@@ -198,7 +219,43 @@ async fn a_round_that_seems_to_hang_is_told_until_it_ends() {
     assert_eq!(tasks.health().readiness().await, Readiness::Degraded { lost: vec!["sweep"] });
     sleep(HOUR / 8).await;
     assert_eq!(tasks.health().readiness().await, Readiness::Ready);
+    assert!(metrics.has(r#"task_failures_total{task="sweep",how="hang"} 1"#));
     assert_eq!(log.lines(), [" WARN a round takes long: it looks as if it hung task=sweep"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_something_to_do_does_not_hang_but_his_round_may() {
+    let (metrics, tasks, (ask, asked)) = (Metrics::listen(), tasks(), tokio::sync::mpsc::channel::<()>(1));
+    tasks.repeat_on_demand(
+        Rounds::on_demand("queue"),
+        asked,
+        |asked| async { asked.recv().await.context("nobody is left") }.boxed(),
+        |_| std::future::pending().boxed(),
+    );
+    assert!(!metrics.has(r#"task_last_good_round_timestamp_seconds{task="queue"} 0"#), "to be idle is no fault");
+    sleep(HOUR).await;
+    assert_eq!(tasks.health().readiness().await, Readiness::Ready);
+    assert!(metrics.has(r#"task_failures_total{task="queue",how="hang"} 0"#));
+    ask.send(()).await.expect("it waits");
+    sleep(HOUR).await;
+    assert_eq!(tasks.health().readiness().await, Readiness::Degraded { lost: vec!["queue"] });
+    assert!(metrics.has(r#"task_failures_total{task="queue",how="hang"} 1"#));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_round_that_failed_is_no_news_once_nobody_asks_any_more() {
+    let (tasks, (ask, asked)) = (tasks(), tokio::sync::mpsc::channel::<()>(1));
+    tasks.repeat_on_demand(
+        Rounds::on_demand("queue"),
+        asked,
+        |asked| async { asked.recv().await.context("nobody is left") }.boxed(),
+        |_| async { fails() }.boxed(),
+    );
+    ask.send(()).await.expect("it waits");
+    sleep(SECOND).await;
+    assert_eq!(tasks.health().readiness().await, Readiness::Degraded { lost: vec!["queue"] });
+    sleep(HOUR).await;
+    assert_eq!(tasks.health().readiness().await, Readiness::Ready);
 }
 
 #[rstest]

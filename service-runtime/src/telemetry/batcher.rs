@@ -55,8 +55,13 @@ impl Batcher {
         };
         let (queue, received) = mpsc::channel(QUEUE_SPANS);
         let rounds = Rounds::on_demand("spans").backing_off(FIRST_PAUSE, LONGEST_PAUSE).unknown_to_health();
-        let sending = Sending { queue: received, exporter, messages: Vec::new(), spans: Vec::new() };
-        tasks.repeat(rounds, sending, |sending| sending.send_batch().boxed());
+        let sending = Sending { queue: received, exporter, messages: Vec::new(), spans: Vec::new(), flushed: None };
+        tasks.repeat_on_demand(
+            rounds,
+            sending,
+            |sending| sending.gather_batch().boxed(),
+            |sending| sending.send_batch().boxed(),
+        );
         Ok(Some(Self { queue, dropped: metrics::counter!("spans_dropped_total") }))
     }
 
@@ -100,19 +105,29 @@ struct Sending {
     exporter: Exporter,
     messages: Vec<Message>,
     spans: Vec<Span>,
+    /// Who waits for these spans to be sent.
+    flushed: Option<oneshot::Sender<()>>,
 }
 
 impl Sending {
-    /// Waits for spans, and sends what comes within a moment. A batch that fails is dropped.
-    async fn send_batch(&mut self) -> anyhow::Result<Next> {
-        let flushed = loop {
-            let Some(first) = self.queue.recv().await else { return Ok(Next::Never) };
-            let flushed = self.gather(first).await;
+    /// Waits for spans, and for what else comes within a moment. None come any more when there are none then.
+    async fn gather_batch(&mut self) -> anyhow::Result<()> {
+        while let Some(first) = self.queue.recv().await {
+            self.flushed = self.gather(first).await;
             if !self.spans.is_empty() {
-                break flushed;
+                break;
             }
-            tell(flushed);
-        };
+            tell(self.flushed.take());
+        }
+        Ok(())
+    }
+
+    /// Sends them. A batch that fails is dropped.
+    async fn send_batch(&mut self) -> anyhow::Result<Next> {
+        if self.spans.is_empty() {
+            return Ok(Next::Never);
+        }
+        let flushed = self.flushed.take();
         let mut spans = std::mem::take(&mut self.spans);
         let count = spans.len() as u64;
         let sent = self.exporter.send(&mut spans).await;

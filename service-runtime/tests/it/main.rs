@@ -30,10 +30,17 @@ fn main() -> ExitCode {
                 runtime.tasks.run("doomed", async { Ok(()) }.boxed());
                 std::future::pending().await
             }
+            "blocks its workers" => {
+                for _ in 0..2 {
+                    runtime.tasks.once("doomed", async { std::thread::sleep(10 * AT_MOST) }.boxed());
+                }
+                println!("all of them");
+                std::future::pending().await
+            }
             other => panic!("no role {other}"),
         });
     }
-    let tests: [(&str, fn()); 11] = [
+    let tests: [(&str, fn()); 12] = [
         ("a_wrong_setting_is_one_line_and_exit_code_2", a_wrong_setting_is_one_line_and_exit_code_2),
         ("so_is_a_wrong_setting_of_the_service_s_own", so_is_a_wrong_setting_of_the_service_s_own),
         ("a_failure_is_logged_once_with_its_causes", a_failure_is_logged_once_with_its_causes),
@@ -42,6 +49,7 @@ fn main() -> ExitCode {
         ("a_collector_that_is_away_does_not_hold_it_up", a_collector_that_is_away_does_not_hold_it_up),
         ("a_loop_that_ends_by_itself_ends_the_process", a_loop_that_ends_by_itself_ends_the_process),
         ("the_process_is_gone_then_whatever_hangs", the_process_is_gone_then_whatever_hangs),
+        ("so_it_is_after_a_signal_that_its_workers_do_not_hear", so_it_is_after_a_signal_that_its_workers_do_not_hear),
         ("so_it_is_without_whom_signals_are_heard_by", so_it_is_without_whom_signals_are_heard_by),
         ("rounds_that_panic_are_told_and_end_nothing", rounds_that_panic_are_told_and_end_nothing),
         ("spans_that_cannot_be_sent_are_nobody_s_trouble", spans_that_cannot_be_sent_are_nobody_s_trouble),
@@ -121,6 +129,14 @@ fn the_process_is_gone_then_whatever_hangs() {
     let (code, logged, said) = end(start("loses a loop and hangs", &[]));
     assert_eq!((code, said.as_str()), (Some(1), "not stopped after 20 s, leaving\n"));
     assert!(logged.contains("a background task ended by itself"), "{logged}");
+}
+
+fn so_it_is_after_a_signal_that_its_workers_do_not_hear() {
+    let mut child = start("blocks its workers", &[("TOKIO_WORKERS", "2")]);
+    await_line(&mut child, "all of them");
+    signal(&child, "-TERM");
+    let (code, _, said) = end(child);
+    assert_eq!((code, said.as_str()), (Some(1), "not stopped after 20 s, leaving\n"));
 }
 
 fn so_it_is_without_whom_signals_are_heard_by() {

@@ -4,6 +4,7 @@
 
 mod answers;
 mod identity;
+mod limits;
 mod rules;
 mod words;
 
@@ -18,6 +19,7 @@ use service_runtime::{
 };
 
 pub(crate) use answers::{Asked, Described};
+pub use limits::assert_limit;
 pub use words::assert_words;
 
 /// The document's root, and the schemas it is put together of.

@@ -7,6 +7,7 @@ use actix_web::{
     HttpResponse, HttpServer,
     body::{BoxBody, to_bytes},
     dev::{ServerHandle, Service as _, ServiceResponse},
+    error::InternalError,
     http::header::HeaderMap,
     test::{TestRequest, init_service},
 };
@@ -58,7 +59,19 @@ impl Served {
             app(&runtime, &routes).expect("an app of these settings").wrap_fn(move |request, inner| {
                 let asked = Asked::new(request.method(), request.path());
                 let (answer, described) = (inner.call(request), Arc::clone(&described));
-                async move { Ok(held_against(&described, &asked, answer.await?).await) }
+                async move {
+                    // A refusal before any handler is an error here; the server would write it in the same way.
+                    match answer.await {
+                        Ok(answer) => {
+                            let (request, answer) = answer.into_parts();
+                            Ok(ServiceResponse::new(request, held_against(&described, &asked, answer).await))
+                        }
+                        Err(error) => {
+                            let answer = held_against(&described, &asked, error.error_response()).await;
+                            Err(InternalError::from_response(error, answer).into())
+                        }
+                    }
+                }
             })
         };
         let server = HttpServer::new(app).workers(1).disable_signals().bind("127.0.0.1:0").expect("a free port");
@@ -71,21 +84,15 @@ impl Served {
 }
 
 /// The answer, if it is as it is described.
-async fn held_against(
-    described: &Described,
-    asked: &Asked,
-    answer: ServiceResponse<BoxBody>,
-) -> ServiceResponse<BoxBody> {
-    let (request, answer) = answer.into_parts();
+async fn held_against(described: &Described, asked: &Asked, answer: HttpResponse) -> HttpResponse {
     let (head, body) = answer.into_parts();
     let body = to_bytes(body).await.unwrap_or_else(|error| panic!("a body: {error}"));
     let faults = described.faults(asked, head.status().as_u16(), head.headers(), &body);
-    let answer = if faults.is_empty() {
+    if faults.is_empty() {
         head.set_body(BoxBody::new(body))
     } else {
         HttpResponse::InternalServerError().json(serde_json::json!({ "notAsDescribed": faults }))
-    };
-    ServiceResponse::new(request, answer)
+    }
 }
 
 impl Drop for Served {

@@ -119,7 +119,7 @@ fn order_cancelled(issued_coupon_id: Option<IssuedCouponId>, note: Option<&str>)
         cancelled_at: time(),
     };
     let OrderCancelled { order_id, order_version, user_id, lines, note, cancelled_at, .. } = second.clone();
-    let reason = v1::Reason::Customer;
+    let reason = v1::Reason::Customer.into();
     let first =
         v1::OrderCancelled { order_id, order_version, user_id, lines, issued_coupon_id, reason, note, cancelled_at };
     [older::<OrderCancelled, _>(first), of(second)]
@@ -150,7 +150,7 @@ fn coupon_issue_rejected(request_id: Option<EventId>) -> [Sample; 2] {
         request_id,
         reason: ClaimRefusal::SoldOut,
     };
-    let first = v1::CouponIssueRejected { coupon_id, user_id, request_id, reason: v1::Reason::SoldOut };
+    let first = v1::CouponIssueRejected { coupon_id, user_id, request_id, reason: v1::Reason::SoldOut.into() };
     [older::<CouponIssueRejected, _>(first), of(second)]
 }
 
@@ -172,7 +172,7 @@ pub(crate) fn samples(topic: Topic) -> Vec<Sample> {
         }
         Topic::StockDeducted => vec![of(StockDeducted { order_id, product_id, quantity })],
         Topic::StockDeductFailed => {
-            let (reason, product) = (v1::Reason::OutOfStock, product_id.clone());
+            let (reason, product) = (v1::Reason::OutOfStock.into(), product_id.clone());
             let first = v1::StockDeductFailed { order_id, product_id: product, quantity, reason };
             let second = StockDeductFailed { order_id, product_id, quantity, reason: StockRefusal::OutOfStock };
             vec![older::<StockDeductFailed, _>(first), of(second)]
@@ -181,7 +181,7 @@ pub(crate) fn samples(topic: Topic) -> Vec<Sample> {
             vec![of(CouponUsed { order_id, issued_coupon_id, coupon_id: id("spring"), user_id, discount })]
         }
         Topic::CouponUseFailed => {
-            let first = v1::CouponUseFailed { order_id, issued_coupon_id, reason: v1::Reason::CouponExpired };
+            let first = v1::CouponUseFailed { order_id, issued_coupon_id, reason: v1::Reason::CouponExpired.into() };
             let second = CouponUseFailed { order_id, issued_coupon_id, reason: CouponRefusal::Expired };
             vec![older::<CouponUseFailed, _>(first), of(second)]
         }
@@ -201,7 +201,7 @@ pub(crate) fn samples(topic: Topic) -> Vec<Sample> {
             vec![of(PointDeducted { entry_id, user_id, order_id, amount: total, balance: Won::ZERO, at })]
         }
         Topic::PointRefunded => {
-            let (user, reason) = (user_id.clone(), v1::Reason::Timeout);
+            let (user, reason) = (user_id.clone(), v1::Reason::Timeout.into());
             let (amount, balance) = (total, total);
             let first = v1::PointRefunded { entry_id, user_id: user, order_id, amount, balance, reason, at };
             let reason = CancelReason::Timeout;
@@ -212,13 +212,13 @@ pub(crate) fn samples(topic: Topic) -> Vec<Sample> {
             vec![of(PaymentCompleted { order_id, user_id, lines, discount, total, paid_at: at })]
         }
         Topic::PaymentFailed => {
-            let (user, reason) = (user_id.clone(), v1::Reason::InsufficientPoints);
+            let (user, reason) = (user_id.clone(), v1::Reason::InsufficientPoints.into());
             let first = v1::PaymentFailed { order_id, user_id: user, total, reason };
             let second = PaymentFailed { order_id, user_id, total, reason: PaymentRefusal::InsufficientPoints };
             vec![older::<PaymentFailed, _>(first), of(second)]
         }
         Topic::PaymentRefunded => {
-            let (paid_at, refunded_at, reason) = (at, at, v1::Reason::Operator);
+            let (paid_at, refunded_at, reason) = (at, at, v1::Reason::Operator.into());
             let (user, bought) = (user_id.clone(), lines.clone());
             let first = v1::PaymentRefunded {
                 order_id,

@@ -82,6 +82,26 @@ async fn a_request_that_nobody_can_be_asked_about_keeps_no_other_coupon_from_bei
     process.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coupon_that_cannot_be_looked_after_keeps_no_other_from_being_mended() {
+    let station = Station::open().await;
+    let process = station.admits().await;
+    let [first, second] = [station.put_up(&process, Mode::Set, 1).await, station.put_up(&process, Mode::Set, 1).await];
+    assert!(first < second, "looked after in this order");
+    process.asks(&second, &user(1)).await.expect("admitted");
+    ask_redis(redis::cmd("SET").arg(key(&station, &first, "pending")).arg("no set")).await;
+    process.admission.gate().standing(&first).await.expect_err("nobody can tell how it stands");
+    let token = token_of(&process, &second, 1).await;
+    insert_unused(&station, settled(&token, Outcome::Rejected(ClaimRefusal::NotOpen))).await;
+
+    eventually("the other coupon's slot is free", || async {
+        let standing = process.admission.gate().standing(&second).await.ok()??;
+        (standing.holders == 0).then_some(())
+    })
+    .await;
+    process.stop().await;
+}
+
 /// A slot in Redis that nobody holds: found when everything is settled, whoever made it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_that_nobody_holds_is_found() {

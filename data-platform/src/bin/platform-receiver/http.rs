@@ -19,7 +19,7 @@ use crate::{
 const MAX_BODY_BYTES: usize = 256 * 1024;
 /// What is late answers after this.
 const LATE: Duration = Duration::from_mins(1);
-/// How many arrivals a list shows when nothing is said, and at most.
+/// How many arrivals a list shows by default, and at most.
 const LISTED: usize = 20;
 const MAX_LISTED: usize = 1_000;
 

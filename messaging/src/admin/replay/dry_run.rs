@@ -29,7 +29,7 @@ use crate::{
         shown::{Encoding, shown},
     },
     dead_letters::State,
-    delivery::{Effects, Rehearsed},
+    delivery::{Effects, NEWER_VERSION, OUT_OF_TIME, Rehearsed},
     inbox,
     record::Record,
     tx::Tx,
@@ -62,7 +62,7 @@ pub(in crate::admin) struct Prophecy {
     items: Vec<Foretold>,
 }
 
-/// How a record would end. The first three are applied, the next three sent and dead again, the rest not sent.
+/// How a record would end. The first four are applied, the next four sent and dead again, the rest not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schema(as = ReplayVerdict)]
@@ -79,6 +79,8 @@ enum Verdict {
     WillFail,
     /// It is no event of its topic.
     CannotBeDecoded,
+    /// A later release reads it: deploy that first.
+    NewerVersion,
     /// It is older than events are remembered, or from the future.
     TooOld,
     /// It is applied.
@@ -167,7 +169,8 @@ impl Ending {
 
     fn of_rehearsal(rehearsed: Rehearsed) -> Self {
         match rehearsed {
-            Rehearsed::Refused { class: "out-of-time", message } => Self::of(Verdict::TooOld, message),
+            Rehearsed::Refused { class: OUT_OF_TIME, message } => Self::of(Verdict::TooOld, message),
+            Rehearsed::Refused { class: NEWER_VERSION, message } => Self::of(Verdict::NewerVersion, message),
             Rehearsed::Refused { message, .. } => Self::of(Verdict::CannotBeDecoded, message),
             Rehearsed::Failed(failure) if failure.is_time_limit() || failure.is_conflict() => {
                 Self::of(Verdict::Busy, chain(&failure))

@@ -71,7 +71,8 @@ async fn a_dry_run_of_a_hundred_predicts_what_then_happens_a_hundred_times() {
     let foretold = desk.replay(json!({"ids": letters, "dryRun": true, "reason": "what if"})).await;
     assert_eq!((foretold.status, &foretold.body["total"], &foretold.body["lookedAt"]), (200, &json!(100), &json!(100)));
     let expected = json!({
-        "will-apply": 34, "will-fail": 50, "order-already-cancelled": 6, "cannot-be-decoded": 5, "already-applied": 5,
+        "will-apply": 34, "will-fail": 50, "order-already-cancelled": 6, "cannot-be-decoded": 2, "newer-version": 3,
+        "already-applied": 5,
     });
     assert_eq!(foretold.body["verdicts"], expected);
     assert_eq!(everything(&desk).await, before, "nothing was changed");

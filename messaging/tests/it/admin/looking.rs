@@ -137,6 +137,13 @@ async fn a_dead_letter_that_is_not_there_answers_404_as_does_a_malformed_id() {
         for path in ["dead-letters", "replays", "inbox"] {
             assert_eq!(desk.get(&format!("/admin/{path}/{spelling}")).await.status, 404, "{path} {spelling}");
         }
+        assert_eq!(desk.get(&format!("/admin/dead-letters?eventId={spelling}")).await.status, 400, "{spelling}");
+        for selection in [json!({"ids": [spelling]}), json!({"filter": {"eventId": spelling}})] {
+            let mut asked = selection.clone();
+            asked["reason"] = json!("another spelling");
+            assert_eq!(desk.replay(asked.clone()).await.status, 422, "{selection}");
+            assert_eq!(desk.discard(asked).await.status, 422, "{selection}");
+        }
     }
     assert_eq!(desk.get("/admin/replays/42").await.status, 404);
     assert_eq!(desk.get("/admin/inbox/42").await.status, 404);

@@ -20,6 +20,8 @@ const OWN_TOPICS: [&str; 5] = [
 ];
 /// chrono goes that far back, PostgreSQL doesn't.
 const LONG_AGO: &str = "-200000-01-01T00:00:00Z";
+/// PostgreSQL goes that far, RFC 3339 doesn't.
+const FAR_AHEAD: &str = "+20000-01-01T00:00:00Z";
 
 fn header(name: &str, value: impl Into<Vec<u8>>) -> (String, Vec<u8>) {
     (name.to_owned(), value.into())
@@ -31,6 +33,8 @@ async fn hostile_headers_on_each_own_topic_make_one_dead_letter_and_hold_up_nobo
         header(X_FIRST_FAILED_AT, LONG_AGO),
         header(X_ORIGIN_TIMESTAMP, LONG_AGO),
         header(X_DUE_AT, LONG_AGO),
+        header(X_FIRST_FAILED_AT, FAR_AHEAD),
+        header(X_ORIGIN_TIMESTAMP, FAR_AHEAD),
         header(X_ATTEMPT, u32::MAX.to_string()),
         header(X_ATTEMPT, "-1"),
         header(X_HOP, i32::MAX.to_string()),

@@ -10,8 +10,7 @@ use saga_monitor::{
     flows::Flow,
 };
 use serde_json::{Value, json};
-use service_runtime::http::Limit;
-use uuid::Uuid;
+use service_runtime::http::{Id, Limit};
 
 use crate::{
     client::{Question, Services},
@@ -100,7 +99,7 @@ pub(crate) struct Alarms {
     kind: Option<AlarmKind>,
     /// Take this one on instead.
     #[arg(long, value_name = "ALARM", conflicts_with_all = ["state", "kind"])]
-    ack: Option<Uuid>,
+    ack: Option<Id>,
     #[command(flatten)]
     paged: Paged,
 }

@@ -51,6 +51,18 @@ pub(super) fn unreadable(suspect: &Suspect) -> Reason {
     }
 }
 
+/// One cause of all sagas that hold such an event: the same release helps them all.
+pub(super) fn newer_version() -> Reason {
+    Reason {
+        cause: "newer-version".to_owned(),
+        class: CauseClass::NewerVersion,
+        title: "an event of a newer release, which this monitor can't read: deploy that, then saga-monitor rebuild"
+            .to_owned(),
+        detail: json!({}),
+        tried_at: None,
+    }
+}
+
 pub(super) fn consumer_dead(group: Service, owed: &Owed) -> Reason {
     Reason {
         cause: format!("consumer/{group}"),

@@ -136,7 +136,7 @@ async fn a_resume_that_is_refused_says_why_and_keeps_what_was_written() {
     shown.shows("Not resumed: 1 to 500 characters that say why.");
     // Kafka is nowhere in these tests: where the event lies can't be decided.
     let shown = watch.send(&resume, &[("reason", "it stands \"still\"")]).await;
-    assert_eq!((shown.status, shown.header("retry-after")), (503, "1"));
+    assert_eq!((shown.status, shown.header("retry-after")), (503, "2"));
     shown.shows("Not resumed: Kafka doesn&#39;t answer just now.");
     shown.shows("value=\"it stands &#34;still&#34;\"");
     let nobody = Shown::of(watch.ask(Method::POST, &format!("/sagas/{}/resume", Uuid::now_v7()))).await;

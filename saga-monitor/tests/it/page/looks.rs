@@ -180,17 +180,21 @@ async fn a_browser_that_asks_for_what_is_not_there_gets_a_page_and_a_program_get
         (Method::POST, "/favicon.ico", 405),
         (Method::GET, "/apiary", 404),
     ] {
+        let allowed = if status == 405 { "GET, HEAD" } else { "" };
         let shown = of_browser(&method, path).await;
         assert_eq!((shown.status, shown.header("content-type")), (status, "text/html; charset=utf-8"), "{path}");
         assert!(shown.html.contains("<h1>") && !shown.header("content-security-policy").is_empty(), "{path}");
         assert!(!shown.header("x-trace-id").is_empty(), "{path}");
+        assert_eq!(shown.header("allow"), allowed, "{path}");
         let told = Shown::of(watch.ask(method, path)).await;
         assert_eq!((told.status, told.header("content-type")), (status, "application/problem+json"), "{path}");
+        assert_eq!(told.header("allow"), allowed, "{path}");
     }
     // Opened again where a button was pressed.
     for path in ["/sign-out", "/alarms/0190163d-8694-739b-aea5-966c26f8ad91/ack"] {
         let shown = of_browser(&Method::GET, path).await;
         assert_eq!((shown.status, shown.header("content-type")), (405, "text/html; charset=utf-8"), "{path}");
+        assert_eq!(shown.header("allow"), "POST", "{path}");
     }
     for path in ["/api/nothing", "/api", "/admin/nothing", "/api/sagas/nothing"] {
         let told = of_browser(&Method::GET, path).await;

@@ -141,6 +141,22 @@ async fn an_alarm_is_taken_on() {
 }
 
 #[tokio::test]
+async fn an_id_in_capitals_is_asked_for_in_lower_case() {
+    let monitor = MockServer::start().await;
+    let taken = json!({"id": ALARM, "state": "ACKNOWLEDGED", "acknowledgedBy": "olga"});
+    let asked = Mock::given(method("POST")).and(path(format!("/api/alarms/{ALARM}/ack")));
+    asked.respond_with(ResponseTemplate::new(200).set_body_json(taken)).mount(&monitor).await;
+    let nowhere = json!({"eventId": EVENT, "state": "nowhere", "groups": []});
+    let asked = Mock::given(method("GET")).and(path(format!("/api/where/{EVENT}")));
+    asked.respond_with(ResponseTemplate::new(200).set_body_json(nowhere)).mount(&monitor).await;
+    let urls = at(&[("saga-monitor", &monitor.uri())]);
+    for arguments in [&["alarms", "--ack", &*ALARM.to_uppercase()][..], &["where", &*EVENT.to_uppercase()]] {
+        let done = sagactl(&urls, arguments).await;
+        assert_eq!(done.status.code(), Some(0), "{arguments:?}: {}", err(&done));
+    }
+}
+
+#[tokio::test]
 async fn a_refusal_and_a_monitor_that_is_away_are_failures_that_say_why() {
     let monitor = MockServer::start().await;
     let refused = json!({"status": 409, "code": "event-dead", "detail": "product-service has it dead"});
@@ -169,6 +185,7 @@ async fn what_makes_no_sense_is_a_question_of_usage() {
         &["alarms", "--state", "LOUD"],
         &["alarms", "--kind", "fire"],
         &["alarms", "--ack", "42"],
+        &["alarms", "--ack", &ALARM.replace('-', "")],
         &["alarms", "--ack", ALARM, "--kind", "stuck"],
         &["events", "--from", "yesterday"],
         &["events", "--trace-id", "xyz"],

@@ -1,8 +1,9 @@
 //! What a call may answer whatever it does, because of what it takes and who may call it (docs/contract.md §3).
 
 use utoipa::openapi::{
-    RefOr, Response,
+    RefOr, Required, Response,
     path::{Operation, Parameter, ParameterIn},
+    request_body::RequestBody,
 };
 
 use crate::auth::Proof;
@@ -23,6 +24,10 @@ enum Calls {
     /// About something that the path names.
     OnSomething,
     WithBody,
+    /// Which are not taken without one.
+    OnlyWithBody,
+    /// Which are taken with or without one.
+    PerhapsWithBody,
     WithCursor,
     WithKey,
     /// Which are not taken without one.
@@ -34,7 +39,8 @@ const REFUSALS: &[(Calls, u16, &str, &str)] = &[
     (Calls::All, 400, "invalid-query", "a parameter that the call doesn't have, or that can't be so"),
     (Calls::WithCursor, 400, "invalid-cursor", "a cursor that this list never gave"),
     (Calls::All, 400, "invalid-value", "a text or time beyond what can be looked for"),
-    (Calls::WithBody, 400, "malformed-json", "the body is no JSON, or missing"),
+    (Calls::OnlyWithBody, 400, "malformed-json", "the body is no JSON, or missing"),
+    (Calls::PerhapsWithBody, 400, "malformed-json", "the body is no JSON"),
     (Calls::OnlyWithKey, 400, "idempotency-key-missing", "there has to be one"),
     (Calls::WithKey, 400, "idempotency-key-invalid", "a key that is none, or several"),
     (Calls::OfSomebody, 401, "unauthorized", "who is asking is missing, or is not believed"),
@@ -74,6 +80,9 @@ impl Calls {
             let all = operation.parameters.iter().flatten();
             all.into_iter().any(|parameter| matches!(parameter, RefOr::T(parameter) if is_it(parameter)))
         };
+        let is_required =
+            |body: &RefOr<RequestBody>| matches!(body, RefOr::T(body) if body.required == Some(Required::True));
+        let body_is_required = operation.request_body.as_ref().map(is_required);
         match self {
             Self::All => true,
             Self::OfSomebody => roles.is_some(),
@@ -81,11 +90,11 @@ impl Calls {
             Self::OfARole => roles.is_some_and(|roles| !roles.is_empty()),
             Self::OnSomething => parameter(&|parameter| parameter.parameter_in == ParameterIn::Path),
             Self::WithBody => operation.request_body.is_some(),
+            Self::OnlyWithBody => body_is_required == Some(true),
+            Self::PerhapsWithBody => body_is_required == Some(false),
             Self::WithCursor => parameter(&|parameter| parameter.name == CURSOR),
             Self::WithKey => parameter(&|parameter| parameter.name == KEY),
-            Self::OnlyWithKey => {
-                parameter(&|parameter| parameter.name == KEY && parameter.required == utoipa::openapi::Required::True)
-            }
+            Self::OnlyWithKey => parameter(&|parameter| parameter.name == KEY && parameter.required == Required::True),
         }
     }
 }

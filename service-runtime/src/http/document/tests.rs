@@ -53,12 +53,19 @@ async fn mine() -> HttpResponse {
     HttpResponse::Ok().finish()
 }
 
+/// Takes a label off.
+#[utoipa::path(request_body = NewLabel, responses((status = 200, body = Label)))]
+#[post("/labels/peel")]
+async fn peel() -> HttpResponse {
+    HttpResponse::Ok().finish()
+}
+
 fn document(variables: &[(&str, &str)]) -> Value {
     let env = Env::of(variables.iter().copied());
     let settings = CommonSettings::read(Service::Order, &env).expect("valid");
     let runtime = Runtime::new(Service::Order, env, settings);
     let routes = Routes::new(|config| {
-        config.service(label).service(labels).service(mine);
+        config.service(label).service(labels).service(mine).service(peel);
     });
     serde_json::from_slice(&crate::http::document(&runtime, &routes).expect("a document")).expect("JSON")
 }
@@ -92,6 +99,9 @@ fn a_call_has_what_follows_from_what_it_takes() {
         assert!(said(status).contains(&format!("`{code}`: ")), "{status} {code}: {}", said(status));
     }
     assert!(!said("400").contains("idempotency-key-missing"), "it may be left out");
+    assert!(!said("400").contains("the body is no JSON, or missing"), "it may be left out");
+    let of_peeling = document["paths"]["/labels/peel"]["post"]["responses"]["400"]["description"].as_str();
+    assert!(of_peeling.is_some_and(|text| text.contains("`malformed-json`: the body is no JSON, or missing")));
 
     let list = &document["paths"]["/labels"]["get"]["responses"];
     assert!(list["400"]["description"].as_str().is_some_and(|text| text.contains("`invalid-cursor`: ")));

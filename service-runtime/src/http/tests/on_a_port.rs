@@ -109,6 +109,8 @@ fn what_is_no_http_is_refused_with_a_status_alone_and_the_connection_closed() {
         ("GET /health/live HTTP/1.1\r\nno header\r\n\r\n".to_owned(), 400),
         (format!("GET /health/live HTTP/1.1\r\n{many}\r\n"), 431),
         (format!("GET /health/live HTTP/1.1\r\n{long}\r\n"), 431),
+        // Its head never ends.
+        ("GET /health/live HTTP/1.1\r\nHost: test\r\n".to_owned(), 408),
     ] {
         let mut stream = TcpStream::connect(server.address).expect("connects");
         stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");

@@ -32,6 +32,9 @@ pub(crate) const READERS: [Service; 3] = [Service::Product, Service::Coupon, Ser
 const LADDER: Ladder =
     Ladder { immediate: 1, delays: [Duration::ZERO; 3], parked_attempts: 0, parked_interval: Duration::ZERO };
 
+/// The same with one batch of parked events, at once.
+pub(crate) const WITH_PARKED: Ladder = Ladder { parked_attempts: 1, ..LADDER };
+
 /// How a cancel is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Written {
@@ -73,6 +76,10 @@ fn subscriptions(service: Service) -> Subscriptions {
 
 impl Reader {
     pub(crate) async fn open(service: Service) -> Self {
+        Self::open_with(service, LADDER).await
+    }
+
+    pub(crate) async fn open_with(service: Service, ladder: Ladder) -> Self {
         let (migrations, stocked) = match service {
             Service::Product => (
                 product_service::store::MIGRATIONS,
@@ -92,7 +99,7 @@ impl Reader {
         let client = database.pool.get().await.expect("a connection");
         client.batch_execute(stocked).await.expect("something to hold");
         drop(client);
-        let group = Arc::new(Group::new(database.pool.clone(), subscriptions(service), LADDER));
+        let group = Arc::new(Group::new(database.pool.clone(), subscriptions(service), ladder));
         let runtime = runtime_with(service, &[("FAULT_INJECTION", "true")]);
         let office = Office::of(Arc::clone(&group), &runtime.settings);
         let served = Served::new(&runtime, office.routes());
@@ -181,7 +188,7 @@ impl Reader {
                 user_id,
                 lines,
                 issued_coupon_id,
-                reason: v1::Reason::Timeout,
+                reason: v1::Reason::Timeout.into(),
                 note: None,
                 cancelled_at,
             }),

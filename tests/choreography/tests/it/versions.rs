@@ -5,7 +5,7 @@ use common_events::{OrderId, Service};
 use messaging::{Delivered, OwnTopic, Record, Rung};
 use serde_json::json;
 
-use crate::reader::{READERS, Reader, Written};
+use crate::reader::{READERS, Reader, WITH_PARKED, Written};
 
 /// Orders for which the reader holds something, and their cancels, one of each kind.
 async fn cancels(reader: &Reader) -> Vec<(OrderId, Written, Record)> {
@@ -77,6 +77,48 @@ async fn a_cancel_of_either_version_that_died_is_replayed_once() {
         assert_eq!((&ended["applied"], &ended["deadAgain"]), (&json!(3), &json!(0)), "{service}: {ended}");
         assert_eq!(reader.replay().await, Err("nothing-matches".to_owned()));
         all_are_undone(&reader, service, &cancels).await;
+    }
+}
+
+/// The old instance dies before it has committed its offset, or offsets are set back: the event comes again by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_whose_event_comes_again_to_a_release_that_knows_it_is_closed() {
+    for service in READERS {
+        let reader = Reader::open(service).await;
+        let order = reader.hold().await;
+        let cancel = [reader.cancel(order, Written::InVersion2)];
+        assert_eq!(reader.release_before().deliver(&cancel).await.expect("the database answers").dead, 1, "{service}");
+        assert_eq!(reader.group.close_applied().await.expect("the database answers"), 0, "{service}");
+        assert_eq!(reader.deliver(&cancel).await.applied, 1, "{service}");
+        assert_eq!(reader.group.close_applied().await.expect("the database answers"), 1, "{service}");
+        assert_eq!(reader.causes().await, [""; 0], "{service}");
+        assert_eq!(reader.replay().await, Err("nothing-matches".to_owned()));
+        assert_eq!(reader.undone(order).await.len(), 1, "{service}");
+    }
+}
+
+/// Both are of one order, and so of one key.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_of_either_version_waits_behind_a_parked_one_of_the_other_and_all_is_undone_once() {
+    for service in READERS {
+        let reader = Reader::open_with(service, WITH_PARKED).await;
+        for (head, follower) in [(Written::InVersion1, Written::InVersion2), (Written::InVersion2, Written::InVersion1)]
+        {
+            let order = reader.hold().await;
+            let (first, second) = (reader.cancel(order, head), reader.cancel(order, follower));
+            reader.break_everything().await;
+            assert_eq!(reader.deliver(&[first]).await.retrying, 1, "{service}");
+            assert_eq!(reader.deliver(&[second]).await.waiting, 1, "{service}");
+            for rung in [Rung::First, Rung::Second] {
+                assert_eq!(reader.carry(OwnTopic::Retry(rung)).await.retrying, 1, "{service}");
+            }
+            assert_eq!(reader.carry(OwnTopic::Retry(Rung::Third)).await.parked, 1, "{service}");
+            reader.mend_everything().await;
+            let applied = Delivered { applied: 1, ..Delivered::default() };
+            assert_eq!(reader.group.try_parked().await.expect("the database answers"), applied, "{service}, {head:?}");
+            assert_eq!(reader.group.drain().await.expect("the database answers"), applied, "{service}, {follower:?}");
+            assert_eq!(reader.undone(order).await.len(), 1, "{service}");
+        }
     }
 }
 

@@ -86,8 +86,8 @@ fn what_clients_can_rely_on_is_refused_where_it_is_missing() {
             (Value::Array(items), wrong) => items[name.parse::<usize>().expect("a number")] = wrong,
             (other, _) => panic!("{other}"),
         }
-        let faults = faults_of_document(&document);
-        assert!(faults.iter().any(|found| found.contains(fault)), "{place}: {fault:?} is not among {faults:#?}");
+        let found = faults_of_document(&document);
+        assert!(found.iter().any(|said| said.contains(fault)), "{place}: {fault:?} is not among {found:#?}");
     }
 }
 
@@ -97,7 +97,7 @@ fn each_service_has_its_document_held_against_all_that() {
     for service in Service::ALL.iter().filter(|service| **service != Service::OutboxRelay) {
         let test =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(service.name()).join("tests/it/document.rs");
-        let text = fs::read_to_string(&test).unwrap_or_else(|error| panic!("{}: {error}", test.display()));
-        assert!(text.contains("assert_document("), "{}", test.display());
+        let calls = fs::read_to_string(&test).unwrap_or_else(|error| panic!("{}: {error}", test.display()));
+        assert!(calls.contains("assert_document("), "{}", test.display());
     }
 }

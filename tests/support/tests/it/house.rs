@@ -14,7 +14,26 @@ const FOUNDATIONS: [&str; 3] = ["common-events", "service-runtime", "messaging"]
 /// Folders that hold nothing of ours.
 const FOREIGN: [&str; 3] = ["target", ".git", "node_modules"];
 /// How files that can name a document end; those without an ending are looked at, too.
-const TEXTS: [&str; 12] = ["rs", "sql", "md", "toml", "sh", "yaml", "json", "lua", "html", "js", "env", "example"];
+const TEXTS: [&str; 18] = [
+    "rs",
+    "sql",
+    "md",
+    "toml",
+    "sh",
+    "yaml",
+    "json",
+    "lua",
+    "html",
+    "js",
+    "env",
+    "example",
+    "py",
+    "ts",
+    "css",
+    "xml",
+    "txt",
+    "properties",
+];
 const DECISIONS: &str = "docs/decisions";
 
 /// What each crate of the workspace depends on within it, tests aside.

@@ -50,7 +50,7 @@ pub(crate) struct Replay {
     /// Say for each what would come of it, and change nothing.
     #[arg(long)]
     dry_run: bool,
-    /// So many records per second at most (100 when nothing is said).
+    /// So many records per second at most; default 100.
     #[arg(long, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
     /// Why: it stands in the audit log.

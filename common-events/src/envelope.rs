@@ -82,6 +82,13 @@ pub enum DecodeError {
     Attribute(&'static str),
 }
 
+impl DecodeError {
+    /// Whether a release that is deployed later reads it.
+    pub const fn is_of_newer(&self) -> bool {
+        matches!(self, Self::Newer { .. })
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct Wire<'a, T> {
     #[serde(borrow)]

@@ -21,6 +21,7 @@ mod discard;
 mod faults;
 mod inbox;
 mod letters;
+mod reason;
 mod replay;
 mod selection;
 mod shown;
@@ -36,8 +37,11 @@ use service_runtime::{
 use tokio::sync::Notify;
 use url::Url;
 
-pub use self::audit::{Act, Action};
 use self::replay::runner::{LOOK_EVERY, Runner};
+pub use self::{
+    audit::{Act, Action},
+    reason::Reason,
+};
 use crate::{Consumer, delivery::Group, direct};
 
 /// What an operator is told to wait when the database is away.

@@ -301,13 +301,7 @@ pub(crate) const OUT_OF_TIME: &str = "out-of-time";
 
 /// What can be read once this service is deployed anew is told apart: it is to be replayed then.
 const fn class_of(error: &DecodeError) -> &'static str {
-    match error {
-        DecodeError::Newer { .. } => NEWER_VERSION,
-        DecodeError::Schema { .. }
-        | DecodeError::Type { .. }
-        | DecodeError::Version { .. }
-        | DecodeError::Attribute(_) => "undecodable",
-    }
+    if error.is_of_newer() { NEWER_VERSION } else { "undecodable" }
 }
 
 impl<'r> Heard<'r> {

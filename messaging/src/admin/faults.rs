@@ -14,7 +14,8 @@ use utoipa::ToSchema;
 use super::{
     Office,
     audit::{Act, Action, Asked},
-    selection::{self, Text},
+    reason::Reason,
+    selection::Text,
 };
 use crate::{
     faults::{Fault, Kind},
@@ -53,15 +54,8 @@ pub(super) struct AskedFault {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 3_600)]
     for_seconds: Option<u32>,
-    /// Why: it stands in the audit log.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(
-        required = true,
-        value_type = String,
-        min_length = 1,
-        max_length = 500,
-        pattern = r"^[^\u0000]*[^\s\u0000][^\u0000]*$"
-    )]
+    #[schema(required = true, value_type = Reason, inline)]
     reason: Option<String>,
 }
 
@@ -166,7 +160,7 @@ pub(super) async fn set_fault(
             let detail = "Faults are switched on only where FAULT_INJECTION=true, which is for tests.";
             return Err(Problem::new(StatusCode::FORBIDDEN, "fault-injection-off", detail));
         }
-        selection::reason(asked.reason.as_deref())?;
+        Reason::said(asked.reason.as_deref())?;
         let fault = asked.fault()?;
         write_down(&office, act).await?;
         office.group().faults.set(Some(fault));
@@ -225,6 +219,6 @@ mod tests {
     #[test]
     fn the_document_says_the_limit_that_is_checked() {
         assert_limit::<AskedFault>("/properties/forSeconds/maximum", MAX_SECONDS);
-        assert_limit::<AskedFault>("/properties/reason/maxLength", selection::MAX_REASON_CHARS);
+        assert_limit::<AskedFault>("/properties/reason/maxLength", Reason::MAX_CHARS);
     }
 }

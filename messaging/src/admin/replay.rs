@@ -23,6 +23,7 @@ use uuid::Uuid;
 use super::{
     Office,
     audit::{Act, Action, Asked},
+    reason::Reason,
     selection::{self, Filter, Selection},
 };
 use crate::{partitions::MAX_AGE_DAYS, tx::Tx};
@@ -76,15 +77,8 @@ pub(super) struct AskedReplay {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 10_000)]
     rate_per_second: Option<i32>,
-    /// Why: it stands in the audit log.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(
-        required = true,
-        value_type = String,
-        min_length = 1,
-        max_length = 500,
-        pattern = r"^[^\u0000]*[^\s\u0000][^\u0000]*$"
-    )]
+    #[schema(required = true, value_type = Reason, inline)]
     reason: Option<String>,
 }
 
@@ -218,7 +212,7 @@ pub(super) async fn replay_dead_letters(
     asked: Result<Json<AskedReplay>, Problem>,
 ) -> Result<HttpResponse, Problem> {
     let does = async |act: &Act, asked: AskedReplay| {
-        let reason = selection::reason(asked.reason.as_deref())?;
+        let reason = Reason::said(asked.reason.as_deref())?;
         let rate = asked.rate()?;
         let selection = Selection::of(asked.ids.as_deref(), asked.filter.as_ref())?;
         if asked.dry_run {
@@ -442,15 +436,8 @@ pub(super) async fn find_replay(_: Operator, office: Data<Office>, id: Path<Id>)
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct AskedHalt {
-    /// Why: it stands in the audit log.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(
-        required = true,
-        value_type = String,
-        min_length = 1,
-        max_length = 500,
-        pattern = r"^[^\u0000]*[^\s\u0000][^\u0000]*$"
-    )]
+    #[schema(required = true, value_type = Reason, inline)]
     reason: Option<String>,
 }
 
@@ -484,7 +471,7 @@ pub(super) async fn halt_replay(
     asked: Result<Json<AskedHalt>, Problem>,
 ) -> Result<Json<Replay>, Problem> {
     let does = async |act: &Act, asked: AskedHalt| {
-        let reason = selection::reason(asked.reason.as_deref())?;
+        let reason = Reason::said(asked.reason.as_deref())?;
         let mut client = office.pool().get().await?;
         let tx = Tx::begin(&mut client).await?;
         let state = tx.query_opt("SELECT state FROM replays WHERE id = $1 FOR UPDATE", &[&id.0]).await?;
@@ -516,7 +503,7 @@ mod tests {
     fn the_document_says_the_limit_that_is_checked() {
         assert_limit::<AskedReplay>("/properties/ids/maxItems", selection::MAX_IDS);
         assert_limit::<AskedReplay>("/properties/ratePerSecond/maximum", MAX_RATE);
-        assert_limit::<AskedReplay>("/properties/reason/maxLength", selection::MAX_REASON_CHARS);
-        assert_limit::<AskedHalt>("/properties/reason/maxLength", selection::MAX_REASON_CHARS);
+        assert_limit::<AskedReplay>("/properties/reason/maxLength", Reason::MAX_CHARS);
+        assert_limit::<AskedHalt>("/properties/reason/maxLength", Reason::MAX_CHARS);
     }
 }

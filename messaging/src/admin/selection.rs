@@ -14,8 +14,6 @@ use crate::{dead_letters::State, tx::Tx};
 
 /// The longest text that is looked for, in characters: keys and classes are shorter.
 const MAX_TEXT_CHARS: usize = 1_000;
-/// The longest reason, in characters.
-pub(super) const MAX_REASON_CHARS: usize = 500;
 /// So many ids fit into a body (docs/contract.md §3: 64 KiB).
 pub(super) const MAX_IDS: usize = 1_000;
 
@@ -202,19 +200,6 @@ pub(super) fn nothing_matches() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "nothing-matches", "No dead letter is like that.").of_field("filter")
 }
 
-/// Why, in the operator's words: said, and not too long.
-pub(super) fn reason(said: Option<&str>) -> Result<String, Problem> {
-    let said = said.map(str::trim).unwrap_or_default();
-    if said.is_empty() {
-        return Err(Problem::invalid_field("reason", "Say why: it stands in the audit log."));
-    }
-    if said.chars().count() > MAX_REASON_CHARS || said.contains('\0') {
-        let detail = format!("At most {MAX_REASON_CHARS} characters, without NUL, are expected.");
-        return Err(Problem::invalid_field("reason", detail));
-    }
-    Ok(said.to_owned())
-}
-
 /// The topics whose events the inbox remembers once they are applied.
 pub(super) fn remembered_topics() -> Vec<&'static str> {
     use common_events::catalogue::Retention;
@@ -255,14 +240,5 @@ mod tests {
     #[test]
     fn the_document_says_the_limit_that_is_checked() {
         test_support::assert_limit::<Text>("/maxLength", MAX_TEXT_CHARS);
-    }
-
-    #[test]
-    fn a_reason_says_something() {
-        for nothing in [None, Some(""), Some("  \n"), Some("a\0")] {
-            assert_eq!(reason(nothing).expect_err("refused").body().field.as_deref(), Some("reason"));
-        }
-        assert!(reason(Some(&"x".repeat(501))).is_err());
-        assert_eq!(reason(Some(" the platform is back ")).expect("fine"), "the platform is back");
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use service_runtime::{chain, tasks::Backoff};
+use service_runtime::tasks::Backoff;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -48,6 +48,11 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// What is tried there again, as long as it takes.
+    const fn backoff(&self) -> Backoff<&Self> {
+        Backoff::new(self, FIRST_WAIT, LONGEST_WAIT)
+    }
+
     /// The group has everything up to this offset.
     fn store(&self, last: i64) {
         let Some(consumer) = self.consumer.upgrade() else { return };
@@ -152,23 +157,14 @@ async fn run(group: Arc<Group>, place: Place, mut fed: Fed, backlog: Arc<Backlog
 /// Applies a batch, waiting for the database as long as it takes. False when told to stop meanwhile.
 async fn apply(group: &Group, place: &Place, batch: &[Record], stopping: &CancellationToken) -> bool {
     let Some(last) = batch.last() else { return true };
-    let delivering = async {
-        let mut backoff = Backoff::new(place, FIRST_WAIT, LONGEST_WAIT);
-        while let Err(stalled) = group.deliver(batch).await {
-            if !backoff.wait(&chain(&stalled), stopping).await {
-                return false;
-            }
-        }
-        backoff.worked();
-        true
-    };
+    let delivering = place.backoff().until_it_works(|| group.deliver(batch), stopping);
     let late = async {
         stopping.cancelled().await;
         tokio::time::sleep(LAST_BATCH).await;
     };
     let delivered = tokio::select! {
         biased;
-        delivered = delivering => delivered,
+        delivered = delivering => delivered.is_some(),
         () = late => false,
     };
     if delivered {
@@ -179,21 +175,13 @@ async fn apply(group: &Group, place: &Place, batch: &[Record], stopping: &Cancel
 
 /// Passes what holds no record. False when told to stop meanwhile.
 async fn pass(group: &Group, place: &Place, next_offset: i64, stopping: &CancellationToken) -> bool {
-    let noting = async {
-        let mut backoff = Backoff::new(place, FIRST_WAIT, LONGEST_WAIT);
-        while let Err(stalled) = group.note_position(&place.topic, place.partition, next_offset).await {
-            if !backoff.wait(&chain(&stalled), stopping).await {
-                return false;
-            }
-        }
-        backoff.worked();
-        true
-    };
+    let note = || group.note_position(&place.topic, place.partition, next_offset);
+    let noting = place.backoff().until_it_works(note, stopping);
     // Whoever comes next passes it again.
     let noted = tokio::select! {
         biased;
         () = stopping.cancelled() => false,
-        noted = noting => noted,
+        noted = noting => noted.is_some(),
     };
     if noted {
         place.store(next_offset - 1);
@@ -203,18 +191,5 @@ async fn pass(group: &Group, place: &Place, next_offset: i64, stopping: &Cancell
 
 /// Which of these may be delivered now. `None` when told to stop meanwhile.
 async fn find_due(group: &Group, place: &Place, records: &[Record], stopping: &CancellationToken) -> Option<Due> {
-    let mut backoff = Backoff::new(place, FIRST_WAIT, LONGEST_WAIT);
-    loop {
-        match group.due(records).await {
-            Ok(due) => {
-                backoff.worked();
-                return Some(due);
-            }
-            Err(stalled) => {
-                if !backoff.wait(&chain(&stalled), stopping).await {
-                    return None;
-                }
-            }
-        }
-    }
+    place.backoff().until_it_works(|| group.due(records), stopping).await
 }

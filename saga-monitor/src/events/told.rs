@@ -121,13 +121,7 @@ pub(crate) fn told(topic: Topic, schema: &str, data: &str, id: EventId) -> Resul
 }
 
 const fn odd(error: &DecodeError) -> Mark {
-    match error {
-        DecodeError::Newer { .. } => Mark::UnknownVersion,
-        DecodeError::Schema { .. }
-        | DecodeError::Type { .. }
-        | DecodeError::Version { .. }
-        | DecodeError::Attribute(_) => Mark::Unreadable,
-    }
+    if error.is_of_newer() { Mark::UnknownVersion } else { Mark::Unreadable }
 }
 
 fn of_order(id: OrderId, event: Topic) -> Told {

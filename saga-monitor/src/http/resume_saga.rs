@@ -7,7 +7,7 @@ use actix_web::{
 use common_events::{EventId, Service, TraceId};
 use messaging::{
     Record, Tx,
-    admin::{Act, Action},
+    admin::{Act, Action, Reason},
     resume::ask_for_answers,
 };
 use serde::{Deserialize, Serialize};
@@ -32,15 +32,11 @@ use crate::{
     },
 };
 
-/// The longest reason, in characters.
-const MAX_REASON_CHARS: usize = 500;
-
 /// Why, in the operator's words.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Resume {
-    /// 1 to 500 characters.
-    #[schema(min_length = 1, max_length = 500, pattern = r"^[^\u0000]*[^\s\u0000][^\u0000]*$")]
+    #[schema(value_type = Reason, inline)]
     reason: String,
 }
 
@@ -117,12 +113,10 @@ pub(crate) async fn resume_one(
 
 /// Why, in the operator's words: said, and not too long.
 pub(crate) fn checked(reason: &str) -> Result<String, Problem> {
-    let reason = reason.trim();
-    if reason.is_empty() || reason.chars().count() > MAX_REASON_CHARS || reason.contains('\0') {
-        let expected = format!("1 to {MAX_REASON_CHARS} characters that say why.");
-        return Err(Problem::invalid_field("reason", expected));
-    }
-    Ok(reason.to_owned())
+    Reason::said(Some(reason)).map_err(|_| {
+        let expected = format!("1 to {} characters that say why.", Reason::MAX_CHARS);
+        Problem::invalid_field("reason", expected)
+    })
 }
 
 /// Questions and the note of who asked them are committed together.
@@ -181,6 +175,6 @@ mod tests {
 
     #[test]
     fn the_document_says_the_limit_that_is_checked() {
-        assert_limit::<Resume>("/properties/reason/maxLength", MAX_REASON_CHARS);
+        assert_limit::<Resume>("/properties/reason/maxLength", Reason::MAX_CHARS);
     }
 }

@@ -82,6 +82,27 @@ impl<W: Display> Backoff<W> {
         true
     }
 
+    /// Tries until it works. `None` when told to stop in a pause between two tries.
+    pub async fn until_it_works<T, E: std::error::Error, F: Future<Output = Result<T, E>>>(
+        mut self,
+        mut attempt: impl FnMut() -> F,
+        stopping: &CancellationToken,
+    ) -> Option<T> {
+        loop {
+            match attempt().await {
+                Ok(done) => {
+                    self.worked();
+                    return Some(done);
+                }
+                Err(error) => {
+                    if !self.wait(&crate::chain(&error), stopping).await {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
     /// It failed: waits. False when told to stop meanwhile.
     pub async fn wait(&mut self, error: &(dyn Display + Sync), stopping: &CancellationToken) -> bool {
         let pause = self.failed(&error);
@@ -174,6 +195,20 @@ mod tests {
         backoff.worked();
         assert!(metrics.has(r#"task_failures_total{task="sweep",how="error"} 2"#));
         assert!(metrics.has(r#"task_failures_total{task="sweep",how="panic"} 1"#));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_tried_until_it_works_or_is_told_to_stop() {
+        let (log, stopping, mut tries) = (Log::listen(), CancellationToken::new(), 0);
+        let third = || {
+            tries += 1;
+            std::future::ready(if tries == 3 { Ok(tries) } else { Err(std::io::Error::other("away")) })
+        };
+        assert_eq!(backoff().until_it_works(third, &stopping).await, Some(3));
+        assert_eq!(log.lines().len(), 2, "that it stands still, and that it goes on");
+        stopping.cancel();
+        let never = || std::future::ready(Err::<(), _>(std::io::Error::other("away")));
+        assert_eq!(backoff().until_it_works(never, &stopping).await, None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -17,7 +17,7 @@ mod http;
 mod ports;
 mod program;
 mod prometheus;
-mod seam;
+pub mod seam;
 
 pub use background::Background;
 pub use database::Database;

@@ -14,6 +14,33 @@ use uuid::Uuid;
 /// Every attempt is immediate here; two, so that a failing one is tried again.
 const IMMEDIATE_ATTEMPTS: u32 = 2;
 
+/// An event as its writer would publish it: new id, now, a trace of its own.
+pub fn event<T: EventData>(data: T) -> envelope::Event<T> {
+    envelope::Event {
+        id: EventId::new(Uuid::now_v7()),
+        time: Utc::now().trunc_subsecs(3),
+        subject: data.key().into_owned(),
+        trace: telemetry::root(),
+        data,
+    }
+}
+
+/// The record in which the event would lie on its topic.
+///
+/// # Panics
+/// When the event can't be written as JSON.
+pub fn record<T: EventData>(event: &envelope::Event<T>, offset: i64) -> Record {
+    Record {
+        topic: T::TOPIC.name().to_owned(),
+        partition: 0,
+        offset,
+        timestamp: Some(event.time),
+        key: Some(event.subject.clone().into_bytes()),
+        value: Some(envelope::encode(event).expect("events are JSON")),
+        headers: Vec::new(),
+    }
+}
+
 /// A service's handlers on a test's database.
 pub struct Seam {
     pool: Pool,
@@ -36,13 +63,7 @@ impl Seam {
 
     /// An event as its writer would publish it: new id, now, a trace of its own.
     pub fn event<T: EventData>(&self, data: T) -> envelope::Event<T> {
-        envelope::Event {
-            id: EventId::new(Uuid::now_v7()),
-            time: Utc::now().trunc_subsecs(3),
-            subject: data.key().into_owned(),
-            trace: telemetry::root(),
-            data,
-        }
+        event(data)
     }
 
     /// The record in which the event would lie on its topic, at a new offset.
@@ -50,15 +71,7 @@ impl Seam {
     /// # Panics
     /// When the event can't be written as JSON.
     pub fn record<T: EventData>(&self, event: &envelope::Event<T>) -> Record {
-        Record {
-            topic: T::TOPIC.name().to_owned(),
-            partition: 0,
-            offset: self.next_offset.fetch_add(1, Ordering::Relaxed),
-            timestamp: Some(event.time),
-            key: Some(event.subject.clone().into_bytes()),
-            value: Some(envelope::encode(event).expect("events are JSON")),
-            headers: Vec::new(),
-        }
+        record(event, self.next_offset.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Delivers one event. Again for the same event: a duplicate, at another offset.

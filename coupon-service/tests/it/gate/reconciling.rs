@@ -14,7 +14,7 @@ use test_support::eventually;
 use crate::gate::{
     own_parts::OwnKafka,
     ranks::{settled, token_of},
-    station::{Station, shared_redis, user},
+    station::{Process, Station, shared_redis, user},
 };
 
 async fn ask_redis(command: &redis::Cmd) {
@@ -25,6 +25,15 @@ async fn ask_redis(command: &redis::Cmd) {
 
 fn key(station: &Station, coupon_id: &CouponId, what: &str) -> String {
     format!("{}gate:{{{coupon_id}}}:{what}", station.prefix())
+}
+
+/// Waits until the slot of the coupon is free again.
+async fn nobody_holds(process: &Process, coupon_id: &CouponId) {
+    eventually("the other coupon's slot is free", || async {
+        let standing = process.admission.gate().standing(coupon_id).await.ok()??;
+        (standing.holders == 0).then_some(())
+    })
+    .await;
 }
 
 /// As the issuer writes it down, which then dies before it tells the gate.
@@ -72,11 +81,7 @@ async fn a_request_that_nobody_can_be_asked_about_keeps_no_other_coupon_from_bei
     let token = token_of(&process, &second, 1).await;
     insert_unused(&station, settled(&token, Outcome::Rejected(ClaimRefusal::NotOpen))).await;
 
-    eventually("the other coupon's slot is free", || async {
-        let standing = process.admission.gate().standing(&second).await.ok()??;
-        (standing.holders == 0).then_some(())
-    })
-    .await;
+    nobody_holds(&process, &second).await;
     // Its topics are deleted at the end, which would wait for it.
     kafka.start_again();
     process.stop().await;
@@ -94,11 +99,7 @@ async fn a_coupon_that_cannot_be_looked_after_keeps_no_other_from_being_mended()
     let token = token_of(&process, &second, 1).await;
     insert_unused(&station, settled(&token, Outcome::Rejected(ClaimRefusal::NotOpen))).await;
 
-    eventually("the other coupon's slot is free", || async {
-        let standing = process.admission.gate().standing(&second).await.ok()??;
-        (standing.holders == 0).then_some(())
-    })
-    .await;
+    nobody_holds(&process, &second).await;
     process.stop().await;
 }
 

@@ -9,18 +9,17 @@ use std::{
     time::Duration,
 };
 
-use chrono::{SubsecRound, Utc};
+use chrono::Utc;
 use common_events::{
-    CancelReason, EventData, EventId, IssuedCouponId, OrderId, ReasonCode, Service, Topic, Won,
-    envelope::{self, Event},
+    CancelReason, EventData, IssuedCouponId, OrderId, ReasonCode, Service, Topic, Won,
     events::{OrderCancelled, OrderCreated, OrderLine, OrderLinePlaced, OrderReserved, v1},
 };
 use futures::FutureExt;
 use messaging::{Delivered, OwnTopic, Record, Subscriptions, admin::Office, delivery::Group, ladder::Ladder};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
-use service_runtime::{Health, Tasks, telemetry};
-use test_support::{Database, Served, eventually, runtime_with};
+use service_runtime::{Health, Tasks};
+use test_support::{Database, Served, eventually, runtime_with, seam};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -115,22 +114,7 @@ impl Reader {
     // --- what others tell -----------------------------------------------------------------------
 
     fn record<T: EventData>(&self, data: T) -> Record {
-        let event = Event {
-            id: EventId::new(Uuid::now_v7()),
-            time: Utc::now().trunc_subsecs(3),
-            subject: data.key().into_owned(),
-            trace: telemetry::root(),
-            data,
-        };
-        Record {
-            topic: T::TOPIC.name().to_owned(),
-            partition: 0,
-            offset: self.next_offset.fetch_add(1, Ordering::Relaxed),
-            timestamp: Some(event.time),
-            key: Some(event.subject.clone().into_bytes()),
-            value: Some(envelope::encode(&event).expect("events are JSON")),
-            headers: Vec::new(),
-        }
+        seam::record(&seam::event(data), self.next_offset.fetch_add(1, Ordering::Relaxed))
     }
 
     /// An order for which this reader holds something.

@@ -14,6 +14,7 @@ pub(super) fn faults(document: &Value) -> Vec<String> {
     let mut faults = Vec::new();
     references(document, &mut faults);
     words(document, &mut faults);
+    kinds(document, &mut faults);
     let mut ids = BTreeMap::new();
     for operation in operations(document) {
         let name = operation.name();
@@ -76,6 +77,25 @@ fn words(document: &Value, faults: &mut Vec<String>) {
             if !upper && !lower {
                 faults.push(format!("{place}: {word:?} is no word of the wire"));
             }
+        }
+    });
+}
+
+/// What is all of several schemas can be: no value is a text and an object.
+fn kinds(document: &Value, faults: &mut Vec<String>) {
+    let of = |part: &Value| -> Option<BTreeSet<String>> {
+        let meant = part["$ref"].as_str().and_then(|reference| document.pointer(reference.trim_start_matches('#')));
+        match &meant.unwrap_or(part)["type"] {
+            Value::String(kind) => Some([kind.clone()].into()),
+            Value::Array(kinds) => Some(kinds.iter().filter_map(Value::as_str).map(str::to_owned).collect()),
+            _ => None,
+        }
+    };
+    visit("", document, &mut |place, value| {
+        let parts = value.get("allOf").and_then(Value::as_array).into_iter().flatten();
+        let common = parts.filter_map(of).reduce(|some, others| &some & &others);
+        if common.is_some_and(|common| common.is_empty()) {
+            faults.push(format!("{place}: is of two kinds at once"));
         }
     });
 }

@@ -74,6 +74,11 @@ fn what_clients_can_rely_on_is_refused_where_it_is_missing() {
         (format!("{schemas}/Mug/properties/state/enum/0"), json!("SoldOut"), "\"SoldOut\" is no word of the wire"),
         (format!("{schemas}/Mug/properties/note/type"), json!(["string", "null"]), "Mug/note: is left out"),
         (format!("{schemas}/Mug/properties/soldAt/format"), json!("date"), "Mug/soldAt: is no date-time"),
+        (
+            format!("{schemas}/NewMug/properties/name"),
+            json!({ "allOf": [{ "type": "string", "maxLength": 9 }, { "type": "object" }] }),
+            "NewMug/properties/name: is of two kinds at once",
+        ),
         (format!("{schemas}/NewMug/properties/price/minimum"), json!(null), "a number without bounds"),
         (format!("{schemas}/NewMug/properties/name/maxLength"), json!(null), "a text as long as one likes"),
         (format!("{schemas}/NewMug/properties/sizes/maxItems"), json!(null), "as many as one likes"),

@@ -1,5 +1,7 @@
 //! The Kafka clients: their settings, each with its reason; and whether a cluster is there for them.
 
+mod polled;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -16,6 +18,7 @@ use rdkafka::{
 use service_runtime::{health, settings::KafkaSettings, tasks::blocking};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::polled::PolledProducer;
 use crate::topics::{MAX_OWN_MESSAGE_BYTES, Names};
 
 /// How long the cluster may take to answer whether it is there.

@@ -20,7 +20,7 @@ use common_events::Topic;
 use rdkafka::{
     ClientConfig,
     error::KafkaError,
-    producer::{BaseRecord, Producer, PurgeConfig, ThreadedProducer},
+    producer::{BaseRecord, Producer, PurgeConfig},
 };
 use service_runtime::settings::KafkaSettings;
 use tokio::sync::{mpsc, oneshot};
@@ -30,7 +30,7 @@ use super::{
     Kept, NotKept, headers,
     reports::{Diverted, Letter, OnTheWay, Reply, Reports, Sent},
 };
-use crate::kafka;
+use crate::kafka::{self, PolledProducer};
 
 /// How many events may be on their way to Kafka; one more is diverted.
 const MAX_ON_THE_WAY: usize = 10_000;
@@ -54,7 +54,7 @@ pub(super) struct Road {
 /// Where an event that sets out goes.
 enum Way {
     /// Straight to its topic.
-    Direct(ThreadedProducer<Reports>),
+    Direct(PolledProducer<Reports>),
     /// Among the dead letters.
     Closed,
     /// It waits until the direct road is open.
@@ -70,7 +70,7 @@ impl Road {
         let (diverted, waiting) = mpsc::channel(MAX_DIVERTED);
         let config = kafka::direct_producer(settings, timeout, MAX_ON_THE_WAY);
         let reports = Reports::to(diverted);
-        let way = RwLock::new(Way::Direct(config.create_with_context(reports.clone())?));
+        let way = RwLock::new(Way::Direct(PolledProducer::new(&config, reports.clone())?));
         Ok((Self { config, reports, way, set_out: 0.into() }, waiting))
     }
 
@@ -100,7 +100,7 @@ impl Road {
         }
     }
 
-    fn send(&self, producer: &ThreadedProducer<Reports>, full_topic: &str, event: OnTheWay, letter: Letter) {
+    fn send(&self, producer: &PolledProducer<Reports>, full_topic: &str, event: OnTheWay, letter: Letter) {
         let record = BaseRecord::with_opaque_to(full_topic, Box::new(event))
             .key(&letter.key)
             .payload(&letter.payload)
@@ -194,7 +194,7 @@ impl Road {
     /// Opens the direct road again, unless one more event was diverted since `seen`: it is part of a backlog
     /// that nobody has looked at.
     pub(super) fn reopen(&self, full_topic: &str, seen: u64) -> Result<(), KafkaError> {
-        let producer = self.config.create_with_context(self.reports.clone())?;
+        let producer = PolledProducer::new(&self.config, self.reports.clone())?;
         let mut way = self.way_mut();
         if self.turned() == Some(seen) && !matches!(&*way, Way::Direct(_)) {
             for (event, letter) in in_order(std::mem::replace(&mut *way, Way::Closed)) {

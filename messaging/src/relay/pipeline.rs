@@ -15,12 +15,12 @@ use rdkafka::{
     ClientContext, Statistics,
     error::{KafkaError, RDKafkaErrorCode},
     message::{DeliveryResult, Header, OwnedHeaders},
-    producer::{BaseRecord, Producer, ProducerContext, PurgeConfig, ThreadedProducer},
+    producer::{BaseRecord, Producer, ProducerContext, PurgeConfig},
 };
 use service_runtime::{
     Tasks, health,
     settings::KafkaSettings,
-    tasks::{Backoff, drop_aside},
+    tasks::Backoff,
     telemetry::{self, Span, SpanKind},
 };
 use tokio::sync::{mpsc, watch};
@@ -34,7 +34,10 @@ use super::{
     fenced::{Fenced, Generation},
     lease::Lease,
 };
-use crate::{kafka, topics::Names};
+use crate::{
+    kafka::{self, PolledProducer},
+    topics::Names,
+};
 
 /// Rows that may be in flight at once: bounds memory, and what a take-over sends twice.
 const MAX_IN_FLIGHT: usize = 4_000;
@@ -120,9 +123,9 @@ pub(super) struct Pipeline<'s> {
     names: Names,
     health: health::Part,
     settings: &'s KafkaSettings,
-    producer: ThreadedProducer<Reports>,
+    producer: PolledProducer<Reports>,
     /// Of the row by which a topic was tried last: what it is refused must not end the other producer.
-    trying: Option<ThreadedProducer<Reports>>,
+    trying: Option<PolledProducer<Reports>>,
     /// The row by which a topic is being tried.
     tried_row: Option<i64>,
     fenced: Fenced,
@@ -148,7 +151,7 @@ impl<'s> Pipeline<'s> {
         let (reports, acks) = mpsc::unbounded_channel();
         let health = tasks.health().part("kafka");
         let context = Reports { acks: reports.clone(), health: health.clone(), brokers: <_>::default() };
-        let producer = kafka::producer(settings).create_with_context(context).context("a Kafka producer")?;
+        let producer = PolledProducer::new(&kafka::producer(settings), context).context("a Kafka producer")?;
         let fenced = Fenced::new(settings, names, source.name, reports.clone(), (tasks, fenced))?;
         let (in_flight, in_flight_bytes, acknowledged) = <_>::default();
         Ok(Self {
@@ -262,7 +265,7 @@ impl<'s> Pipeline<'s> {
             let context = Reports { acks: self.reports.clone(), health: self.health.clone(), brokers: <_>::default() };
             let mut config = kafka::producer(self.settings);
             config.set("enable.gapless.guarantee", "false").set("message.timeout.ms", TRY_TIMEOUT_MS);
-            self.trying = Some(config.create_with_context(context).context("a Kafka producer")?);
+            self.trying = Some(PolledProducer::new(&config, context).context("a Kafka producer")?);
         }
         self.tried_row = Some(row.id);
         self.send(generation, row);
@@ -307,7 +310,7 @@ impl<'s> Pipeline<'s> {
         self.in_flight_bytes -= flying.bytes;
         let was_try = self.tried_row.take_if(|tried| *tried == id).is_some();
         if was_try {
-            self.end_try();
+            self.trying = None;
         }
         match outcome {
             Outcome::Published => {
@@ -347,13 +350,6 @@ impl<'s> Pipeline<'s> {
     /// A try may take long, and nothing can overtake it: but for it, nothing is on its way.
     fn has_only_a_try_in_flight(&self) -> bool {
         self.in_flight.len() == usize::from(self.tried_row.is_some())
-    }
-
-    /// The producer of a try goes; closing it takes a while.
-    fn end_try(&mut self) {
-        if let Some(producer) = self.trying.take() {
-            drop_aside(producer);
-        }
     }
 
     /// Rows that Kafka has don't go again because the producer has to.

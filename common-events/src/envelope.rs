@@ -83,9 +83,12 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
-    /// Whether a release that is deployed later reads it.
+    /// Whether a release that is deployed later reads it: then nothing is wrong with the event, and it is kept for that.
     pub const fn is_of_newer(&self) -> bool {
-        matches!(self, Self::Newer { .. })
+        match self {
+            Self::Newer { .. } => true,
+            Self::Schema { .. } | Self::Type { .. } | Self::Version { .. } | Self::Attribute(_) => false,
+        }
     }
 }
 

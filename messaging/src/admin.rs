@@ -20,8 +20,8 @@ mod audit;
 mod discard;
 mod faults;
 mod inbox;
+mod justification;
 mod letters;
-mod reason;
 mod replay;
 mod selection;
 mod shown;
@@ -40,7 +40,7 @@ use url::Url;
 use self::replay::runner::{LOOK_EVERY, Runner};
 pub use self::{
     audit::{Act, Action},
-    reason::Reason,
+    justification::Justification,
 };
 use crate::{Consumer, delivery::Group, direct};
 

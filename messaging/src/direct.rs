@@ -191,7 +191,7 @@ impl Publisher {
     /// When one of them had ended by itself.
     pub async fn stop(self) -> anyhow::Result<()> {
         let road = Arc::clone(&self.road);
-        if let Err(error) = blocking(move || road.flush(LAST_ACKS)).await {
+        if let Err(error) = blocking(move || road.end(LAST_ACKS)).await {
             tracing::warn!(%error, "not every publication was acknowledged before the stop");
         }
         Ok(self.tasks.stop().await?)

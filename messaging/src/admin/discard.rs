@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::{
     Office,
     audit::{Act, Action, Asked},
-    reason::Reason,
+    justification::Justification,
     selection::{self, Filter, Selection},
 };
 use crate::{dead_letters::State, failure::Failure, subscriptions::Subscriptions, tx::Tx, waiting};
@@ -35,7 +35,7 @@ pub(super) struct AskedDiscard {
     #[serde(skip_serializing_if = "Option::is_none")]
     filter: Option<Filter>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required = true, value_type = Reason, inline)]
+    #[schema(required = true, value_type = Justification, inline)]
     reason: Option<String>,
     /// Takes the payload away, too, of those that were discarded before as well.
     #[serde(default)]
@@ -87,7 +87,7 @@ pub(super) async fn discard_dead_letters(
     asked: Result<Json<AskedDiscard>, Problem>,
 ) -> Result<Json<Closed>, Problem> {
     let does = async |act: &Act, asked: AskedDiscard| {
-        Reason::said(asked.reason.as_deref())?;
+        Justification::said(asked.reason.as_deref())?;
         let selection = Selection::of(asked.ids.as_deref(), asked.filter.as_ref())?;
         let payload = if asked.purge_payload { Payload::Purge } else { Payload::Keep };
         let closed = discard(&office, act, &selection, payload).await?;
@@ -237,6 +237,6 @@ mod tests {
     #[test]
     fn the_document_says_the_limit_that_is_checked() {
         assert_limit::<AskedDiscard>("/properties/ids/maxItems", selection::MAX_IDS);
-        assert_limit::<AskedDiscard>("/properties/reason/maxLength", Reason::MAX_CHARS);
+        assert_limit::<AskedDiscard>("/properties/reason/maxLength", Justification::MAX_CHARS);
     }
 }

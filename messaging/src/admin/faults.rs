@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use super::{
     Office,
     audit::{Act, Action, Asked},
-    reason::Reason,
+    justification::Justification,
     selection::Text,
 };
 use crate::{
@@ -55,7 +55,7 @@ pub(super) struct AskedFault {
     #[schema(minimum = 1, maximum = 3_600)]
     for_seconds: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required = true, value_type = Reason, inline)]
+    #[schema(required = true, value_type = Justification, inline)]
     reason: Option<String>,
 }
 
@@ -160,7 +160,7 @@ pub(super) async fn set_fault(
             let detail = "Faults are switched on only where FAULT_INJECTION=true, which is for tests.";
             return Err(Problem::new(StatusCode::FORBIDDEN, "fault-injection-off", detail));
         }
-        Reason::said(asked.reason.as_deref())?;
+        Justification::said(asked.reason.as_deref())?;
         let fault = asked.fault()?;
         write_down(&office, act).await?;
         office.group().faults.set(Some(fault));
@@ -219,6 +219,6 @@ mod tests {
     #[test]
     fn the_document_says_the_limit_that_is_checked() {
         assert_limit::<AskedFault>("/properties/forSeconds/maximum", MAX_SECONDS);
-        assert_limit::<AskedFault>("/properties/reason/maxLength", Reason::MAX_CHARS);
+        assert_limit::<AskedFault>("/properties/reason/maxLength", Justification::MAX_CHARS);
     }
 }

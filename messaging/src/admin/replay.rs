@@ -23,7 +23,7 @@ use uuid::Uuid;
 use super::{
     Office,
     audit::{Act, Action, Asked},
-    reason::Reason,
+    justification::Justification,
     selection::{self, Filter, Selection},
 };
 use crate::{partitions::MAX_AGE_DAYS, tx::Tx};
@@ -78,7 +78,7 @@ pub(super) struct AskedReplay {
     #[schema(minimum = 1, maximum = 10_000)]
     rate_per_second: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required = true, value_type = Reason, inline)]
+    #[schema(required = true, value_type = Justification, inline)]
     reason: Option<String>,
 }
 
@@ -212,7 +212,7 @@ pub(super) async fn replay_dead_letters(
     asked: Result<Json<AskedReplay>, Problem>,
 ) -> Result<HttpResponse, Problem> {
     let does = async |act: &Act, asked: AskedReplay| {
-        let reason = Reason::said(asked.reason.as_deref())?;
+        let reason = Justification::said(asked.reason.as_deref())?;
         let rate = asked.rate()?;
         let selection = Selection::of(asked.ids.as_deref(), asked.filter.as_ref())?;
         if asked.dry_run {
@@ -437,7 +437,7 @@ pub(super) async fn find_replay(_: Operator, office: Data<Office>, id: Path<Id>)
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct AskedHalt {
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required = true, value_type = Reason, inline)]
+    #[schema(required = true, value_type = Justification, inline)]
     reason: Option<String>,
 }
 
@@ -471,7 +471,7 @@ pub(super) async fn halt_replay(
     asked: Result<Json<AskedHalt>, Problem>,
 ) -> Result<Json<Replay>, Problem> {
     let does = async |act: &Act, asked: AskedHalt| {
-        let reason = Reason::said(asked.reason.as_deref())?;
+        let reason = Justification::said(asked.reason.as_deref())?;
         let mut client = office.pool().get().await?;
         let tx = Tx::begin(&mut client).await?;
         let state = tx.query_opt("SELECT state FROM replays WHERE id = $1 FOR UPDATE", &[&id.0]).await?;
@@ -503,7 +503,7 @@ mod tests {
     fn the_document_says_the_limit_that_is_checked() {
         assert_limit::<AskedReplay>("/properties/ids/maxItems", selection::MAX_IDS);
         assert_limit::<AskedReplay>("/properties/ratePerSecond/maximum", MAX_RATE);
-        assert_limit::<AskedReplay>("/properties/reason/maxLength", Reason::MAX_CHARS);
-        assert_limit::<AskedHalt>("/properties/reason/maxLength", Reason::MAX_CHARS);
+        assert_limit::<AskedReplay>("/properties/reason/maxLength", Justification::MAX_CHARS);
+        assert_limit::<AskedHalt>("/properties/reason/maxLength", Justification::MAX_CHARS);
     }
 }

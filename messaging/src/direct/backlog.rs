@@ -89,6 +89,9 @@ impl Backlog {
         if self.road.give_up_opening(OPENING_AT_MOST) {
             self.gave_up = Some(Instant::now());
         }
+        if self.road.is_deaf() {
+            self.close().await;
+        }
         let found = self.round().await?;
         forgot.context("what was republished long ago stays for now")?;
         Ok(match found {

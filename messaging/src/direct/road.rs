@@ -157,6 +157,12 @@ impl Road {
         if let Err(error) = producer.flush(LAST_REPORTS) {
             warn!(%error, "a purged producer still holds events: their outcome is unknown");
         }
+        producer.close();
+    }
+
+    /// Whether nobody learns any more what becomes of events on the direct road.
+    pub(super) fn is_deaf(&self) -> bool {
+        matches!(&*self.way(), Way::Direct(producer) if producer.has_ended())
     }
 
     /// Whether the direct road isn't open.
@@ -206,11 +212,16 @@ impl Road {
         Ok(())
     }
 
-    /// Waits until what is on its way has arrived, or `at_most` so long. Blocks.
-    pub(super) fn flush(&self, at_most: Duration) -> Result<(), KafkaError> {
+    /// Waits until what is on its way has arrived, or `at_most` so long, and closes the road. Blocks.
+    pub(super) fn end(&self, at_most: Duration) -> Result<(), KafkaError> {
         self.give_up_opening(Duration::ZERO);
-        match &*self.way() {
-            Way::Direct(producer) => producer.flush(at_most),
+        let way = std::mem::replace(&mut *self.way_mut(), Way::Closed);
+        match way {
+            Way::Direct(producer) => {
+                let flushed = producer.flush(at_most);
+                producer.close();
+                flushed
+            }
             Way::Closed | Way::Opening { .. } => Ok(()),
         }
     }

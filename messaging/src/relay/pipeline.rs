@@ -20,7 +20,7 @@ use rdkafka::{
 use service_runtime::{
     Tasks, health,
     settings::KafkaSettings,
-    tasks::Backoff,
+    tasks::{Backoff, blocking},
     telemetry::{self, Span, SpanKind},
 };
 use tokio::sync::{mpsc, watch};
@@ -173,9 +173,21 @@ impl<'s> Pipeline<'s> {
         })
     }
 
-    /// Moves rows while the lease is held. `backoff` learns when it does.
+    /// Moves rows while the lease is held. `backoff` learns when it does. In the end nothing is sent any more.
     pub(super) async fn run(
         mut self,
+        lease: &Lease,
+        shutdown: &CancellationToken,
+        wakes: watch::Receiver<u64>,
+        backoff: &mut Backoff<&'static str>,
+    ) -> anyhow::Result<()> {
+        let ended = self.move_rows(lease, shutdown, wakes, backoff).await;
+        blocking(move || self.producer.close()).await;
+        ended
+    }
+
+    async fn move_rows(
+        &mut self,
         lease: &Lease,
         shutdown: &CancellationToken,
         mut wakes: watch::Receiver<u64>,
@@ -193,6 +205,10 @@ impl<'s> Pipeline<'s> {
             if self.producer.client().context().brokers.knows_none.is_cancelled() {
                 self.delete_acknowledged(&client).await?;
                 bail!("the producer knows no broker any more");
+            }
+            if self.producer.has_ended() {
+                self.delete_acknowledged(&client).await?;
+                bail!("the thread that fetches the producer's reports ended by itself");
             }
             if self.fenced.has_ended() {
                 self.delete_acknowledged(&client).await?;

@@ -7,7 +7,7 @@ use actix_web::{
 use common_events::{EventId, Service, TraceId};
 use messaging::{
     Record, Tx,
-    admin::{Act, Action, Reason},
+    admin::{Act, Action, Justification},
     resume::ask_for_answers,
 };
 use serde::{Deserialize, Serialize};
@@ -36,7 +36,7 @@ use crate::{
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Resume {
-    #[schema(value_type = Reason, inline)]
+    #[schema(value_type = Justification, inline)]
     reason: String,
 }
 
@@ -70,7 +70,7 @@ pub(super) async fn resume_saga(
     trace: RequestTrace,
     desk: Data<Desk>,
 ) -> Result<HttpResponse, Problem> {
-    let reason = checked(&reason)?;
+    let reason = Justification::said(Some(&reason))?;
     match find_one(&desk, &key).await? {
         Found::One(whole) => {
             let (who, trace) = (caller.user_id.as_str(), trace.0.trace_id);
@@ -80,7 +80,7 @@ pub(super) async fn resume_saga(
     }
 }
 
-/// Has a saga resumed, by this caller, in this trace and for a reason that is [`checked`]; a refusal is written
+/// Has a saga resumed, by this caller, in this trace and for a reason that was [checked](Justification::said); a refusal is written
 /// down, too.
 pub(crate) async fn resume_one(
     desk: &Desk,
@@ -109,14 +109,6 @@ pub(crate) async fn resume_one(
             Err(refused)
         }
     }
-}
-
-/// Why, in the operator's words: said, and not too long.
-pub(crate) fn checked(reason: &str) -> Result<String, Problem> {
-    Reason::said(Some(reason)).map_err(|_| {
-        let expected = format!("1 to {} characters that say why.", Reason::MAX_CHARS);
-        Problem::invalid_field("reason", expected)
-    })
 }
 
 /// Questions and the note of who asked them are committed together.
@@ -175,6 +167,6 @@ mod tests {
 
     #[test]
     fn the_document_says_the_limit_that_is_checked() {
-        assert_limit::<Resume>("/properties/reason/maxLength", Reason::MAX_CHARS);
+        assert_limit::<Resume>("/properties/reason/maxLength", Justification::MAX_CHARS);
     }
 }

@@ -8,6 +8,7 @@ use actix_web::{
 };
 use askama::Template;
 use chrono::{DateTime, TimeDelta, Utc};
+use messaging::admin::Justification;
 use serde::Deserialize;
 use service_runtime::{Problem, http::RequestTrace};
 
@@ -23,7 +24,7 @@ use crate::{
     domain::{Saga, StepStatus},
     http::{
         get_saga::{Found, PairView, SagaDetail, find_one, look_at},
-        resume_saga::{checked, resume_one},
+        resume_saga::resume_one,
         view::{SagaView, StepView},
     },
     store::sagas::Whole,
@@ -137,7 +138,7 @@ pub(super) async fn resume(
         return Err(Problem::conflict("several-sagas", "Several sagas belong to this trace: open one of them."));
     };
     let path = saga_path(&whole.listed.key);
-    let resumed = match checked(&asked.reason) {
+    let resumed = match Justification::said(Some(&asked.reason)) {
         Ok(reason) => {
             resume_one(&visitor.desk, *whole.clone(), (visitor.name(), trace.0.trace_id), &reason).await.map(drop)
         }

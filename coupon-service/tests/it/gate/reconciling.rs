@@ -29,7 +29,7 @@ fn key(station: &Station, coupon_id: &CouponId, what: &str) -> String {
 
 /// Waits until the slot of the coupon is free again.
 async fn nobody_holds(process: &Process, coupon_id: &CouponId) {
-    eventually("the other coupon's slot is free", || async {
+    eventually("the coupon's slot is free", || async {
         let standing = process.admission.gate().standing(coupon_id).await.ok()??;
         (standing.holders == 0).then_some(())
     })

@@ -133,7 +133,7 @@ async fn a_resume_that_is_refused_says_why_and_keeps_what_was_written() {
     let resume = format!("/sagas/{}/resume", story.order);
     let shown = watch.send(&resume, &[("reason", "")]).await;
     assert_eq!(shown.status, 422);
-    shown.shows("Not resumed: 1 to 500 characters that say why.");
+    shown.shows("Not resumed: Say why: it stands in the audit log.");
     // Kafka is nowhere in these tests: where the event lies can't be decided.
     let shown = watch.send(&resume, &[("reason", "it stands \"still\"")]).await;
     assert_eq!((shown.status, shown.header("retry-after")), (503, "2"));

@@ -81,15 +81,18 @@ fn words(document: &Value, faults: &mut Vec<String>) {
     });
 }
 
-/// What is all of several schemas can be: no value is a text and an object.
+/// What has to fit all of several schemas can: nothing is a text and an object.
 fn kinds(document: &Value, faults: &mut Vec<String>) {
     let of = |part: &Value| -> Option<BTreeSet<String>> {
         let meant = part["$ref"].as_str().and_then(|reference| document.pointer(reference.trim_start_matches('#')));
-        match &meant.unwrap_or(part)["type"] {
-            Value::String(kind) => Some([kind.clone()].into()),
-            Value::Array(kinds) => Some(kinds.iter().filter_map(Value::as_str).map(str::to_owned).collect()),
-            _ => None,
-        }
+        let kinds: Vec<&Value> = match &meant.unwrap_or(part)["type"] {
+            Value::Array(kinds) => kinds.iter().collect(),
+            kind => vec![kind],
+        };
+        // Each integer is a number; and that both may be null helps nobody who has a value.
+        let kinds = kinds.into_iter().filter_map(Value::as_str).filter(|kind| *kind != "null");
+        let kinds: BTreeSet<String> = kinds.map(|kind| kind.replace("integer", "number")).collect();
+        (!kinds.is_empty()).then_some(kinds)
     };
     visit("", document, &mut |place, value| {
         let parts = value.get("allOf").and_then(Value::as_array).into_iter().flatten();

@@ -3,13 +3,13 @@
 use service_runtime::Problem;
 use utoipa::ToSchema;
 
-// In a body the field has no words of its own: utoipa would make a second schema of them, which no text fits.
+// A field of this type has no doc comment: utoipa would make of it all of a text and an object, which nothing is.
 /// Why: it stands in the audit log.
 #[derive(ToSchema)]
 #[schema(value_type = String, min_length = 1, max_length = 500, pattern = r"^[^\u0000]*[^\s\u0000][^\u0000]*$")]
-pub struct Reason(());
+pub struct Justification(());
 
-impl Reason {
+impl Justification {
     /// The longest reason, in characters.
     pub const MAX_CHARS: usize = 500;
 
@@ -39,14 +39,14 @@ mod tests {
     #[test]
     fn a_reason_says_something() {
         for nothing in [None, Some(""), Some("  \n"), Some("a\0")] {
-            assert_eq!(Reason::said(nothing).expect_err("refused").body().field.as_deref(), Some("reason"));
+            assert_eq!(Justification::said(nothing).expect_err("refused").body().field.as_deref(), Some("reason"));
         }
-        assert!(Reason::said(Some(&"x".repeat(501))).is_err());
-        assert_eq!(Reason::said(Some(" the platform is back ")).expect("fine"), "the platform is back");
+        assert!(Justification::said(Some(&"x".repeat(501))).is_err());
+        assert_eq!(Justification::said(Some(" the platform is back ")).expect("fine"), "the platform is back");
     }
 
     #[test]
     fn the_document_says_the_limit_that_is_checked() {
-        assert_limit::<Reason>("/maxLength", Reason::MAX_CHARS);
+        assert_limit::<Justification>("/maxLength", Justification::MAX_CHARS);
     }
 }

@@ -33,6 +33,8 @@ const CATALOGUE_PAUSE: Duration = Duration::from_millis(20);
 const ORDER_PATIENCE: Duration = Duration::from_mins(1);
 /// The longest that `Prefer: wait` may ask for, in seconds (docs/contract.md §3).
 const LONGEST_WAIT_S: u64 = 30;
+/// Connections that are idle for longer aren't used again.
+const IDLE_LIMIT: Duration = Duration::from_secs(30);
 /// No answer within this counts as none.
 const CALL_TIMEOUT: Duration = Duration::from_secs(45);
 
@@ -99,6 +101,8 @@ impl Shop {
             .no_proxy()
             .tcp_nodelay(true)
             .pool_max_idle_per_host(usize::MAX)
+            // Below the services' keep-alive, so that no request is sent into a connection that is just being closed.
+            .pool_idle_timeout(IDLE_LIMIT)
             .build()
             .expect("a client without special settings");
         Self { http, urls: Arc::new(urls), books: Arc::default() }

@@ -15,7 +15,7 @@ use rdkafka::{
     ClientContext, Statistics,
     error::{KafkaError, RDKafkaErrorCode},
     message::{DeliveryResult, Header, OwnedHeaders},
-    producer::{BaseRecord, Producer, ProducerContext, PurgeConfig},
+    producer::{BaseRecord, Producer, ProducerContext},
 };
 use service_runtime::{
     Tasks, health,
@@ -173,7 +173,8 @@ impl<'s> Pipeline<'s> {
         })
     }
 
-    /// Moves rows while the lease is held. `backoff` learns when it does. In the end nothing is sent any more.
+    /// Moves rows while the lease is held. `backoff` learns when it does. In the end nothing is sent any more: what is still
+    /// queued is whoever's who leads next.
     pub(super) async fn run(
         mut self,
         lease: &Lease,
@@ -199,20 +200,11 @@ impl<'s> Pipeline<'s> {
         let began = Instant::now();
         while !shutdown.is_cancelled() {
             if !lease.is_held() {
-                self.give_up();
                 return Ok(());
             }
-            if self.producer.client().context().brokers.knows_none.is_cancelled() {
+            if let Some(lost) = self.has_lost() {
                 self.delete_acknowledged(&client).await?;
-                bail!("the producer knows no broker any more");
-            }
-            if self.producer.has_ended() {
-                self.delete_acknowledged(&client).await?;
-                bail!("the thread that fetches the producer's reports ended by itself");
-            }
-            if self.fenced.has_ended() {
-                self.delete_acknowledged(&client).await?;
-                bail!("the fenced producer's thread ended by itself");
+                bail!(lost);
             }
             self.drain_acks();
             if let Some(length) = self.holding {
@@ -234,9 +226,20 @@ impl<'s> Pipeline<'s> {
             }
         }
         self.wait_for_acks(LAST_ACKS).await;
-        self.delete_acknowledged(&client).await?;
-        self.give_up();
-        Ok(())
+        self.delete_acknowledged(&client).await
+    }
+
+    /// What it can't go on without, in words.
+    fn has_lost(&self) -> Option<&'static str> {
+        let lost = [
+            (
+                self.producer.client().context().brokers.knows_none.is_cancelled(),
+                "the producer knows no broker any more",
+            ),
+            (self.producer.has_ended(), "the thread that fetches the producer's reports ended by itself"),
+            (self.fenced.has_ended(), "the fenced producer's thread ended by itself"),
+        ];
+        lost.into_iter().find_map(|(is_lost, what)| is_lost.then_some(what))
     }
 
     /// One question to the database, and what it brought on its way. Returns how many rows.
@@ -415,11 +418,6 @@ impl<'s> Pipeline<'s> {
                 Ok(None) | Err(_) => return,
             }
         }
-    }
-
-    /// What is still queued here is not sent any more: whoever leads next sends it.
-    fn give_up(&self) {
-        self.producer.purge(PurgeConfig::default().queue().inflight());
     }
 }
 

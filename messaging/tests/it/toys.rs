@@ -10,8 +10,7 @@ use std::{
     time::Duration,
 };
 
-use chrono::{SubsecRound, Utc};
-use common_events::{EventData, EventId, Service, Topic, envelope};
+use common_events::{EventData, EventId, Service, Topic};
 use futures::FutureExt;
 use messaging::{
     Delivered, Event, Handled, Record, Stalled, Subscriptions, Transient, Tx, Unprocessable, delivery::Group,
@@ -19,8 +18,9 @@ use messaging::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use service_runtime::{database::Pool, telemetry};
+use service_runtime::database::Pool;
 use test_support::Database;
+pub(crate) use test_support::seam::{event, record};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -129,30 +129,6 @@ macro_rules! lies_on {
     )+};
 }
 lies_on!(Toy => OrderCreated, Told => OrderReserved, Label => ProductCatalog, Coin => PointCharged);
-
-/// An event as its writer would publish it: new id, now, a trace of its own.
-pub(crate) fn event<T: EventData>(data: T) -> envelope::Event<T> {
-    envelope::Event {
-        id: EventId::new(Uuid::now_v7()),
-        time: Utc::now().trunc_subsecs(3),
-        subject: data.key().into_owned(),
-        trace: telemetry::root(),
-        data,
-    }
-}
-
-/// The record in which the event lies at this offset of partition 0.
-pub(crate) fn record<T: EventData>(event: &envelope::Event<T>, offset: i64) -> Record {
-    Record {
-        topic: T::TOPIC.name().to_owned(),
-        partition: 0,
-        offset,
-        timestamp: Some(event.time),
-        key: Some(event.subject.clone().into_bytes()),
-        value: Some(envelope::encode(event).expect("events are JSON")),
-        headers: Vec::new(),
-    }
-}
 
 /// The records of these toys, from offset 0 on.
 pub(crate) fn records(toys: impl IntoIterator<Item = Toy>) -> Vec<Record> {

@@ -36,7 +36,24 @@ macro_rules! documented {
 
 documented! {
     CancelReason, ClaimRefusal, CouponId, EntryId, EventId, IssuedCouponId, OrderId, Percent, ProductId, Quantity,
-    ReasonCode, TraceId, UserId, Won,
+    ReasonCode, UserId, Won,
+}
+
+/// Asked for with capitals, too; answered, as in events, without.
+const TRACE_ID: &str = "^0*[1-9A-Fa-f][0-9A-Fa-f]*$";
+
+impl PartialSchema for TraceId {
+    fn schema() -> RefOr<Schema> {
+        let mut schema = of_json_schema::<Self>();
+        schema.pattern = Some(TRACE_ID.to_owned());
+        schema.into()
+    }
+}
+
+impl ToSchema for TraceId {
+    fn name() -> Cow<'static, str> {
+        Self::schema_name()
+    }
 }
 
 /// A document has a dialect, and names of its own.

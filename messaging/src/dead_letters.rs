@@ -124,7 +124,7 @@ async fn write(tx: &Tx<'_>, sql: &'static str, letter: &Letter<'_>) -> Result<u6
     let Letter { record, identity, state, trouble, parked_attempts, due_at, alarm_due_at } = letter;
     let (topic, partition, offset) = record.origin();
     let peeked = envelope::peek(record.value.as_deref().unwrap_or_default());
-    let own = if record.has_origin() { headers::own_headers(record) } else { record.headers.clone() };
+    let own = headers::headers_to_keep(record);
     let names: Vec<String> = own.iter().map(|(name, _)| without_nul(name)).collect();
     let values: Vec<&[u8]> = own.iter().map(|(_, value)| &**value).collect();
     let key_text =

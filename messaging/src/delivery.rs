@@ -17,12 +17,16 @@ mod remote;
 use std::{collections::BTreeSet, error::Error, sync::Arc};
 
 use chrono::{DateTime, NaiveDate, Utc};
-use common_events::{EventId, envelope::DecodeError};
+use common_events::{
+    EventId,
+    envelope::{self, DecodeError},
+};
 pub use due::Due;
 use futures::{FutureExt, future::BoxFuture};
 pub(crate) use rehearsal::{Effects, Rehearsed};
 use service_runtime::{chain, database::Pool};
 use tokio::sync::Notify;
+use tokio_postgres::error::SqlState;
 use tracing::{error, warn};
 
 use crate::{
@@ -90,6 +94,14 @@ impl std::ops::AddAssign for Delivered {
 #[derive(Debug, thiserror::Error)]
 #[error("what the service stands on is away")]
 pub struct Stalled(#[source] pub(crate) Box<dyn Error + Send + Sync>);
+
+impl Stalled {
+    /// Whether nothing is away: somebody holds a row for too long.
+    pub(crate) fn is_lock_wait(&self) -> bool {
+        let error = self.0.downcast_ref::<tokio_postgres::Error>();
+        error.and_then(tokio_postgres::Error::code) == Some(&SqlState::LOCK_NOT_AVAILABLE)
+    }
+}
 
 impl From<tokio_postgres::Error> for Stalled {
     fn from(error: tokio_postgres::Error) -> Self {
@@ -162,7 +174,8 @@ impl Group {
         let mut delivered = Delivered::default();
         let is_notice = |record: &Record| self.own_topic(record) == Some(OwnTopic::Dlt);
         for run in records.chunk_by(|one, next| is_notice(one) == is_notice(next)) {
-            let heard: Vec<Heard<'_>> = run.iter().map(|record| self.hear(record, today)).collect();
+            let mut heard: Vec<Heard<'_>> = run.iter().map(|record| self.hear(record, today)).collect();
+            self.recall(&mut heard).await?;
             let days: BTreeSet<NaiveDate> = heard.iter().filter_map(|heard| heard.event()?.day).collect();
             self.days.ensure(&self.pool, &days).await?;
             let outcome = if is_notice(&run[0]) { self.keep_notices(&heard).await } else { self.work(&heard).await };
@@ -215,12 +228,14 @@ impl Group {
         Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
     }
 
-    /// Drops what is remembered of events past the maximum age. Returns how many day partitions went.
+    /// Drops what is remembered of events past the maximum age, and makes room for tomorrow's. Returns how many day
+    /// partitions went.
     ///
     /// # Errors
     /// [`Stalled`] when the group's database is away.
     pub async fn forget_old(&self) -> Result<usize, Stalled> {
         let today = self.clock.now(&self.pool).await?.date_naive();
+        self.days.ensure(&self.pool, &BTreeSet::from([today, today + chrono::Days::new(1)])).await?;
         self.days.drop_old(&self.pool, today).await
     }
 
@@ -265,6 +280,26 @@ impl Group {
             Came::First | Came::Asked | Came::Parked { .. } | Came::Waiting => History::default(),
         };
         self.hear_as(record, today, came, history)
+    }
+
+    /// Of an event that went up the ladder, and whose topic is unknown by now, this database knows the day.
+    async fn recall(&self, heard: &mut [Heard<'_>]) -> Result<(), Stalled> {
+        let is_of_unknown =
+            |heard: &&mut Heard<'_>| matches!(heard.came, Came::Hop { number: 1.., .. }) && heard.identity().is_none();
+        let of_unknown: Vec<(EventId, &mut Heard<'_>)> = heard
+            .iter_mut()
+            .filter(is_of_unknown)
+            .filter_map(|heard| Some((envelope::peek(heard.record.value.as_deref()?).id?, heard)))
+            .collect();
+        if of_unknown.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<EventId> = of_unknown.iter().map(|(id, _)| *id).collect();
+        let days = inbox::find_days(&self.pool.get().await?, &ids).await?;
+        for (id, heard) in of_unknown {
+            heard.history.identity = days.get(&id).map(|day| (*day, id));
+        }
+        Ok(())
     }
 
     pub(crate) fn hear_as<'r>(

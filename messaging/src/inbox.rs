@@ -321,6 +321,24 @@ async fn query_standings(
     Ok(rows.iter().map(|row| (EventId::new(row.get(0)), (state(row), row.get(2)))).collect())
 }
 
+/// The days under which events stand here or among the dead letters, by their ids alone: for what can't say its day any
+/// more.
+pub(crate) async fn find_days(
+    client: &Client,
+    ids: &[EventId],
+) -> Result<HashMap<EventId, NaiveDate>, tokio_postgres::Error> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+    let statement = client
+        .prepare_cached(
+            "SELECT event_id, day FROM dead_letters WHERE event_id = ANY($1) AND day IS NOT NULL
+             UNION ALL
+             SELECT event_id, day FROM inbox WHERE event_id = ANY($1)",
+        )
+        .await?;
+    let rows = client.query(&statement, &[&ids]).await?;
+    Ok(rows.iter().map(|row| (EventId::new(row.get(0)), row.get(1))).collect())
+}
+
 fn day_and_id(events: &[(NaiveDate, EventId)]) -> (Vec<NaiveDate>, Vec<Uuid>) {
     events.iter().map(|(day, id)| (*day, id.uuid())).unzip()
 }

@@ -1,10 +1,13 @@
 //! Day partitions of `inbox` and `kept_answers`: made when the first event of a day comes, dropped
-//! when the day is past what anybody may still send. Dropped, not deleted row by row.
+//! when the day is past what anybody may still send. Dropped, not deleted row by row. Whoever only reads the whole table, a
+//! backup or a forgotten `psql`, holds up neither.
 
 use std::{collections::BTreeSet, sync::Mutex};
 
 use chrono::{Days as Span, NaiveDate};
+use deadpool_postgres::Transaction;
 use service_runtime::database::Pool;
+use tokio_postgres::{Error, error::SqlState};
 
 use crate::delivery::Stalled;
 
@@ -15,6 +18,10 @@ pub(crate) const MAX_AGE_DAYS: u64 = 45;
 const MAX_AHEAD_DAYS: u64 = 7;
 /// Two processes must not make the same partition at once. Any fixed number of our own will do.
 const ADVISORY_LOCK: i64 = 0x0069_6e62_6f78;
+
+/// What has a partition for each day.
+const TABLES: [&str; 2] = ["inbox", "kept_answers"];
+const BRIEFLY: &str = "SET LOCAL lock_timeout = '100ms'";
 
 /// The days for which this process knows a partition.
 #[derive(Default)]
@@ -39,13 +46,9 @@ impl Days {
         let tx = client.transaction().await?;
         tx.execute("SELECT pg_advisory_xact_lock($1)", &[&ADVISORY_LOCK]).await?;
         for day in &missing {
-            let (name, next) = (day.format("%Y%m%d"), *day + Span::new(1));
-            tx.batch_execute(&format!(
-                "CREATE TABLE IF NOT EXISTS inbox_{name} PARTITION OF inbox FOR VALUES FROM ('{day}') TO ('{next}');
-                 CREATE TABLE IF NOT EXISTS kept_answers_{name} PARTITION OF kept_answers
-                     FOR VALUES FROM ('{day}') TO ('{next}');"
-            ))
-            .await?;
+            for table in TABLES {
+                make(&tx, table, *day).await?;
+            }
         }
         tx.commit().await?;
         self.lock().extend(missing);
@@ -57,29 +60,54 @@ impl Days {
         self.lock().clear();
     }
 
-    /// Drops the partitions of days that are past the maximum age. Returns how many.
+    /// Drops the partitions of days that are past the maximum age. Returns how many. One whose table somebody reads stays
+    /// for now: whoever came meanwhile would wait behind the drop.
     pub(crate) async fn drop_old(&self, pool: &Pool, today: NaiveDate) -> Result<usize, Stalled> {
         let oldest = today - Span::new(MAX_AGE_DAYS + 1);
-        let client = pool.get().await?;
+        let mut client = pool.get().await?;
         let tables = client
             .query(
                 "SELECT child.relname::text FROM pg_inherits
                  JOIN pg_class child ON child.oid = inhrelid
                  JOIN pg_class parent ON parent.oid = inhparent
-                 WHERE parent.relname IN ('inbox', 'kept_answers')
+                 WHERE parent.relname = ANY($2)
                    AND child.relname ~ '_[0-9]{8}$' AND right(child.relname, 8) < $1",
-                &[&oldest.format("%Y%m%d").to_string()],
+                &[&oldest.format("%Y%m%d").to_string(), &TABLES.as_slice()],
             )
             .await?;
+        let mut dropped = 0;
         for table in &tables {
-            let name: &str = table.get(0);
-            client.batch_execute(&format!("DROP TABLE IF EXISTS \"{name}\"")).await?;
+            let tx = client.transaction().await?;
+            tx.batch_execute(BRIEFLY).await?;
+            match tx.batch_execute(&format!("DROP TABLE IF EXISTS \"{}\"", table.get::<_, &str>(0))).await {
+                Ok(()) => {
+                    tx.commit().await?;
+                    dropped += 1;
+                }
+                Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => tx.rollback().await?,
+                Err(error) => return Err(error.into()),
+            }
         }
         self.lock().retain(|day| *day >= oldest);
-        Ok(tables.len())
+        Ok(dropped)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<NaiveDate>> {
         self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// Makes a day's partition of a table, where it is missing. As a table of its own that is attached then, it waits for
+/// nobody who reads the table.
+async fn make(tx: &Transaction<'_>, table: &str, day: NaiveDate) -> Result<(), Error> {
+    let (name, next) = (format!("{table}_{}", day.format("%Y%m%d")), day + Span::new(1));
+    let is_there = tx.query_one("SELECT to_regclass($1) IS NOT NULL", &[&name]).await?.get(0);
+    if is_there {
+        return Ok(());
+    }
+    tx.batch_execute(&format!(
+        "CREATE TABLE {name} (LIKE {table} INCLUDING ALL);
+         ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{day}') TO ('{next}')"
+    ))
+    .await
 }

@@ -89,9 +89,13 @@ impl Progress {
                 let next = match committed.get(partition) {
                     Some(Offset::Offset(next)) => *next,
                     // A partition that the group never committed is read from its beginning.
-                    _ => client.fetch_watermarks(&self.full_topic, *partition, ANSWER_TIMEOUT)?.0,
+                    _ => 0,
                 };
-                behind += (end - next).max(0);
+                if next < *end {
+                    // What is past its retention nobody reads any more.
+                    let (begin, _) = client.fetch_watermarks(&self.full_topic, *partition, ANSWER_TIMEOUT)?;
+                    behind += (end - next.max(begin)).max(0);
+                }
             }
             Ok(behind)
         })

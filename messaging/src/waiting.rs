@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use crate::{
     inbox::Arrival,
+    ladder::headers::headers_to_keep,
     record::{HeaderColumns, Record},
     tx::Tx,
 };
@@ -148,20 +149,23 @@ pub(crate) async fn append(tx: &Tx<'_>, followers: &[Arrival<'_>]) -> Result<(),
     let topics: Vec<&str> = records().map(Record::event_topic).collect();
     let keys: Vec<Option<&[u8]>> = records().map(|record| record.key.as_deref()).collect();
     let payloads: Vec<Option<&[u8]>> = records().map(|record| record.value.as_deref()).collect();
+    let origins: Vec<Option<&str>> =
+        records().map(|record| Some(record.origin().0).filter(|origin| *origin != record.event_topic())).collect();
     let (partitions, offsets): (Vec<i32>, Vec<i64>) =
         records().map(Record::origin).map(|(_, partition, offset)| (partition, offset)).unzip();
     let times: Vec<_> = records().map(Record::origin_timestamp).collect();
-    let headers = HeaderColumns::of(records().map(|record| &*record.headers));
+    let kept: Vec<Vec<(String, Vec<u8>)>> = records().map(headers_to_keep).collect();
+    let headers = HeaderColumns::of(kept.iter().map(|headers| &**headers));
     tx.execute(
-        "INSERT INTO waiting_events (topic, key, day, event_id, origin_partition, origin_offset, origin_timestamp,
-                                     payload, header_names, header_values)
-         SELECT topic, key, day, event_id, origin_partition, origin_offset, origin_timestamp, payload,
+        "INSERT INTO waiting_events (topic, key, day, event_id, origin_topic, origin_partition, origin_offset,
+                                     origin_timestamp, payload, header_names, header_values)
+         SELECT topic, key, day, event_id, origin_topic, origin_partition, origin_offset, origin_timestamp, payload,
                 ($9::text[])[headers_from:headers_to], ($10::bytea[])[headers_from:headers_to]
          FROM unnest($1::text[], $2::bytea[], $3::date[], $4::uuid[], $5::int[], $6::bigint[], $7::timestamptz[],
-                     $8::bytea[], $11::int[], $12::int[])
+                     $8::bytea[], $11::int[], $12::int[], $13::text[])
              WITH ORDINALITY
              AS follower (topic, key, day, event_id, origin_partition, origin_offset, origin_timestamp, payload,
-                          headers_from, headers_to, place)
+                          headers_from, headers_to, origin_topic, place)
          ORDER BY place",
         &[
             &topics,
@@ -176,6 +180,7 @@ pub(crate) async fn append(tx: &Tx<'_>, followers: &[Arrival<'_>]) -> Result<(),
             &headers.values,
             &headers.from,
             &headers.to,
+            &origins,
         ],
     )
     .await?;

@@ -152,14 +152,10 @@ impl Detection {
         known_until: Option<DateTime<Utc>>,
     ) -> anyhow::Result<Round> {
         let mut round = Round { known_until, ..Round::default() };
-        if let (Some(cluster), Some(known_until)) = (cluster, known_until) {
-            let known_until = known_until - GRACE;
-            (round.stuck, round.mismatched) = self.mark(known_until).await?;
-            let mut inquiry = Inquiry::new(&self.pool, &self.services, cluster, known_until - self.stuck_after);
-            let judged = judge(&self.pool, &mut inquiry).await?;
-            round.judged = judged.len() as u64;
-            self.alarm_of_sagas(&judged, inquiry).await?;
-        }
+        let judged = match (cluster, known_until) {
+            (Some(cluster), Some(known_until)) => self.judge_sagas(cluster, known_until - GRACE, &mut round).await,
+            _ => Ok(()),
+        };
         let dead = self.ask_for_dead_letters().await;
         let lags = match cluster {
             Some(cluster) => self.lags.look(cluster),
@@ -167,7 +163,20 @@ impl Detection {
         };
         let outboxes = self.observed.latest().map(|look| outbox::waiting(&look, self.stuck_after));
         self.alarm_of_groups(dead, lags, outboxes).await?;
-        Ok(round)
+        judged.map(|()| round)
+    }
+
+    async fn judge_sagas(
+        &self,
+        cluster: &Standing,
+        known_until: DateTime<Utc>,
+        round: &mut Round,
+    ) -> anyhow::Result<()> {
+        (round.stuck, round.mismatched) = self.mark(known_until).await?;
+        let mut inquiry = Inquiry::new(&self.pool, &self.services, cluster, known_until - self.stuck_after);
+        let judged = judge(&self.pool, &mut inquiry).await?;
+        round.judged = judged.len() as u64;
+        self.alarm_of_sagas(&judged, inquiry).await
     }
 
     /// What doesn't move and what doesn't match, each in one statement.

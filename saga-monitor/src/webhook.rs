@@ -1,11 +1,12 @@
 //! Alarms told to a Slack-compatible webhook. Notices are written with their alarms and told in order; one that
-//! isn't taken is told again until it is, so nothing is lost while the webhook is down. Should two instances
-//! tell the same, it is told twice.
+//! isn't taken is told again until it is, so nothing is lost while the webhook is down. One that the webhook refuses goes
+//! behind the others. Should two instances tell the same, it is told twice.
 
 use std::time::Duration;
 
 use anyhow::Context;
 use futures::FutureExt;
+use reqwest::StatusCode;
 use serde_json::json;
 use service_runtime::{
     Pool, Tasks,
@@ -15,6 +16,8 @@ use service_runtime::{
 
 use crate::store::alarms;
 
+/// What a chat takes at most, about.
+const MAX_TEXT_BYTES: usize = 3_000;
 /// How long the webhook may take.
 const TELL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often it is looked for notices.
@@ -47,20 +50,30 @@ impl Webhook {
         });
     }
 
-    /// Tells the oldest notice. Returns whether there was one.
+    /// Tells the next notice. Returns whether there was one.
     ///
     /// # Errors
-    /// When it wasn't taken: it stays the oldest.
+    /// When it wasn't taken: it is told again.
     pub async fn tell_next(&self) -> anyhow::Result<bool> {
         let Some(notice) = alarms::find_notice(&self.pool.get().await?).await? else { return Ok(false) };
-        let told = self.http.post(self.url.clone()).json(&json!({"text": notice.text})).send().await;
+        let told = self.http.post(self.url.clone()).json(&json!({"text": bounded(&notice.text)})).send().await;
         let told = told.and_then(reqwest::Response::error_for_status).map_err(reqwest::Error::without_url);
         let client = self.pool.get().await?;
         if let Err(error) = &told {
-            alarms::update_refused(&client, notice.id, &service_runtime::chain(error)).await?;
+            alarms::update_refused(&client, notice.id, &service_runtime::chain(error), is_refused(error)).await?;
         }
         told.context("the webhook")?;
         alarms::delete_notice(&client, notice.id).await?;
         Ok(true)
     }
+}
+
+/// Whether it is this notice that isn't taken, rather than any.
+fn is_refused(error: &reqwest::Error) -> bool {
+    let elsewhere = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
+    error.status().is_some_and(|status| status.is_client_error() && !elsewhere.contains(&status))
+}
+
+fn bounded(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_TEXT_BYTES)]
 }

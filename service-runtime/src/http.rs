@@ -35,7 +35,7 @@ use anyhow::Context;
 pub use around::RequestTrace;
 pub use browsers::ProblemPages;
 pub use id::Id;
-pub use json::Json;
+pub use json::{Json, OptionalJson};
 pub use object::Object;
 pub use page::{Cursor, InvalidLimit, Limit, Page, Paging};
 pub use query::Query;

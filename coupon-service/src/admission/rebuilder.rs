@@ -28,14 +28,15 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_mins(30);
 
 /// Opens these gates, which are lost, again. `coupons`: as they were when that was noticed.
-pub(super) async fn rebuild(inner: &Arc<Inner>, coupons: Vec<Coupon>) {
+///
+/// # Errors
+/// The first reason why one stays closed; the others may be open.
+pub(super) async fn rebuild(inner: &Arc<Inner>, coupons: Vec<Coupon>) -> anyhow::Result<()> {
     let names: Vec<&str> = coupons.iter().take(10).map(|coupon| coupon.coupon_id.as_str()).collect();
     warn!(coupons = coupons.len(), ?names, "gates are lost: their sales are closed until they are rebuilt");
     sleep(inner.longest).await;
-    if let Err(error) = wait_until_all_is_decided(inner).await {
-        warn!(error = format!("{error:#}"), "the gates stay closed for now");
-        return;
-    }
+    wait_until_all_is_decided(inner).await?;
+    let mut first_error = None;
     for coupon in coupons {
         match reopen(inner, &coupon).await {
             Ok(Some(epoch)) => {
@@ -43,11 +44,10 @@ pub(super) async fn rebuild(inner: &Arc<Inner>, coupons: Vec<Coupon>) {
                 info!(coupon = %coupon.coupon_id, epoch, "the gate is open again");
             }
             Ok(None) => {}
-            Err(error) => {
-                warn!(coupon = %coupon.coupon_id, error = format!("{error:#}"), "the gate stays closed for now");
-            }
+            Err(error) => _ = first_error.get_or_insert_with(|| error.context(coupon.coupon_id)),
         }
     }
+    first_error.map_or(Ok(()), Err)
 }
 
 async fn wait_until_all_is_decided(inner: &Inner) -> anyhow::Result<()> {

@@ -17,20 +17,21 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context;
 use chrono::{TimeDelta, Utc};
 use common_events::{CouponId, EventId, UserId};
 use futures::FutureExt;
 use messaging::progress;
 use metrics::{counter, gauge};
 use service_runtime::tasks::{Next, Rounds};
-use tokio::task::AbortHandle;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 use tracing::{debug, info, warn};
 
 use super::{Inner, rebuilder};
 use crate::{
     domain::{Coupon, Outcome, Settled},
     gate::{Standing, Token},
-    store,
+    store::{self, Readable},
 };
 
 /// How often a page of coupons is looked at, and how often at most when somebody notices something.
@@ -68,8 +69,8 @@ struct Reconciler {
     /// What this round found about the issuer, once it asked.
     heard_all: Option<bool>,
     sums: Sums,
-    /// The last rebuild, which may be under way.
-    rebuilding: Option<AbortHandle>,
+    /// How the rebuild under way will have ended.
+    rebuilding: Option<oneshot::Receiver<anyhow::Result<()>>>,
 }
 
 /// What the looks of one round found.
@@ -79,6 +80,19 @@ struct Looks {
     lost: Vec<Coupon>,
     first_error: Option<anyhow::Error>,
     failed_in_a_row: usize,
+}
+
+impl Looks {
+    /// One that can't be read is told of, and holds up no other.
+    fn readable(&mut self, one: Readable) -> Option<Coupon> {
+        match one {
+            Ok(coupon) => Some(coupon),
+            Err((coupon_id, error)) => {
+                self.first_error.get_or_insert_with(|| anyhow::Error::new(error).context(coupon_id));
+                None
+            }
+        }
+    }
 }
 
 /// What one pass through all coupons adds up.
@@ -93,12 +107,31 @@ impl Reconciler {
     /// One round, and a rebuild of what it finds to be lost. One at a time: what is lost meanwhile is found again.
     async fn look(&mut self) -> anyhow::Result<Next> {
         let Looks { lost, first_error, .. } = self.round().await?;
-        if !lost.is_empty() && self.rebuilding.as_ref().is_none_or(AbortHandle::is_finished) {
+        let ended = self.ended_rebuild();
+        if !lost.is_empty() && self.rebuilding.is_none() {
+            let (tell, told) = oneshot::channel();
             let inner = Arc::clone(&self.inner);
-            let rebuild = async move { rebuilder::rebuild(&inner, lost).await };
-            self.rebuilding = Some(self.inner.tasks.once("gate-rebuild", rebuild.boxed()));
+            let rebuild = async move {
+                // Nobody looks any more when the process ends.
+                let _ = tell.send(rebuilder::rebuild(&inner, lost).await);
+            };
+            self.inner.tasks.once("gate-rebuild", rebuild.boxed());
+            self.rebuilding = Some(told);
         }
+        ended?;
         first_error.map_or(Ok(Next::Later), Err)
+    }
+
+    /// How a rebuild has ended since the last look. One that failed is begun anew, and counts as a failure of this task.
+    fn ended_rebuild(&mut self) -> anyhow::Result<()> {
+        let ended = match self.rebuilding.as_mut().map(oneshot::Receiver::try_recv) {
+            None | Some(Err(TryRecvError::Empty)) => return Ok(()),
+            Some(Ok(ended)) => ended,
+            // It was told of where it panicked.
+            Some(Err(TryRecvError::Closed)) => Err(anyhow::anyhow!("a rebuild ended in the middle")),
+        };
+        self.rebuilding = None;
+        ended.context("gates are lost, and stay closed for now")
     }
 
     /// Looks at the coupons that were noticed, and at the next page.
@@ -108,18 +141,24 @@ impl Reconciler {
         self.heard_all = None;
         let client = self.inner.pool.get().await?;
         let page = store::list_coupons(&client, self.after.as_ref(), PAGE).await?;
+        let is_last_page = i64::try_from(page.len()).is_ok_and(|found| found < PAGE);
+        let id_of = |one: &Readable| one.as_ref().map_or_else(|(id, _)| id.clone(), |coupon| coupon.coupon_id.clone());
+        let last = page.last().map(id_of);
+        let mut looks = Looks::default();
+        let page: Vec<Coupon> = page.into_iter().filter_map(|one| looks.readable(one)).collect();
         let noticed: BTreeSet<CouponId> =
             std::mem::take(&mut *self.inner.noticed.lock().unwrap_or_else(PoisonError::into_inner));
         let mut others = Vec::new();
         for coupon_id in noticed {
             if !page.iter().any(|coupon| coupon.coupon_id == coupon_id) {
-                others.extend(store::find_coupon(&client, &coupon_id).await?);
+                match store::find_coupon(&client, &coupon_id).await {
+                    Ok(coupon) => others.extend(coupon),
+                    Err(error) if error.is_closed() => return Err(error.into()),
+                    Err(error) => _ = looks.readable(Err((coupon_id, error))),
+                }
             }
         }
         drop(client);
-        let is_last_page = i64::try_from(page.len()).is_ok_and(|found| found < PAGE);
-        let last = page.last().map(|coupon| coupon.coupon_id.clone());
-        let mut looks = Looks::default();
         let left_at = self.look_at(page, &mut looks).await;
         self.after = left_at.or(if is_last_page { None } else { last });
         if self.after.is_none() {

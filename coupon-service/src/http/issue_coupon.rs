@@ -10,7 +10,7 @@ use actix_web::{
 };
 use common_events::{CouponId, TraceId, UserId};
 use serde::Serialize;
-use service_runtime::{Caller, Problem, http::RequestTrace};
+use service_runtime::{Customer, Problem, http::RequestTrace};
 use utoipa::ToSchema;
 
 use crate::admission::{Admission, Refused};
@@ -44,7 +44,7 @@ enum AdmittedStatus {
 /// Claims a coupon for the caller.
 #[utoipa::path(
     tag = "coupons",
-    security(("identity" = [])),
+    security(("identity" = ["customer"])),
     params(("coupon_id" = inline(CouponId), Path)),
     responses(
         (status = 202, description = "Admitted: the request is kept, whatever happens now", body = AdmittedView),
@@ -57,7 +57,7 @@ enum AdmittedStatus {
 )]
 #[post("/coupons/{coupon_id}/issue")]
 pub(super) async fn issue_coupon(
-    caller: Caller,
+    Customer(caller): Customer,
     coupon_id: Path<CouponId>,
     trace: RequestTrace,
     admission: Data<Admission>,

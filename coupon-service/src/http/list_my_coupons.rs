@@ -3,7 +3,7 @@
 use actix_web::{get, web::Data};
 use common_events::IssuedCouponId;
 use service_runtime::{
-    Caller, Pool, Problem,
+    Customer, Pool, Problem,
     http::{Json, Page, Paging, Query},
 };
 
@@ -13,13 +13,13 @@ use crate::store;
 /// The caller's coupons, newest first.
 #[utoipa::path(
     tag = "coupons",
-    security(("identity" = [])),
+    security(("identity" = ["customer"])),
     params(Paging),
     responses((status = 200, body = Page<MyCouponView>)),
 )]
 #[get("/users/me/coupons")]
 pub(super) async fn list_my_coupons(
-    caller: Caller,
+    Customer(caller): Customer,
     Query(paging): Query<Paging>,
     pool: Data<Pool>,
 ) -> Result<Json<Page<MyCouponView>>, Problem> {

@@ -6,7 +6,7 @@ use actix_web::{
 };
 use common_events::{ClaimRefusal, CouponId, IssuedCouponId};
 use serde::Serialize;
-use service_runtime::{Caller, Problem, http::Json};
+use service_runtime::{Customer, Problem, http::Json};
 use utoipa::ToSchema;
 
 use super::issue_coupon::rebuilding;
@@ -46,7 +46,7 @@ enum ClaimStatus {
 /// What the caller's claim has come to.
 #[utoipa::path(
     tag = "coupons",
-    security(("identity" = [])),
+    security(("identity" = ["customer"])),
     params(("coupon_id" = inline(CouponId), Path)),
     responses(
         (status = 200, body = ClaimView),
@@ -55,7 +55,7 @@ enum ClaimStatus {
 )]
 #[get("/coupons/{coupon_id}/claims/me")]
 pub(super) async fn my_claim(
-    caller: Caller,
+    Customer(caller): Customer,
     coupon_id: Path<CouponId>,
     admission: Data<Admission>,
 ) -> Result<Json<ClaimView>, Problem> {

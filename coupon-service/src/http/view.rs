@@ -164,6 +164,9 @@ pub(super) struct MyCouponView {
     #[serde(skip_serializing_if = "Option::is_none")]
     valid_until: Option<DateTime<Utc>>,
     status: UseStatus,
+    /// Since when an order uses it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    used_at: Option<DateTime<Utc>>,
 }
 
 /// Whether an order uses it.
@@ -183,7 +186,7 @@ impl MyCouponView {
 }
 
 impl From<MyCoupon> for MyCouponView {
-    fn from(MyCoupon { coupon, order_id }: MyCoupon) -> Self {
+    fn from(MyCoupon { coupon, order_id, used_at }: MyCoupon) -> Self {
         Self {
             issued_coupon_id: coupon.issued_coupon_id,
             coupon_id: coupon.coupon_id,
@@ -191,6 +194,7 @@ impl From<MyCoupon> for MyCouponView {
             rank: coupon.rank,
             valid_until: coupon.valid_until,
             status: if order_id.is_some() { UseStatus::Used } else { UseStatus::Issued },
+            used_at,
         }
     }
 }

@@ -247,6 +247,8 @@ pub struct MyCoupon {
     pub coupon: IssuedCoupon,
     /// The order that uses it.
     pub order_id: Option<OrderId>,
+    /// Since when.
+    pub used_at: Option<DateTime<Utc>>,
 }
 
 /// What a user holds, the newest first, those issued before `before`. His few are read before they are
@@ -260,10 +262,12 @@ pub async fn list_of_user(
     let statement = client
         .prepare_cached(
             "WITH held AS MATERIALIZED (
-                 SELECT issued_coupon_id, coupon_id, user_id, rank, request_id, discount, valid_until, issued_at, order_id
+                 SELECT issued_coupon_id, coupon_id, user_id, rank, request_id, discount, valid_until, issued_at, order_id,
+                        used_at
                  FROM issued_coupons WHERE user_id = $1
              )
-             SELECT issued_coupon_id, coupon_id, user_id, rank, request_id, discount, valid_until, issued_at, order_id
+             SELECT issued_coupon_id, coupon_id, user_id, rank, request_id, discount, valid_until, issued_at, order_id,
+                    used_at
              FROM held WHERE $2::uuid IS NULL OR issued_coupon_id < $2
              ORDER BY issued_coupon_id DESC LIMIT $3",
         )
@@ -271,7 +275,8 @@ pub async fn list_of_user(
     let rows = client.query(&statement, &[&user_id.as_str(), &before.map(IssuedCouponId::uuid), &at_most]).await?;
     let mine = |row: &Row| {
         let order_id: Option<Uuid> = row.try_get("order_id")?;
-        Ok(MyCoupon { coupon: issued_coupon(row)?, order_id: order_id.map(OrderId::new) })
+        let used_at = row.try_get("used_at")?;
+        Ok(MyCoupon { coupon: issued_coupon(row)?, order_id: order_id.map(OrderId::new), used_at })
     };
     rows.iter().map(mine).collect()
 }

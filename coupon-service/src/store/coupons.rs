@@ -48,12 +48,19 @@ pub async fn insert_coupon(tx: &Tx<'_>, coupon: &Coupon) -> Result<bool, Error> 
     Ok(inserted == 1)
 }
 
+/// A coupon, or which one can't be read, and why.
+pub type Readable = Result<Coupon, (CouponId, Error)>;
+
 /// The coupons by id, from the one behind `after` on, at most so many.
-pub async fn list_coupons(client: &Client, after: Option<&CouponId>, at_most: i64) -> Result<Vec<Coupon>, Error> {
+pub async fn list_coupons(client: &Client, after: Option<&CouponId>, at_most: i64) -> Result<Vec<Readable>, Error> {
     // The empty text comes before every id.
     let after = after.map_or("", CouponId::as_str);
     let statement = client.prepare_cached(select_coupons!("WHERE coupon_id > $1 ORDER BY coupon_id LIMIT $2")).await?;
-    client.query(&statement, &[&after, &at_most]).await?.iter().map(coupon).collect()
+    let readable = |row: &Row| match coupon(row) {
+        Ok(coupon) => Ok(Ok(coupon)),
+        Err(error) => Ok(Err((row.try_get::<_, Word<_>>("coupon_id")?.0, error))),
+    };
+    client.query(&statement, &[&after, &at_most]).await?.iter().map(readable).collect()
 }
 
 /// The coupon; `None` when there is none.

@@ -88,10 +88,12 @@ pub async fn update_wallet(tx: &Tx<'_>, changes: &Changes) -> Result<(), Error> 
     let coupons: Vec<Uuid> = changes.coupons.keys().map(|id| id.uuid()).collect();
     let orders: Vec<Option<Uuid>> = changes.coupons.values().map(|order| order.map(OrderId::uuid)).collect();
     tx.execute(
-        "UPDATE issued_coupons held SET order_id = now.order_id
+        "UPDATE issued_coupons held
+         SET order_id = now.order_id,
+             used_at = CASE WHEN now.order_id IS NULL THEN NULL WHEN now.order_id = held.order_id THEN held.used_at ELSE $3 END
          FROM unnest($1::uuid[], $2::uuid[]) AS now (issued_coupon_id, order_id)
          WHERE held.issued_coupon_id = now.issued_coupon_id",
-        &[&coupons, &orders],
+        &[&coupons, &orders, &tx.now()],
     )
     .await?;
     Ok(())

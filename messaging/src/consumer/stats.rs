@@ -32,7 +32,7 @@ fn lag(partition: &Partition) -> Option<i64> {
     if partition.fetch_state != READ_HERE {
         return Some(0);
     }
-    // A group that has committed nothing yet has everything before it.
-    let begin = if partition.committed_offset >= 0 { partition.committed_offset } else { partition.lo_offset };
+    // A group that has committed nothing yet has everything before it; what is past its retention nobody waits for.
+    let begin = partition.committed_offset.max(partition.lo_offset);
     (begin >= 0 && partition.hi_offset >= 0).then(|| (partition.hi_offset - begin).max(0))
 }

@@ -46,6 +46,8 @@ use crate::{
 
 /// How long the second cluster may take for a letter.
 pub(super) const PRODUCE_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// When nothing is heard of a letter for so long, nobody tells any more: the producer's thread is gone.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// After it took none for once, it isn't tried for so long: whoever comes next doesn't wait for it.
 const LEFT_ALONE: Duration = Duration::from_secs(5);
 const MAX_ON_THE_WAY: usize = 10_000;
@@ -108,9 +110,9 @@ impl SecondCluster {
         let sending: Vec<_> = sending.collect();
         let outcomes = sending.into_iter().map(|(diverted, sent)| async move {
             let refused = match sent {
-                Ok(sent) => match sent.await {
-                    Ok(Ok(_)) => None,
-                    Ok(Err(_)) | Err(_) => Some(Sent::Perhaps),
+                Ok(sent) => match tokio::time::timeout(REPORT_TIMEOUT, sent).await {
+                    Ok(Ok(Ok(_))) => None,
+                    Ok(Ok(Err(_)) | Err(_)) | Err(_) => Some(Sent::Perhaps),
                 },
                 Err(_) => Some(Sent::Never),
             };

@@ -108,13 +108,18 @@ pub(crate) fn on_the_way(record: &Record, group: Service, hop: Hop, trouble: &Tr
     headers
 }
 
-/// What the record carried before it failed for the first time. On a topic of the catalogue that is
-/// everything, however it is called. Whose event it is goes along when its origin doesn't say so.
+/// What the record carried before it failed for the first time, but for what is called like a header of the ladder. Whose
+/// event it is goes along when its origin doesn't say so.
 pub(crate) fn own_headers(record: &Record) -> Vec<(String, Vec<u8>)> {
     let is_ours = |name: &str| OF_THE_LADDER.contains(&name);
     let own = record.headers.iter().filter(|(name, _)| !is_ours(name)).cloned();
     let event_topic = record.event_topic_beside_origin().map(|topic| (X_EVENT_TOPIC.to_owned(), topic.name().into()));
     own.chain(event_topic).collect()
+}
+
+/// What is kept of a record's headers with it: all, but for what a hop wrote.
+pub(crate) fn headers_to_keep(record: &Record) -> Vec<(String, Vec<u8>)> {
+    if record.has_origin() { own_headers(record) } else { record.headers.clone() }
 }
 
 impl Record {

@@ -1,6 +1,6 @@
-//! Topics that take nothing: one that isn't there, may not be written, or refuses a record for good. Their rows wait in
-//! the outbox, whose order they keep, and what goes to other topics flows. Every now and then the lowest row of such a
-//! topic is tried, alone; once Kafka takes it, the rest follows.
+//! What takes nothing: a topic that isn't there or may not be written, and a key of which a record is refused for good. Their
+//! rows wait in the outbox, whose order they keep, and the rest flows. Every now and then the lowest row of such a lane is
+//! tried, alone; once Kafka takes it, what is behind it follows.
 
 use std::{
     collections::BTreeMap,
@@ -10,14 +10,35 @@ use std::{
 use metrics::gauge;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-/// When a topic is tried again: at first, and at last.
+/// When a lane is tried again: at first, and at last.
 const FIRST_TRY: Duration = Duration::from_secs(1);
 const LAST_TRY: Duration = Duration::from_secs(30);
+/// With so many keys barred it is the topic that takes nothing.
+const MAX_KEYS_OF_TOPIC: usize = 100;
 
-/// The topics of one database that take nothing.
+/// Rows that go one behind the other: those of a topic, or of one key of it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Lane {
+    pub(super) topic: String,
+    /// `None`: whatever the key.
+    pub(super) key: Option<Vec<u8>>,
+}
+
+impl Lane {
+    pub(super) fn of_topic(topic: &str) -> Self {
+        Self { topic: topic.to_owned(), key: None }
+    }
+
+    /// Whether a row of that topic and key goes in it.
+    pub(super) fn has(&self, topic: &str, key: Option<&[u8]>) -> bool {
+        self.topic == topic && (self.key.is_none() || self.key.as_deref() == key)
+    }
+}
+
+/// The lanes of one database that take nothing.
 pub(super) struct Barred {
     database: &'static str,
-    topics: BTreeMap<String, Bar>,
+    lanes: BTreeMap<Lane, Bar>,
 }
 
 struct Bar {
@@ -27,64 +48,69 @@ struct Bar {
 
 impl Barred {
     pub(super) const fn new(database: &'static str) -> Self {
-        Self { database, topics: BTreeMap::new() }
+        Self { database, lanes: BTreeMap::new() }
     }
 
-    /// The topic refused a row. True if it wasn't barred before.
-    pub(super) fn bar(&mut self, topic: &str) -> bool {
-        if self.has(topic) {
+    /// A row of the lane was refused. True if the lane wasn't barred before.
+    pub(super) fn bar(&mut self, lane: Lane) -> bool {
+        let keys = self.lanes.keys().filter(|barred| barred.topic == lane.topic).count();
+        let lane = if keys < MAX_KEYS_OF_TOPIC { lane } else { Lane::of_topic(&lane.topic) };
+        if self.has(&lane.topic, lane.key.as_deref()) {
             return false;
         }
-        self.tell(topic, 1.0);
-        self.topics.insert(topic.to_owned(), Bar { try_at: Instant::now() + FIRST_TRY, wait: FIRST_TRY });
+        self.tell(&lane.topic, 1.0);
+        self.lanes.insert(lane, Bar { try_at: Instant::now() + FIRST_TRY, wait: FIRST_TRY });
         true
     }
 
-    /// The topic took nothing when it was tried.
-    pub(super) fn note_failed_try(&mut self, topic: &str) {
-        if let Some(bar) = self.topics.get_mut(topic) {
+    /// The lane took nothing when it was tried.
+    pub(super) fn note_failed_try(&mut self, lane: &Lane) {
+        if let Some(bar) = self.lanes.get_mut(lane) {
             bar.wait = (bar.wait * 2).min(LAST_TRY);
             bar.try_at = Instant::now() + bar.wait;
         }
     }
 
-    /// The row by which the topic was tried came back without having been sent.
-    pub(super) fn try_at_once(&mut self, topic: &str) {
-        if let Some(bar) = self.topics.get_mut(topic) {
+    /// The row by which the lane was tried came back without having been sent.
+    pub(super) fn try_at_once(&mut self, lane: &Lane) {
+        if let Some(bar) = self.lanes.get_mut(lane) {
             bar.try_at = Instant::now();
         }
     }
 
-    /// Another relay leads now, and knows by itself what its topics take.
+    /// Another relay leads now, and knows by itself what its lanes take.
     pub(super) fn lift_all(&mut self) {
-        for topic in self.names().into_iter().map(str::to_owned).collect::<Vec<_>>() {
-            self.lift(&topic);
+        for lane in self.lanes.keys().cloned().collect::<Vec<_>>() {
+            self.lift(&lane);
         }
     }
 
-    /// The topic takes rows. True if it was barred.
-    pub(super) fn lift(&mut self, topic: &str) -> bool {
-        let was_barred = self.topics.remove(topic).is_some();
-        if was_barred {
-            self.tell(topic, 0.0);
+    /// The lane takes rows. True if it was barred.
+    pub(super) fn lift(&mut self, lane: &Lane) -> bool {
+        let was_barred = self.lanes.remove(lane).is_some();
+        if was_barred && !self.lanes.keys().any(|barred| barred.topic == lane.topic) {
+            self.tell(&lane.topic, 0.0);
         }
         was_barred
     }
 
-    pub(super) fn has(&self, topic: &str) -> bool {
-        self.topics.contains_key(topic)
+    /// Whether a row of that topic and key has to wait.
+    pub(super) fn has(&self, topic: &str, key: Option<&[u8]>) -> bool {
+        self.lanes.keys().any(|lane| lane.has(topic, key))
     }
 
-    pub(super) fn names(&self) -> Vec<&str> {
-        self.topics.keys().map(String::as_str).collect()
+    pub(super) fn lanes(&self) -> impl Iterator<Item = &Lane> {
+        self.lanes.keys()
     }
 
-    /// One that is to be tried now, and not again before its next time.
-    pub(super) fn take_due(&mut self) -> Option<String> {
+    /// The one that waits for its next try for longest, if it is to be tried now; and not again before its next time. One
+    /// of which something is still on its way is left out.
+    pub(super) fn take_due(&mut self, is_on_its_way: impl Fn(&Lane) -> bool) -> Option<Lane> {
         let now = Instant::now();
-        let (topic, bar) = self.topics.iter_mut().find(|(_, bar)| bar.try_at <= now)?;
+        let due = self.lanes.iter_mut().filter(|(lane, bar)| bar.try_at <= now && !is_on_its_way(lane));
+        let (lane, bar) = due.min_by_key(|(_, bar)| bar.try_at)?;
         bar.try_at = now + LAST_TRY;
-        Some(topic.clone())
+        Some(lane.clone())
     }
 
     fn tell(&self, topic: &str, is_barred: f64) {
@@ -92,42 +118,95 @@ impl Barred {
     }
 }
 
-/// Whether it is the topic, or the record, that Kafka doesn't take, rather than that it can't be asked: then waiting for
-/// Kafka doesn't help.
-pub(super) fn is_refused(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(
+/// What Kafka doesn't take, rather than that it can't be asked: then waiting for Kafka doesn't help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refused {
+    Topic,
+    /// Others of its topic may be taken.
+    Record,
+}
+
+impl Refused {
+    pub(super) fn of(error: &KafkaError) -> Option<Self> {
+        match error.rdkafka_error_code()? {
             RDKafkaErrorCode::UnknownTopic
-                | RDKafkaErrorCode::UnknownPartition
-                | RDKafkaErrorCode::UnknownTopicOrPartition
-                | RDKafkaErrorCode::InvalidTopic
-                | RDKafkaErrorCode::TopicAuthorizationFailed
-                | RDKafkaErrorCode::PolicyViolation
-                | RDKafkaErrorCode::InvalidRecord
-                | RDKafkaErrorCode::InvalidTimestamp
-                | RDKafkaErrorCode::MessageSizeTooLarge
-                | RDKafkaErrorCode::MessageBatchTooLarge
-                | RDKafkaErrorCode::InvalidMessageSize
-        )
-    )
+            | RDKafkaErrorCode::UnknownPartition
+            | RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::InvalidTopic
+            | RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::PolicyViolation => Some(Self::Topic),
+            RDKafkaErrorCode::InvalidRecord
+            | RDKafkaErrorCode::InvalidTimestamp
+            | RDKafkaErrorCode::MessageSizeTooLarge
+            | RDKafkaErrorCode::MessageBatchTooLarge
+            | RDKafkaErrorCode::InvalidMessageSize => Some(Self::Record),
+            _ => None,
+        }
+    }
+
+    /// What has to wait when a row of that topic and key was refused.
+    pub(super) fn lane(self, topic: &str, key: Option<&[u8]>) -> Lane {
+        let key = key.filter(|_| self == Self::Record).map(<[u8]>::to_vec);
+        Lane { topic: topic.to_owned(), key }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const fn nothing_is(_: &Lane) -> bool {
+        false
+    }
+
     #[test]
-    fn a_topic_is_tried_ever_less_often_until_it_takes_something() {
-        let mut barred = Barred::new("orders");
-        assert!(barred.bar("gone") && !barred.bar("gone"), "told of once");
-        assert_eq!(barred.topics["gone"].wait, FIRST_TRY);
+    fn a_lane_is_tried_ever_less_often_until_it_takes_something() {
+        let (mut barred, gone) = (Barred::new("orders"), Lane::of_topic("gone"));
+        assert!(barred.bar(gone.clone()) && !barred.bar(gone.clone()), "told of once");
+        assert_eq!(barred.lanes[&gone].wait, FIRST_TRY);
         for _ in 0..10 {
-            barred.note_failed_try("gone");
+            barred.note_failed_try(&gone);
         }
-        assert_eq!((barred.topics["gone"].wait, barred.take_due()), (LAST_TRY, None));
-        barred.topics.get_mut("gone").expect("barred").try_at = Instant::now();
-        assert_eq!((barred.take_due().as_deref(), barred.take_due()), (Some("gone"), None), "one try at a time");
-        assert!(barred.lift("gone") && !barred.lift("gone") && !barred.has("gone"));
+        assert_eq!((barred.lanes[&gone].wait, barred.take_due(nothing_is)), (LAST_TRY, None));
+        barred.try_at_once(&gone);
+        assert_eq!(barred.take_due(|_| true), None, "what is on its way comes first");
+        assert_eq!(
+            (barred.take_due(nothing_is), barred.take_due(nothing_is)),
+            (Some(gone.clone()), None),
+            "one at a time"
+        );
+        assert!(barred.lift(&gone) && !barred.lift(&gone) && !barred.has("gone", None));
+    }
+
+    #[test]
+    fn whoever_waits_longest_is_tried_first() {
+        let mut barred = Barred::new("orders");
+        for topic in ["a", "b", "c"] {
+            barred.bar(Lane::of_topic(topic));
+        }
+        for topic in ["b", "c", "a"] {
+            barred.try_at_once(&Lane::of_topic(topic));
+        }
+        let due: Vec<String> = std::iter::from_fn(|| barred.take_due(nothing_is)).map(|lane| lane.topic).collect();
+        assert_eq!(due, ["b", "c", "a"]);
+    }
+
+    #[test]
+    fn a_record_that_is_refused_holds_up_its_key_only_unless_there_are_many() {
+        let mut barred = Barred::new("orders");
+        let lane = |n: usize| Refused::Record.lane("orders", Some(n.to_string().as_bytes()));
+        barred.bar(lane(0));
+        assert!(barred.has("orders", Some(b"0")) && !barred.has("orders", Some(b"1")) && !barred.has("orders", None));
+        assert!(!barred.has("others", Some(b"0")));
+        for n in 1..=MAX_KEYS_OF_TOPIC {
+            barred.bar(lane(n));
+        }
+        assert!(barred.has("orders", Some(b"another")), "then it is the topic");
+        assert_eq!(
+            Refused::Record.lane("orders", None),
+            Lane::of_topic("orders"),
+            "without a key there is no smaller lane"
+        );
+        assert_eq!(Refused::Topic.lane("orders", Some(b"0")), Lane::of_topic("orders"));
     }
 }

@@ -4,6 +4,8 @@ use std::{collections::HashSet, time::SystemTime};
 
 use deadpool_postgres::Client;
 
+use super::barred::Lane;
+
 /// The most rows one question brings.
 pub(super) const MAX_CLAIM_ROWS: usize = 1_000;
 /// One question brings no further row once it has brought so many bytes of payload; a thousand usual rows
@@ -46,38 +48,52 @@ const DELETE_AND_CLAIM: &str = "
     FROM (SELECT id, topic, key, payload, header_names, header_values, traceparent, parent_span, compacted, written_at,
                  coalesce(sum(octet_length(payload))
                      OVER (ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS bytes_before
-          FROM outbox WHERE id <> ALL($2) AND topic <> ALL($5) ORDER BY id LIMIT $3) AS lowest
+          FROM outbox
+          WHERE id <> ALL($2) AND topic <> ALL($5)
+            AND NOT EXISTS (SELECT FROM unnest($6::text[], $7::bytea[]) AS waiting (topic, key)
+                            WHERE waiting.topic = outbox.topic AND waiting.key = outbox.key)
+          ORDER BY id LIMIT $3) AS lowest
     WHERE bytes_before < $4 ORDER BY id";
 
-const LOWEST_OF_TOPIC: &str = "
+const LOWEST_OF_LANE: &str = "
     SELECT id, topic, key, payload, header_names, header_values, traceparent, parent_span, compacted, written_at
-    FROM outbox WHERE topic = $1 AND id <> ALL($2) ORDER BY id LIMIT 1";
+    FROM outbox WHERE topic = $1 AND ($3::bytea IS NULL OR key = $3) AND id <> ALL($2) ORDER BY id LIMIT 1";
 
-/// Deletes `acknowledged`, and claims rows that are neither among them nor in flight, nor of one of the topics `barred`.
-pub(super) async fn delete_and_claim(
+/// Deletes `acknowledged`, and claims rows that are neither among them nor in flight, nor in one of the lanes `waiting`.
+pub(super) async fn delete_and_claim<'l>(
     client: &Client,
     acknowledged: &[i64],
     in_flight: &HashSet<i64>,
     room: Room,
-    barred: &[&str],
+    waiting: impl IntoIterator<Item = &'l Lane>,
 ) -> Result<Vec<Row>, tokio_postgres::Error> {
+    let (mut topics, mut keyed, mut keys) = (Vec::<&str>::new(), Vec::<&str>::new(), Vec::<&[u8]>::new());
+    for lane in waiting {
+        match &lane.key {
+            None => topics.push(&lane.topic),
+            Some(key) => {
+                keyed.push(&lane.topic);
+                keys.push(key);
+            }
+        }
+    }
     let taken: Vec<i64> = in_flight.iter().chain(acknowledged).copied().collect();
     let at_most = |size: usize| i64::try_from(size).unwrap_or(i64::MAX);
     let statement = client.prepare_cached(DELETE_AND_CLAIM).await?;
     let (rows, bytes) = (at_most(room.rows), at_most(room.bytes));
-    let rows = client.query(&statement, &[&acknowledged, &taken, &rows, &bytes, &barred]).await?;
+    let rows = client.query(&statement, &[&acknowledged, &taken, &rows, &bytes, &topics, &keyed, &keys]).await?;
     Ok(rows.into_iter().map(|row| read(&row)).collect())
 }
 
-/// Claims the lowest row of a topic, which isn't in flight.
+/// Claims the lowest row of a lane that isn't in flight.
 pub(super) async fn claim_lowest(
     client: &Client,
-    topic: &str,
+    lane: &Lane,
     in_flight: &HashSet<i64>,
 ) -> Result<Option<Row>, tokio_postgres::Error> {
     let taken: Vec<i64> = in_flight.iter().copied().collect();
-    let statement = client.prepare_cached(LOWEST_OF_TOPIC).await?;
-    Ok(client.query_opt(&statement, &[&topic, &taken]).await?.map(|row| read(&row)))
+    let statement = client.prepare_cached(LOWEST_OF_LANE).await?;
+    Ok(client.query_opt(&statement, &[&lane.topic, &taken, &lane.key]).await?.map(|row| read(&row)))
 }
 
 fn read(row: &tokio_postgres::Row) -> Row {

@@ -12,7 +12,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -20,8 +20,10 @@ use std::{
 };
 
 use rdkafka::{
+    ClientContext,
     error::KafkaError,
-    producer::{BaseProducer, BaseRecord, Producer},
+    message::DeliveryResult,
+    producer::{BaseProducer, BaseRecord, Producer, ProducerContext},
 };
 use service_runtime::{Tasks, settings::KafkaSettings};
 use tokio::sync::mpsc;
@@ -93,8 +95,30 @@ struct Publisher {
     config: rdkafka::ClientConfig,
     names: Names,
     /// Made when the first row comes: starting it is what fences the relay before.
-    producer: Option<BaseProducer>,
+    producer: Option<BaseProducer<FirstFailure>>,
     started: Arc<AtomicU64>,
+}
+
+/// Why a record wasn't taken: of its transaction Kafka only says that it is inconsistent.
+#[derive(Default)]
+struct FirstFailure(Mutex<Option<KafkaError>>);
+
+impl FirstFailure {
+    fn take(&self) -> Option<KafkaError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl ClientContext for FirstFailure {}
+
+impl ProducerContext for FirstFailure {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.clone());
+        }
+    }
 }
 
 impl Publisher {
@@ -130,7 +154,7 @@ impl Publisher {
     }
 
     fn start(&mut self) -> Result<(), KafkaError> {
-        let producer: BaseProducer = self.config.create()?;
+        let producer: BaseProducer<FirstFailure> = self.config.create_with_context(FirstFailure::default())?;
         producer.init_transactions(TRANSACTION_TIMEOUT)?;
         self.producer = Some(producer);
         self.started.fetch_add(1, Ordering::AcqRel);
@@ -146,6 +170,7 @@ impl Publisher {
             (record.key, record.payload) = (row.key.as_deref(), row.payload.as_deref());
             producer.send(record).map_err(|(error, _)| error)?;
         }
-        producer.commit_transaction(TRANSACTION_TIMEOUT)
+        let committed = producer.commit_transaction(TRANSACTION_TIMEOUT);
+        committed.map_err(|error| producer.context().take().unwrap_or(error))
     }
 }

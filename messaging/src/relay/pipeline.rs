@@ -1,7 +1,7 @@
 //! The way of a row: claimed → produced → acknowledged → deleted, many at a time.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -29,7 +29,7 @@ use tracing::warn;
 
 use super::{
     Source,
-    barred::{Barred, is_refused},
+    barred::{Barred, Lane, Refused},
     claim::{self, Room, Row},
     fenced::{Fenced, Generation},
     lease::Lease,
@@ -50,9 +50,10 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 const FIRST_PAUSE_WITH_HINTS: Duration = Duration::from_millis(25);
 /// Acknowledged rows are deleted with the next question for rows; so many don't wait for it.
 const MAX_UNDELETED: usize = 500;
-/// How often the lease is looked at while rows in flight are waited for.
-const HOLD_LOOK_EVERY: Duration = Duration::from_millis(200);
-/// After a failed row, nothing is sent for so long.
+/// Of one topic a quarter of these: a partition that nobody leads keeps its rows in flight for as long as that lasts, and
+/// must leave room for others.
+const SHARE_OF_A_TOPIC: usize = 4;
+/// After a failed row, nothing of its topic is sent for so long.
 const AFTER_FAILED_ROW: Duration = Duration::from_secs(1);
 /// How long Kafka may take for the row by which a topic is tried.
 const TRY_TIMEOUT_MS: &str = "10000";
@@ -109,10 +110,11 @@ impl ProducerContext for Reports {
     }
 }
 
-/// What is remembered of a row in flight, for its span and its latency.
+/// What is remembered of a row in flight: where its order is kept, and for its span and its latency.
 struct Flying {
     bytes: usize,
     topic: String,
+    key: Option<Vec<u8>>,
     traceparent: Option<String>,
     parent_span: Option<String>,
     written_at: SystemTime,
@@ -124,20 +126,51 @@ pub(super) struct Pipeline<'s> {
     health: health::Part,
     settings: &'s KafkaSettings,
     producer: PolledProducer<Reports>,
-    /// Of the row by which a topic was tried last: what it is refused must not end the other producer.
+    /// Of the row by which a lane was tried last: what it is refused must not end the other producer.
     trying: Option<PolledProducer<Reports>>,
-    /// The row by which a topic is being tried.
-    tried_row: Option<i64>,
+    /// The row by which a lane is being tried.
+    tried: Option<(i64, Lane)>,
     fenced: Fenced,
     barred: &'s mut Barred,
     reports: mpsc::UnboundedSender<Ack>,
     acks: mpsc::UnboundedReceiver<Ack>,
     in_flight: HashMap<i64, Flying>,
-    in_flight_bytes: usize,
+    /// Of all topics, and of each of which something is in flight.
+    load: Load,
+    loads: HashMap<String, Load>,
     acknowledged: Vec<i64>,
-    /// Set when a row has to go again: nothing is claimed until nothing is in flight, and so long after.
-    /// What was behind that row would overtake it.
-    holding: Option<Duration>,
+    /// Topics of which a row has to go again. What was behind that row would overtake it.
+    holds: BTreeMap<String, Hold>,
+}
+
+/// What is in flight.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Load {
+    rows: usize,
+    bytes: usize,
+}
+
+impl Load {
+    fn add(&mut self, bytes: usize) {
+        self.rows += 1;
+        self.bytes += bytes;
+    }
+
+    fn subtract(&mut self, bytes: usize) {
+        self.rows -= 1;
+        self.bytes -= bytes;
+    }
+
+    const fn fills_its_share(self) -> bool {
+        self.rows >= MAX_IN_FLIGHT / SHARE_OF_A_TOPIC || self.bytes >= MAX_IN_FLIGHT_BYTES / SHARE_OF_A_TOPIC
+    }
+}
+
+/// Nothing of a topic is claimed until nothing of it is in flight, and so long after.
+#[derive(Debug, Clone, Copy)]
+struct Hold {
+    after: Duration,
+    until: Option<Instant>,
 }
 
 impl<'s> Pipeline<'s> {
@@ -153,7 +186,7 @@ impl<'s> Pipeline<'s> {
         let context = Reports { acks: reports.clone(), health: health.clone(), brokers: <_>::default() };
         let producer = PolledProducer::new(&kafka::producer(settings), context).context("a Kafka producer")?;
         let fenced = Fenced::new(settings, names, source.name, reports.clone(), (tasks, fenced))?;
-        let (in_flight, in_flight_bytes, acknowledged) = <_>::default();
+        let (in_flight, load, loads, acknowledged, holds) = <_>::default();
         Ok(Self {
             source,
             names: names.clone(),
@@ -161,15 +194,16 @@ impl<'s> Pipeline<'s> {
             settings,
             producer,
             trying: None,
-            tried_row: None,
+            tried: None,
             fenced,
             barred,
             reports,
             acks,
             in_flight,
-            in_flight_bytes,
+            load,
+            loads,
             acknowledged,
-            holding: None,
+            holds,
         })
     }
 
@@ -207,10 +241,7 @@ impl<'s> Pipeline<'s> {
                 bail!(lost);
             }
             self.drain_acks();
-            if let Some(length) = self.holding {
-                self.hold(&client, length).await?;
-                continue;
-            }
+            self.end_holds();
             let has_published = !self.acknowledged.is_empty();
             let claimed = self.round(&client).await?;
             // An empty outbox says nothing of Kafka: what failed before may fail as soon as there is a row.
@@ -230,54 +261,65 @@ impl<'s> Pipeline<'s> {
     }
 
     /// What it can't go on without, in words.
-    fn has_lost(&self) -> Option<&'static str> {
+    fn has_lost(&self) -> Option<String> {
+        let has_failed = !self.holds.is_empty() || self.barred.lanes().next().is_some();
+        if let Some((code, reason)) = self.producer.client().fatal_error().filter(|_| has_failed) {
+            return Some(format!("the producer ended: {code}: {reason}"));
+        }
+        let is_dead = |producer: &PolledProducer<Reports>| producer.has_ended();
         let lost = [
             (
                 self.producer.client().context().brokers.knows_none.is_cancelled(),
                 "the producer knows no broker any more",
             ),
-            (self.producer.has_ended(), "the thread that fetches the producer's reports ended by itself"),
+            (is_dead(&self.producer), "the thread that fetches the producer's reports ended by itself"),
+            (self.trying.as_ref().is_some_and(is_dead), "the thread that fetches the reports of a try ended by itself"),
             (self.fenced.has_ended(), "the fenced producer's thread ended by itself"),
         ];
-        lost.into_iter().find_map(|(is_lost, what)| is_lost.then_some(what))
+        lost.into_iter().find_map(|(is_lost, what)| is_lost.then(|| what.to_owned()))
     }
 
     /// One question to the database, and what it brought on its way. Returns how many rows.
     async fn round(&mut self, client: &deadpool_postgres::Client) -> anyhow::Result<usize> {
         let room = Room {
-            rows: MAX_IN_FLIGHT.saturating_sub(self.in_flight.len()).min(claim::MAX_CLAIM_ROWS),
-            bytes: MAX_IN_FLIGHT_BYTES.saturating_sub(self.in_flight_bytes).min(claim::MAX_CLAIM_BYTES),
+            rows: MAX_IN_FLIGHT.saturating_sub(self.load.rows).min(claim::MAX_CLAIM_ROWS),
+            bytes: MAX_IN_FLIGHT_BYTES.saturating_sub(self.load.bytes).min(claim::MAX_CLAIM_BYTES),
         };
+        let full = self.loads.iter().filter(|(_, load)| load.fills_its_share()).map(|(topic, _)| topic);
+        let kept_back: Vec<Lane> = full.chain(self.holds.keys()).map(|topic| Lane::of_topic(topic)).collect();
         let in_flight: HashSet<i64> = self.in_flight.keys().copied().collect();
         let generation = self.fenced.generation();
-        let rows = claim::delete_and_claim(client, &self.acknowledged, &in_flight, room, &self.barred.names())
+        let waiting = self.barred.lanes().chain(&kept_back);
+        let rows = claim::delete_and_claim(client, &self.acknowledged, &in_flight, room, waiting)
             .await
             .context("asking for outbox rows")?;
         self.acknowledged.clear();
         let claimed = rows.len();
         for row in rows {
-            if self.holding.is_some() {
-                break;
+            // One before it may just have failed.
+            if !self.holds.contains_key(&row.topic) && !self.barred.has(&row.topic, row.key.as_deref()) {
+                self.send(generation, row);
             }
-            self.send(generation, row);
         }
         #[expect(clippy::cast_precision_loss, reason = "at most MAX_IN_FLIGHT")]
         gauge!("outbox_in_flight", "database" => self.source.name).set(self.in_flight.len() as f64);
         Ok(claimed)
     }
 
-    /// Sends the lowest row of a topic whose time has come.
+    /// Sends the lowest row of a barred lane whose time has come.
     async fn try_barred(&mut self, client: &deadpool_postgres::Client) -> anyhow::Result<()> {
-        if self.tried_row.is_some() {
+        if self.tried.is_some() {
             return Ok(());
         }
-        let Some(topic) = self.barred.take_due() else { return Ok(()) };
+        let flying = &self.in_flight;
+        let is_on_its_way = |lane: &Lane| flying.values().any(|flying| lane.has(&flying.topic, flying.key.as_deref()));
+        let Some(lane) = self.barred.take_due(is_on_its_way) else { return Ok(()) };
         let in_flight: HashSet<i64> = self.in_flight.keys().copied().collect();
         let generation = self.fenced.generation();
-        let lowest = claim::claim_lowest(client, &topic, &in_flight).await.context("asking for a row of a topic")?;
+        let lowest = claim::claim_lowest(client, &lane, &in_flight).await.context("asking for a row of a lane")?;
         let Some(row) = lowest else {
             // Whoever led meanwhile has sent all of it.
-            self.barred.lift(&topic);
+            self.barred.lift(&lane);
             return Ok(());
         };
         if !row.compacted {
@@ -286,7 +328,7 @@ impl<'s> Pipeline<'s> {
             config.set("enable.gapless.guarantee", "false").set("message.timeout.ms", TRY_TIMEOUT_MS);
             self.trying = Some(PolledProducer::new(&config, context).context("a Kafka producer")?);
         }
-        self.tried_row = Some(row.id);
+        self.tried = Some((row.id, lane));
         self.send(generation, row);
         Ok(())
     }
@@ -295,11 +337,16 @@ impl<'s> Pipeline<'s> {
         let flying = Flying {
             bytes: row.payload.as_ref().map_or(0, Vec::len),
             topic: row.topic.clone(),
+            key: row.key.clone(),
             traceparent: row.traceparent.clone(),
             parent_span: row.parent_span.clone(),
             written_at: row.written_at,
         };
-        self.in_flight_bytes += flying.bytes;
+        self.load.add(flying.bytes);
+        match self.loads.get_mut(&row.topic) {
+            Some(load) => load.add(flying.bytes),
+            None => _ = self.loads.insert(row.topic.clone(), Load { rows: 1, bytes: flying.bytes }),
+        }
         self.in_flight.insert(row.id, flying);
         if row.compacted {
             self.fenced.send(claimed_at, row);
@@ -309,7 +356,7 @@ impl<'s> Pipeline<'s> {
         let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(&topic, Box::new(row.id)).headers(headers(&row));
         (record.key, record.payload) = (row.key.as_deref(), row.payload.as_deref());
         let producer = match &self.trying {
-            Some(trying) if self.tried_row == Some(row.id) => trying,
+            Some(trying) if self.tried.as_ref().is_some_and(|(tried, _)| *tried == row.id) => trying,
             Some(_) | None => &self.producer,
         };
         if let Err((error, record)) = producer.send(record) {
@@ -326,49 +373,76 @@ impl<'s> Pipeline<'s> {
 
     fn note(&mut self, Ack { id, outcome }: Ack) {
         let Some(flying) = self.in_flight.remove(&id) else { return };
-        self.in_flight_bytes -= flying.bytes;
-        let was_try = self.tried_row.take_if(|tried| *tried == id).is_some();
-        if was_try {
+        self.load.subtract(flying.bytes);
+        if let Some(load) = self.loads.get_mut(&flying.topic) {
+            load.subtract(flying.bytes);
+            if load.rows == 0 {
+                self.loads.remove(&flying.topic);
+            }
+        }
+        let tried = self.tried.take_if(|(tried, _)| *tried == id).map(|(_, lane)| lane);
+        if tried.is_some() {
             self.trying = None;
         }
-        match outcome {
-            Outcome::Published => {
+        match (outcome, tried) {
+            (Outcome::Published, tried) => {
                 self.health.ready();
                 self.acknowledged.push(id);
                 flying.tell(self.source.name);
-                if was_try && self.barred.lift(&flying.topic) {
+                if tried.is_some_and(|lane| self.barred.lift(&lane)) {
                     tracing::info!(database = self.source.name, topic = flying.topic, "the topic takes rows again");
                 }
             }
-            Outcome::Failed(error) => {
-                counter!("outbox_failed_total", "topic" => flying.topic.clone()).increment(1);
-                if was_try {
-                    self.barred.note_failed_try(&flying.topic);
-                    return;
-                }
-                if self.barred.has(&flying.topic) || is_refused(&error) {
-                    if self.barred.bar(&flying.topic) {
-                        let (database, topic) = (self.source.name, &flying.topic);
-                        tracing::error!(database, topic, %error, "the topic takes nothing: its rows wait, others go on");
-                        // What is in flight ends first: something of this topic may be among it.
-                        self.holding = self.holding.or(Some(Duration::ZERO));
-                    }
-                    return;
-                }
-                if self.holding.is_none_or(|length| length.is_zero()) {
-                    let (database, topic) = (self.source.name, &flying.topic);
-                    warn!(database, topic, %error, "a row failed; it and what is behind it go again, in order");
-                }
-                self.holding = Some(AFTER_FAILED_ROW);
+            (Outcome::Failed(_), Some(lane)) => {
+                flying.count_failed();
+                self.barred.note_failed_try(&lane);
             }
-            Outcome::GivenBack if was_try => self.barred.try_at_once(&flying.topic),
-            Outcome::GivenBack => self.holding = self.holding.or(Some(Duration::ZERO)),
+            (Outcome::Failed(error), None) => {
+                flying.count_failed();
+                self.keep_back(flying, &error);
+            }
+            (Outcome::GivenBack, Some(lane)) => self.barred.try_at_once(&lane),
+            (Outcome::GivenBack, None) => self.hold(flying.topic, Duration::ZERO),
         }
+    }
+
+    /// A row failed: it goes again, and nothing overtakes it.
+    fn keep_back(&mut self, flying: Flying, error: &KafkaError) {
+        let (database, topic, key) = (self.source.name, &flying.topic, flying.key.as_deref());
+        if self.barred.has(topic, key) {
+            return;
+        }
+        if let Some(refused) = Refused::of(error) {
+            if self.barred.bar(refused.lane(topic, key)) {
+                tracing::error!(database, topic, %error, "the topic takes nothing: its rows wait, others go on");
+            }
+            return;
+        }
+        if self.holds.get(topic).is_none_or(|hold| hold.after.is_zero()) {
+            warn!(database, topic, %error, "a row failed; it and what is behind it go again, in order");
+        }
+        self.hold(flying.topic, AFTER_FAILED_ROW);
+    }
+
+    fn hold(&mut self, topic: String, after: Duration) {
+        let hold = self.holds.entry(topic).or_insert(Hold { after, until: None });
+        *hold = Hold { after: hold.after.max(after), until: None };
+    }
+
+    /// Topics of which nothing is in flight any more are claimed again when their time has come.
+    fn end_holds(&mut self) {
+        let loads = &self.loads;
+        self.holds.retain(|topic, hold| {
+            if hold.until.is_none() && !loads.contains_key(topic) {
+                hold.until = Some(Instant::now() + hold.after);
+            }
+            hold.until.is_none_or(|until| until > Instant::now())
+        });
     }
 
     /// A try may take long, and nothing can overtake it: but for it, nothing is on its way.
     fn has_only_a_try_in_flight(&self) -> bool {
-        self.in_flight.len() == usize::from(self.tried_row.is_some())
+        self.in_flight.len() == usize::from(self.tried.is_some())
     }
 
     /// Rows that Kafka has don't go again because the producer has to.
@@ -381,25 +455,11 @@ impl<'s> Pipeline<'s> {
         Ok(())
     }
 
-    /// Lets what is in flight end, one way or the other.
-    async fn hold(&mut self, client: &deadpool_postgres::Client, length: Duration) -> anyhow::Result<()> {
-        self.wait_for_acks(HOLD_LOOK_EVERY).await;
-        if let Some((code, reason)) = self.producer.client().fatal_error() {
-            self.delete_acknowledged(client).await?;
-            bail!("the producer ended: {code}: {reason}");
-        }
-        if self.has_only_a_try_in_flight() {
-            self.holding = None;
-            tokio::time::sleep(length).await;
-        }
-        Ok(())
-    }
-
     /// Takes acks until there is a reason to ask the database again: a hint, the end of the pause,
-    /// many rows to delete, or a failed one.
+    /// or many rows to delete.
     async fn idle(&mut self, pause: Duration, wakes: &mut watch::Receiver<u64>, shutdown: &CancellationToken) {
         let until = tokio::time::Instant::now() + pause;
-        while self.acknowledged.len() < MAX_UNDELETED && self.holding.is_none() {
+        while self.acknowledged.len() < MAX_UNDELETED {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
@@ -422,6 +482,10 @@ impl<'s> Pipeline<'s> {
 }
 
 impl Flying {
+    fn count_failed(&self) {
+        counter!("outbox_failed_total", "topic" => self.topic.clone()).increment(1);
+    }
+
     /// The publishing span lasts from the write to the ack: its length is the outbox's delay.
     fn tell(&self, database: &'static str) {
         let waited = self.written_at.elapsed().unwrap_or_default();

@@ -19,7 +19,7 @@ use messaging::{
 };
 use rdkafka::{
     Message, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions},
+    admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer as _, StreamConsumer},
     error::KafkaError,
@@ -83,6 +83,17 @@ impl Broker {
         let plan = cluster.plan(&wanted).await.expect("Kafka answers");
         cluster.apply(&plan).await.expect("the topic is made");
         self.topics.push(name);
+    }
+
+    /// Sets one thing of a topic, and the rest of it to what is usual.
+    pub(crate) async fn configure(&self, topic: &str, name: &str, value: &str) {
+        let admin: AdminClient<DefaultClientContext> = kafka::client(&self.settings).create().expect("a client");
+        let topic = self.names.topic(topic);
+        let config = AlterConfig::new(ResourceSpecifier::Topic(&topic)).set(name, value);
+        let set = admin.alter_configs([&config], &AdminOptions::new()).await.expect("the broker answers");
+        for set in set {
+            set.expect("the broker sets it");
+        }
     }
 
     /// Sends an event as the relay would. Returns the partition and offset where it lies.

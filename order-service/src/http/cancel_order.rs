@@ -1,18 +1,13 @@
 //! `POST /orders/{id}/cancel`, before or after it is confirmed.
 
-use std::{future::Future, pin::Pin};
-
 use actix_web::{
-    FromRequest, HttpRequest, HttpResponse,
-    dev::Payload,
-    http::header,
-    post,
+    HttpResponse, post,
     web::{Data, Path},
 };
 use common_events::{OrderId, events::MAX_NOTE_CHARS};
 use messaging::Tx;
 use serde::Deserialize;
-use service_runtime::{Caller, Pool, Problem, http::Json};
+use service_runtime::{Caller, Pool, Problem, http::OptionalJson};
 use utoipa::ToSchema;
 
 use super::view::OrderView;
@@ -40,7 +35,7 @@ struct CancelOrder {
 pub(super) async fn cancel_order(
     caller: Caller,
     order_id: Path<OrderId>,
-    PerhapsJson(request): PerhapsJson<CancelOrder>,
+    OptionalJson(request): OptionalJson<CancelOrder>,
     pool: Data<Pool>,
     waiting: Data<Waiting>,
 ) -> Result<HttpResponse, Problem> {
@@ -63,25 +58,6 @@ impl CancelOrder {
             return Err(Problem::invalid_field("reason", "A text without NUL characters."));
         }
         Ok(Some(note))
-    }
-}
-
-/// A JSON body that may be left out altogether.
-struct PerhapsJson<T>(Option<T>);
-
-impl<T: serde::de::DeserializeOwned + 'static> FromRequest for PerhapsJson<T> {
-    type Error = Problem;
-    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
-
-    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let headers = request.headers();
-        let is_empty = headers.get(header::CONTENT_LENGTH).is_none_or(|length| length == "0")
-            && !headers.contains_key(header::TRANSFER_ENCODING);
-        if is_empty {
-            return Box::pin(async { Ok(Self(None)) });
-        }
-        let body = Json::<T>::from_request(request, payload);
-        Box::pin(async move { Ok(Self(Some(body.await?.0))) })
     }
 }
 

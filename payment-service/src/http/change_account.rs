@@ -91,12 +91,12 @@ pub(super) async fn change_account(
 
 #[cfg(test)]
 mod tests {
-    use test_support::assert_limit;
+    use test_support::assert_bounds;
 
     use super::*;
 
     #[test]
     fn the_document_says_the_limit_that_is_checked() {
-        assert_limit::<PaymentLimit>("/maximum", Won::MAX.get());
+        assert_bounds::<PaymentLimit>();
     }
 }

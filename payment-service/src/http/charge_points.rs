@@ -116,12 +116,12 @@ impl From<ChargeRefused> for Problem {
 
 #[cfg(test)]
 mod tests {
-    use test_support::assert_limit;
+    use test_support::assert_bounds;
 
     use super::*;
 
     #[test]
     fn the_document_says_the_limit_that_is_checked() {
-        assert_limit::<ChargeAmount>("/maximum", MAX_CHARGE);
+        assert_bounds::<ChargeAmount>();
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use proptest::prelude::*;
-use test_support::assert_limit;
+use test_support::{assert_bounds, assert_limit};
 use uuid::Uuid;
 
 use super::*;
@@ -191,7 +191,7 @@ proptest! {
 #[test]
 fn the_document_says_the_limit_that_is_checked() {
     assert_limit::<ProductName>("/maxLength", ProductName::MAX_CHARS);
-    assert_limit::<Price>("/maximum", Price::MAX);
-    assert_limit::<Stock>("/maximum", Stock::MAX);
-    assert_limit::<Pieces>("/maximum", Pieces::MAX);
+    assert_bounds::<Price>();
+    assert_bounds::<Stock>();
+    assert_bounds::<Pieces>();
 }

@@ -142,7 +142,7 @@ pub(super) async fn all(visitor: Visitor, wanted: Query<Wanted>) -> Result<HttpR
 
 type Merged = (Vec<(Service, Letter)>, Vec<(Service, String)>, Vec<Away>);
 
-/// Of all services the latest first; each goes on by its own cursor.
+/// Of all services what was set aside last first, as each lists it; each goes on by its own cursor.
 fn merged(said: Said<Items<Letter>>, wanted: &Wanted) -> Merged {
     let (mut letters, mut next) = (Vec::new(), Vec::new());
     for (service, page) in said.answers {
@@ -151,6 +151,6 @@ fn merged(said: Said<Items<Letter>>, wanted: &Wanted) -> Merged {
         }
         letters.extend(page.items.into_iter().map(|letter| (service, letter)));
     }
-    letters.sort_by_key(|(_, letter)| std::cmp::Reverse(letter.last_failed_at));
+    letters.sort_by_key(|(_, letter)| std::cmp::Reverse(letter.id));
     (letters, next, said.away)
 }

@@ -211,9 +211,9 @@ pub struct Notice {
     pub text: String,
 }
 
-/// The oldest notice.
+/// The oldest notice of those that were refused least often.
 pub async fn find_notice(client: &Client) -> Result<Option<Notice>, Error> {
-    let statement = client.prepare_cached("SELECT id, text FROM notices ORDER BY id LIMIT 1").await?;
+    let statement = client.prepare_cached("SELECT id, text FROM notices ORDER BY attempts, id LIMIT 1").await?;
     Ok(client.query_opt(&statement, &[]).await?.map(|row| Notice { id: row.get(0), text: row.get(1) }))
 }
 
@@ -224,10 +224,10 @@ pub async fn delete_notice(client: &Client, id: i64) -> Result<(), Error> {
     Ok(())
 }
 
-/// It wasn't taken.
-pub async fn update_refused(client: &Client, id: i64, error: &str) -> Result<(), Error> {
+/// It wasn't taken. One that was refused goes behind the others; while nothing is taken they keep their order.
+pub async fn update_refused(client: &Client, id: i64, error: &str, is_its_own: bool) -> Result<(), Error> {
     let statement =
-        client.prepare_cached("UPDATE notices SET attempts = attempts + 1, last_error = $2 WHERE id = $1").await?;
-    client.execute(&statement, &[&id, &error]).await?;
+        client.prepare_cached("UPDATE notices SET attempts = attempts + $3, last_error = $2 WHERE id = $1").await?;
+    client.execute(&statement, &[&id, &error, &i32::from(is_its_own)]).await?;
     Ok(())
 }

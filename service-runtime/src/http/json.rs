@@ -22,13 +22,37 @@ impl<T: DeserializeOwned> FromRequest for Json<T> {
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let body = web::Payload::from_request(request, payload);
+        let body = bytes_of(request, payload);
+        Box::pin(async move { read(&body.await?).map(Json) })
+    }
+}
+
+/// The same, of a call that needs no body: without one it is `None`, however it is said that there is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OptionalJson<T>(pub Option<T>);
+
+impl<T: DeserializeOwned> FromRequest for OptionalJson<T> {
+    type Error = Problem;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let body = bytes_of(request, payload);
         Box::pin(async move {
-            let unreadable = |_| malformed("The body broke off.");
-            let body = body.await.map_err(unreadable)?;
-            let body = body.to_bytes_limited(MAX_BODY_BYTES).await.map_err(|_| too_large())?.map_err(unreadable)?;
-            read(&body).map(Json)
+            let body = body.await?;
+            if body.is_empty() { Ok(Self(None)) } else { read(&body).map(|value| Self(Some(value))) }
         })
+    }
+}
+
+fn bytes_of(
+    request: &HttpRequest,
+    payload: &mut Payload,
+) -> impl Future<Output = Result<web::Bytes, Problem>> + 'static {
+    let body = web::Payload::from_request(request, payload);
+    async move {
+        let unreadable = |_| malformed("The body broke off.");
+        let body = body.await.map_err(unreadable)?;
+        body.to_bytes_limited(MAX_BODY_BYTES).await.map_err(|_| too_large())?.map_err(unreadable)
     }
 }
 

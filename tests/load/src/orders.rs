@@ -119,6 +119,9 @@ async fn know_products(shop: &Shop, products: &[Product]) -> anyhow::Result<()> 
 }
 
 /// Sends the orders; returns once each has ended, or its patience has.
+///
+/// # Panics
+/// When whoever lives through an order does.
 pub async fn run(seeded: &Arc<Seeded>, plan: &Plan, live: &Live) -> Tally {
     let (count, gap) = arrivals(plan);
     let connections = Arc::new(Semaphore::new(plan.connections.max(1)));
@@ -133,7 +136,9 @@ pub async fn run(seeded: &Arc<Seeded>, plan: &Plan, live: &Live) -> Tally {
         live.tell(|tally| tally.sent += 1);
         let arrival = Arrival { number, planned, seeded: Arc::clone(seeded), lines: plan.lines, live: live.clone() };
         orders.spawn(arrival.live_through(Arc::clone(&connections), plan.patience));
-        while orders.try_join_next().is_some() {}
+        while let Some(ended) = orders.try_join_next() {
+            ended.expect("whoever lives through an order doesn't panic");
+        }
     }
     live.tell(|tally| tally.sending = start.elapsed());
     orders.join_all().await;

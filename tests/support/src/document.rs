@@ -19,7 +19,7 @@ use service_runtime::{
 };
 
 pub(crate) use answers::{Asked, Described};
-pub use limits::assert_limit;
+pub use limits::{assert_bounds, assert_limit};
 pub use words::assert_words;
 
 /// The document's root, and the schemas it is put together of.

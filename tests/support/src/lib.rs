@@ -21,7 +21,7 @@ pub mod seam;
 
 pub use background::Background;
 pub use database::Database;
-pub use document::{assert_document, assert_limit, assert_words, faults_of_document};
+pub use document::{assert_bounds, assert_document, assert_limit, assert_words, faults_of_document};
 pub use eventually::{PATIENCE, eventually};
 pub use foreign::Foreign;
 pub use http::{Answer, Served, ask, runtime, runtime_with};

@@ -102,7 +102,12 @@ fn answer(status: u16) -> HttpResponse {
 }
 
 fn incoming(request: &HttpRequest, body: &[u8]) -> Result<Incoming, &'static str> {
-    let header = |name: &str| request.headers().get(name)?.to_str().ok().map(str::to_owned);
+    // Of two, none is to be believed.
+    let header = |name: &str| {
+        let mut said = request.headers().get_all(name);
+        let (one, another) = (said.next()?, said.next());
+        another.is_none().then(|| one.to_str().ok().map(str::to_owned))?
+    };
     let key = header("idempotency-key").filter(|key| !key.is_empty()).ok_or("no Idempotency-Key")?;
     let value: Value = serde_json::from_slice(body).map_err(|_| "the body is no JSON")?;
     let text = str::from_utf8(body).map_err(|_| "the body is no UTF-8")?;

@@ -6,6 +6,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use common_events::ids::in_lower_case;
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 
@@ -135,9 +136,14 @@ impl Wanted {
     fn is(&self, arrival: &Arrival) -> bool {
         let fits = |wanted: &Option<String>, has: Option<&String>| wanted.is_none() || wanted.as_ref() == has;
         fits(&self.idempotency_key, Some(&arrival.idempotency_key))
-            && fits(&self.order_id, arrival.order_id.as_ref())
+            && fits(&self.order_id.as_deref().map(in_either_case), arrival.order_id.as_ref())
             && fits(&self.user_id, arrival.user_id.as_ref())
     }
+}
+
+/// An id of the suite's, as it is written; anything else stays as it is.
+fn in_either_case(id: &str) -> String {
+    in_lower_case(id).unwrap_or_else(|| id.to_owned())
 }
 
 impl Pages {

@@ -40,6 +40,9 @@ pub(in crate::admin) const LOOK_EVERY: Duration = Duration::from_secs(1);
 const MAX_PROBE: i32 = 10;
 /// Later on, so many that die one after another say that the cause is back.
 const MAX_DEAD_IN_A_ROW: i32 = 20;
+/// A replay of which somebody holds a record waits for so long: a forgotten `psql`.
+const AFTER_LOCK_WAIT: Duration = Duration::from_secs(2);
+const BRIEFLY: &str = "SET LOCAL lock_timeout = '500ms'";
 /// Sent, and not heard of again yet: what may be out when the relay or Kafka is away.
 const MAX_ON_THE_WAY: i32 = 2_000;
 
@@ -239,7 +242,7 @@ impl Runner {
     pub(in crate::admin) async fn step(&self) -> Result<Next, Stalled> {
         let mut client = self.pool.get().await?;
         let tx = Tx::begin(&mut client).await?;
-        let Some(mut replay) = lock_replay(&tx).await? else {
+        let Some(replay) = lock_replay(&tx).await? else {
             let row = tx
                 .query_one(
                     "SELECT extract(epoch FROM min(next_at) - clock_timestamp())::float8
@@ -253,6 +256,21 @@ impl Runner {
             // Due, and locked: another instance is at it.
             return Ok(Next::In(until_due.clamp(Duration::from_millis(5), LOOK_EVERY)));
         };
+        let id = replay.id;
+        match self.step_on(tx, replay).await {
+            Err(stalled) if stalled.is_lock_wait() => {
+                // It is in nobody else's way meanwhile.
+                warn!(replay = %id, "somebody holds a record of this replay: it goes on later");
+                let sql = "UPDATE replays SET next_at = clock_timestamp() + $2 * interval '1 second' WHERE id = $1";
+                client.execute(sql, &[&id, &AFTER_LOCK_WAIT.as_secs_f64()]).await?;
+                Ok(Next::Now)
+            }
+            outcome => outcome.map(|()| Next::Now),
+        }
+    }
+
+    async fn step_on(&self, tx: Tx<'_>, mut replay: Locked) -> Result<(), Stalled> {
+        tx.execute(BRIEFLY, &[]).await?;
         let applied = follow(&tx, &mut replay).await?;
         self.halt(&tx, &mut replay).await?;
         let room = replay.progress.room();
@@ -260,7 +278,7 @@ impl Runner {
         close(&tx, &applied).await?;
         self.update_replay(&tx, &replay, sent).await?;
         tx.commit().await?;
-        Ok(Next::Now)
+        Ok(())
     }
 
     async fn halt(&self, tx: &Tx<'_>, replay: &mut Locked) -> Result<(), tokio_postgres::Error> {

@@ -12,7 +12,7 @@ use crate::{
     toys::{self, Toy, event},
 };
 
-/// As issue 5 has it. Much longer than the session timeout: without heartbeats the member would be thrown out.
+/// Much longer than the session timeout: without heartbeats the member would be thrown out.
 const AWAY: Duration = Duration::from_mins(1);
 
 #[tokio::test(flavor = "multi_thread")]

@@ -95,3 +95,27 @@ async fn days_past_the_maximum_age_are_forgotten_and_no_others() {
     assert_eq!(shop.count("SELECT count(*) FROM inbox").await, 2, "what may still come is remembered");
     assert_eq!(shop.deliver(&[toy_of(today, 2)]).await.applied, 1);
 }
+
+#[tokio::test]
+async fn whoever_only_reads_the_inbox_keeps_no_new_day_from_beginning_and_an_old_one_only_from_going() {
+    let shop = ToyShop::open().await;
+    let today = Utc::now().date_naive();
+    shop.deliver(&[toy_of(today, 0)]).await;
+    let client = shop.pool().get().await.unwrap();
+    let (old, next) = (today - Days::new(47), today - Days::new(46));
+    let name = old.format("%Y%m%d");
+    let sql = format!("CREATE TABLE inbox_{name} PARTITION OF inbox FOR VALUES FROM ('{old}') TO ('{next}')");
+    client.batch_execute(&sql).await.unwrap();
+    drop(client);
+    // A backup that runs past midnight, or a psql that somebody forgot.
+    let mut reader = shop.pool().get().await.unwrap();
+    let reading = reader.transaction().await.unwrap();
+    reading.query("SELECT FROM inbox", &[]).await.unwrap();
+    assert_eq!(shop.deliver(&[toy_of(today - ONE_DAY, 1)]).await.applied, 1);
+    assert_eq!(shop.group.forget_old().await.expect("the database answers"), 0);
+    let tomorrow = format!("SELECT count(*) FROM inbox_{}", (today + ONE_DAY).format("%Y%m%d"));
+    assert_eq!(shop.count(&tomorrow).await, 0, "it is there before anybody needs it");
+    reading.rollback().await.unwrap();
+    drop(reader);
+    assert_eq!(shop.group.forget_old().await.expect("the database answers"), 1);
+}

@@ -20,7 +20,7 @@ use crate::{
     toys::{self, Mood, QUICK_LADDER, Toy, Toys, event},
 };
 
-/// How late a record may be handled after it was due (issue 5).
+/// How late a record may be handled after it was due.
 const LATEST: Duration = Duration::from_secs(1);
 /// Delays in fractions of a second, and no two alike.
 const SCALED: Ladder = Ladder {

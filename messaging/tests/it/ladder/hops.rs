@@ -266,3 +266,31 @@ async fn a_batch_dies_and_the_next_goes_on_where_it_stopped() {
     shop.toys.let_go();
     assert_eq!(shop.group.try_parked().await.expect("the database answers"), Delivered { applied: 20, ..NONE });
 }
+
+#[tokio::test]
+async fn an_event_whose_topic_was_renamed_on_the_way_is_one_dead_letter_and_frees_its_key() {
+    let shop = ToyShop::open_with(SHORT).await;
+    let renamed = |record: &Record| {
+        let mut record = record.clone();
+        for (name, value) in &mut record.headers {
+            if name == X_ORIGIN_TOPIC {
+                *value = "order-was-created".into();
+            }
+        }
+        record
+    };
+    let head = event(Toy::new("bear", 1, Mood::BreaksUntilFree));
+    shop.deliver(&[record(&head, 0), record(&event(Toy::fine("bear", 2)), 1)]).await;
+    let hop = shop.relay().await.remove(0);
+    assert_eq!(shop.deliver(&[renamed(&hop)]).await, Delivered { dead: 1, ..NONE });
+    assert_eq!(shop.group.drain().await.expect("the database answers"), Delivered { applied: 1, ..NONE });
+    assert_eq!(shop.count("SELECT count(*) FROM inbox WHERE state = 'dead'").await, 1, "in one place");
+    let notice = shop.relay().await.into_iter().find(|record| record.topic == "order-service.dlt").expect("a notice");
+    assert_eq!(shop.deliver(&[renamed(&notice)]).await, Delivered { duplicates: 1, ..NONE });
+
+    // It died before the topic was renamed, and its notice is read after that.
+    shop.deliver(&[record(&event(Toy::new("duck", 1, Mood::AnswersAndIsNonsense)), 2)]).await;
+    let notice = shop.relay().await.into_iter().find(|record| record.topic == "order-service.dlt").expect("a notice");
+    assert_eq!(shop.deliver(&[renamed(&notice)]).await, Delivered { duplicates: 1, ..NONE });
+    assert_eq!(shop.dead_letters().await.len(), 2);
+}

@@ -4,7 +4,9 @@ use std::{slice::from_ref, sync::Arc, time::Duration};
 
 use common_events::Service;
 use futures::FutureExt;
-use messaging::{Delivered, Event, Handled, Record, Subscriptions, Transient, Tx, delivery::Group};
+use messaging::{
+    Delivered, Event, Handled, Record, Subscriptions, Transient, Tx, X_EVENT_TOPIC, X_ORIGIN_TOPIC, delivery::Group,
+};
 use test_support::eventually;
 use tokio::sync::watch;
 
@@ -270,4 +272,30 @@ async fn events_that_come_while_their_key_is_being_drained_go_behind() {
     drain(&shop).await;
     assert_eq!(toys::journal_by_key(shop.pool()).await["bear"], (0..60).collect::<Vec<_>>());
     assert_eq!(keys_waiting(&shop).await, 0);
+}
+
+#[tokio::test]
+async fn who_waits_is_known_by_where_he_lay_also_when_somebody_put_him_on_an_own_topic_by_hand() {
+    let shop = ToyShop::open_with(SHORT).await;
+    let by_hand = Record {
+        topic: "order-service.replay".to_owned(),
+        offset: 77,
+        headers: vec![(X_ORIGIN_TOPIC.to_owned(), "order-created".into()), ("odd".to_owned(), vec![0xff])],
+        ..record(&event(Toy::new("bear", 2, Mood::AnswersAndIsNonsense)), 0)
+    };
+    shop.deliver(&[record(&event(Toy::new("bear", 1, Mood::BreaksUntilFree)), 0)]).await;
+    assert_eq!(shop.deliver(&[by_hand]).await, Delivered { waiting: 1, ..NONE });
+    shop.toys.let_go();
+    next_hop(&shop).await;
+    assert_eq!(drain(&shop).await, Delivered { dead: 1, ..NONE });
+    let dead = shop.dead_letters().await.remove(0);
+    assert_eq!(dead.place, ("order-service.replay".to_owned(), 0, 77));
+    let notice = shop.relay().await.into_iter().find(|record| record.topic == "order-service.dlt").expect("a notice");
+    let said = [X_ORIGIN_TOPIC, X_EVENT_TOPIC].map(|name| notice.header(name));
+    assert_eq!(said, [Some("order-service.replay"), Some("order-created")]);
+    assert_eq!(
+        notice.headers.iter().filter(|(name, _)| name == X_ORIGIN_TOPIC || name == "odd").count(),
+        2,
+        "once each"
+    );
 }

@@ -1,7 +1,7 @@
 //! Whether a relay is ready: while every one of its databases answers.
 
 use serde_json::json;
-use test_support::faults_of_metrics;
+use test_support::{faults_of_document, faults_of_metrics};
 
 use super::{
     process::Relay,
@@ -47,4 +47,15 @@ async fn what_a_relay_counts_is_told_as_prometheus_wants_it() {
     ] {
         assert!(text.contains(told), "{told} in\n{text}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_has_a_document_though_it_has_no_calls() {
+    let broker = Broker::with(&["order-created"]).await;
+    let database = writers::database(1).await;
+    let relay = Relay::start(&broker, &[&database.url]);
+    relay.is(200, &json!({"status": "ready"})).await;
+    let (status, text) = relay.get("/openapi.json").await.expect("it answers");
+    let document = serde_json::from_str(&text).expect("JSON");
+    assert_eq!((status, faults_of_document(&document)), (200, vec![]), "{text}");
 }

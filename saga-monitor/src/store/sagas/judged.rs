@@ -22,9 +22,15 @@ pub async fn mark_stuck(tx: &Tx<'_>, unmoved_since: DateTime<Utc>, at_most: i64)
     .await
 }
 
-/// Whether some stuck saga was not judged yet: then not every cause is known.
+fn flow_names() -> Vec<&'static str> {
+    Flow::ALL.iter().map(|flow| flow.name()).collect()
+}
+
+/// Whether some stuck saga was not judged yet: then not every cause is known. What a later release calls a saga is its own
+/// to judge.
 pub async fn is_any_unjudged(tx: &Tx<'_>) -> Result<bool, Error> {
-    Ok(tx.query_one("SELECT EXISTS (SELECT FROM sagas WHERE stuck AND judged_at IS NULL)", &[]).await?.get(0))
+    let unjudged = "SELECT EXISTS (SELECT FROM sagas WHERE stuck AND judged_at IS NULL AND type = ANY($1))";
+    Ok(tx.query_one(unjudged, &[&flow_names()]).await?.get(0))
 }
 
 /// Believes the doubts about sagas of which everything up to then is known. Returns how many are new.
@@ -57,11 +63,11 @@ pub struct Suspect {
 pub async fn list_suspects(client: &Client, at_most: i64) -> Result<Vec<Suspect>, Error> {
     let statement = client
         .prepare_cached(
-            "SELECT saga, type, key, state, progress_at, facts FROM sagas WHERE stuck
+            "SELECT saga, type, key, state, progress_at, facts FROM sagas WHERE stuck AND type = ANY($2)
              ORDER BY judged_at NULLS FIRST, progress_at LIMIT $1",
         )
         .await?;
-    let rows = client.query(&statement, &[&at_most]).await?;
+    let rows = client.query(&statement, &[&at_most, &flow_names()]).await?;
     let suspect = |row: &Row| {
         Some(Suspect {
             saga: row.get("saga"),

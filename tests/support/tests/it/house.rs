@@ -159,7 +159,7 @@ impl Mention<'_> {
 
     /// The heading that is named: `, "The law"`.
     fn heading(&self) -> Option<&str> {
-        Some(self.after.trim_start_matches('`').strip_prefix(", \"")?.split_once('"')?.0)
+        Some(self.after.trim_start_matches(['`', ')']).strip_prefix(", \"")?.split_once('"')?.0)
     }
 }
 
@@ -175,11 +175,18 @@ fn mentions(text: &str) -> Vec<Mention<'_>> {
     named.filter(|mention| has_ending(Path::new(mention.name), "md") && !mention.name.contains("//")).collect()
 }
 
-/// Where the links of a document lead, but for those to other addresses and within it.
-fn links(text: &str) -> Vec<&str> {
+/// Where the links of a document lead, but for those to other addresses: a path, which is empty for the document itself,
+/// and the place in it.
+fn links(text: &str) -> Vec<(&str, Option<&str>)> {
     let targets = text.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0));
-    let ours = targets.filter(|target| !target.contains("://") && !target.starts_with('#'));
-    ours.map(|target| target.split_once('#').map_or(target, |(path, _)| path)).collect()
+    let ours = targets.filter(|target| !target.contains("://"));
+    ours.map(|target| target.split_once('#').map_or((target, None), |(path, place)| (path, Some(place)))).collect()
+}
+
+/// What a heading is called in a link to it.
+fn slug(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.flat_map(char::to_lowercase).map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
 /// The decisions that are named by their number: `(0015)`, `decision 0015`, `docs/decisions/0015`.
@@ -220,11 +227,18 @@ fn lost_in(path: &Path, text: &str, texts: &BTreeMap<PathBuf, String>) -> (Vec<S
         }
     }
     if has_ending(path, "md") {
-        let targets = links(text);
-        followed += targets.len();
-        lost.extend(
-            targets.into_iter().filter(|target| !house().join(folder).join(target).exists()).map(str::to_owned),
-        );
+        for (target, place) in links(text) {
+            followed += 1;
+            let document = if target.is_empty() { path.to_owned() } else { plain(&folder.join(target)) };
+            let is_there = target.is_empty() || texts.contains_key(&document) || house().join(&document).exists();
+            let has = |place| {
+                let within = if target.is_empty() { Some(text) } else { texts.get(&document).map(|text| &**text) };
+                within.is_some_and(|text| headings(text).any(|heading| slug(heading) == place))
+            };
+            if !is_there || !place.is_none_or(has) {
+                lost.push(place.map_or_else(|| target.to_owned(), |place| format!("{target}#{place}")));
+            }
+        }
     }
     let pages: BTreeSet<&str> =
         texts.keys().filter_map(|path| path.strip_prefix(DECISIONS).ok()?.to_str()?.get(..4)).collect();
@@ -258,6 +272,8 @@ fn nothing_refers_to_the_papers_this_was_built_from() {
         for paper in &papers {
             assert!(!text.contains(paper.as_str()), "{} refers to {paper}", path.display());
         }
+        let numbered = text.split("issue ").skip(1).any(|after| after.starts_with(|c: char| c.is_ascii_digit()));
+        assert!(!numbered, "{} refers to an issue by its number", path.display());
     }
 }
 
@@ -273,6 +289,9 @@ fn a_reference_that_leads_nowhere_is_noticed() {
     for fine in [
         "docs/rules.~md §2.",
         "(docs/rules.~md, \"Rules\")",
+        "[rules](rules.~md), \"Rules\"",
+        "[who](rules.~md#2-who-is-asking)",
+        "# Here\n[above](#here)",
         "`docs/rules.~md` §2",
         "rules.~md, ../docs/rules.~md",
         "https://elsewhere.example/lost.~md",
@@ -285,7 +304,10 @@ fn a_reference_that_leads_nowhere_is_noticed() {
         ("docs/lost.~md", "docs/lost.~md"),
         ("docs/rules.~md §2, §7", "docs/rules.~md §7"),
         ("docs/rules.~md, \"The law\"", "docs/rules.~md, \"The law\""),
-        ("[a page](lost.html#here)", "lost.html"),
+        ("[a page](lost.html)", "lost.html"),
+        ("[rules](rules.~md), \"The law\"", "rules.~md, \"The law\""),
+        ("[who](rules.~md#3-who)", "rules.~md#3-who"),
+        ("# Here\n[above](#there)", "#there"),
         ("as (0002) says", "decision 0002"),
         ("docs/decisions/0003", "decision 0003"),
     ] {

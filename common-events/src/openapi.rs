@@ -82,6 +82,7 @@ mod tests {
         assert_eq!((&product["minLength"], &product["maxLength"]), (&json!(1), &json!(128)));
         assert!(product["pattern"].is_string(), "{product}");
         assert_eq!(schema(OrderId::schema())["format"], "uuid");
+        assert_eq!(schema(TraceId::schema())["pattern"], TRACE_ID, "asked for in either case");
         let reason = schema(CancelReason::schema());
         assert_eq!((&reason["type"], &reason["enum"]), (&json!("string"), &json!(null)), "the list is open");
         assert!(reason["pattern"].is_string(), "{reason}");

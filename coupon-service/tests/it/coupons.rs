@@ -1,5 +1,6 @@
 //! Coupons as admins put them up, as anyone sees them, and as their holders do.
 
+use chrono::{DateTime, TimeDelta, Utc};
 use common_events::CouponId;
 use reqwest::Method;
 use rstest::rstest;
@@ -225,11 +226,30 @@ async fn a_customer_sees_his_coupons_and_whether_they_are_in_use() {
     assert_eq!(rest, json!({"items": [mine["items"][1]]}));
 
     let order = new_order();
-    let status = async || desk.get("/users/me/coupons").await.body["items"][0]["status"].clone();
+    let first = async || desk.get("/users/me/coupons").await.body["items"][0].clone();
     counter.hear(order_created(order, KIM, Some(issued))).await;
-    assert_eq!(status().await, "USED");
+    let used = first().await;
+    let used_at: DateTime<Utc> = used["usedAt"].as_str().expect("a time").parse().expect("RFC 3339");
+    assert_eq!(used["status"], "USED");
+    assert!((Utc::now() - used_at).abs() < TimeDelta::minutes(1), "{used}");
     counter.hear(order_cancelled(order, KIM, Some(issued))).await;
-    assert_eq!(status().await, "ISSUED");
+    let free = first().await;
+    assert_eq!((&free["status"], &free["usedAt"]), (&json!("ISSUED"), &json!(null)));
+    desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_customers_claim_coupons() {
+    let desk = Desk::open().await;
+    let coupon = desk.counter.put_up_set(10).await;
+    let calls = [
+        (Method::POST, format!("/coupons/{coupon}/issue")),
+        (Method::GET, format!("/coupons/{coupon}/claims/me")),
+        (Method::GET, "/users/me/coupons".to_owned()),
+    ];
+    for (method, path) in calls {
+        assert_eq!(desk.ask("operator", method, &path, None).await.status, 403, "{path}");
+    }
     desk.close().await;
 }
 

@@ -81,8 +81,11 @@ async fn what_arrives_twice_under_one_key_is_there_once_and_both_calls_are_told(
         assert_eq!((found.len(), &found[0]["idempotencyKey"]), (1, &json!("a")), "{query}");
     }
     assert_eq!(receiver.received("?limit=1").await.len(), 1);
+    let id = "0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b";
+    assert_eq!(receiver.pays(Some("c"), &json!({"orderId": id}).to_string()).await, 201);
+    assert_eq!(receiver.received(&format!("?orderId={}", id.to_uppercase())).await.len(), 1, "in either case");
     let shown = receiver.get("/").await.expect("how it stands");
-    assert_eq!(shown["counts"], json!({ "taken": 2, "calls": 4, "kept": 2 }));
+    assert_eq!(shown["counts"], json!({ "taken": 3, "calls": 5, "kept": 3 }));
     assert_eq!(shown["mode"]["answer"], "takes");
 }
 

@@ -85,6 +85,17 @@ impl Broker {
         self.topics.push(name);
     }
 
+    /// Deletes what lies before these ends.
+    pub(crate) async fn delete_records(&self, topic: &str, ends: &BTreeMap<i32, i64>) {
+        let admin: AdminClient<DefaultClientContext> = kafka::client(&self.settings).create().expect("a client");
+        let topic = self.names.topic(topic);
+        let mut before = TopicPartitionList::new();
+        for (partition, end) in ends {
+            before.add_partition_offset(&topic, *partition, Offset::Offset(*end)).expect("an offset");
+        }
+        admin.delete_records(&before, &AdminOptions::new()).await.expect("the broker deletes them");
+    }
+
     /// Sets one thing of a topic, and the rest of it to what is usual.
     pub(crate) async fn configure(&self, topic: &str, name: &str, value: &str) {
         let admin: AdminClient<DefaultClientContext> = kafka::client(&self.settings).create().expect("a client");

@@ -31,7 +31,7 @@ pub struct ConsumerView {
     /// The next offset that the group reads; none while it has committed nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub committed_offset: Option<i64>,
-    /// The offset after the last record.
+    /// The offset that the next record gets: after the last one, and what the ends of transactions take.
     pub end_offset: i64,
     /// Records between.
     pub lag: i64,

@@ -278,3 +278,14 @@ async fn a_parked_step_says_so() {
     watch.others_say(story.id_of("order-line-placed"), "parked", json!({})).await;
     assert_eq!(watch.saga(story.order).await["steps"][2]["status"], "PARKED");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_alarm_also_while_no_saga_can_be_judged() {
+    let watch = Watch::begin().await;
+    let told = json!({"items": [{"errorClass": "panic", "topic": "order-created", "count": 3}]});
+    watch.others_answer("/admin/dead-letters/groups", ResponseTemplate::new(200).set_body_json(told)).await;
+    let client = watch.database.pool.get().await.expect("a connection");
+    client.batch_execute("ALTER TABLE sagas RENAME COLUMN stuck TO was_stuck").await.expect("it fails from now on");
+    watch.try_round_at(chrono::Utc::now()).await.expect_err("and it is told");
+    assert_eq!(watch.alarms("dead-letter").await.len(), saga_monitor::services::readers().count());
+}

@@ -4,7 +4,10 @@ use chrono::TimeDelta;
 use saga_monitor::webhook::Webhook;
 use serde_json::Value;
 use service_runtime::settings::Url;
-use wiremock::{Mock, MockServer, ResponseTemplate, matchers::method};
+use wiremock::{
+    Mock, MockServer, ResponseTemplate,
+    matchers::{body_string_contains, method},
+};
 
 use crate::{
     story::Story,
@@ -48,4 +51,32 @@ async fn what_the_webhook_does_not_take_is_kept_and_told_when_it_is_back() {
     assert_eq!(told.len(), 2, "{told:?}");
     assert!(told[0].starts_with("[stuck] order-line-placed of order-service is on no topic"), "{told:?}");
     assert!(told[1].starts_with("[stuck] over: "), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notice_that_the_webhook_refuses_goes_behind_the_others() {
+    let watch = Watch::begin().await;
+    let server = MockServer::start().await;
+    let webhook =
+        Webhook::new(Url::parse(&server.uri()).expect("a URL"), watch.database.pool.clone()).expect("a client");
+    let story = Story::of(&["tea"]).created();
+    watch.hear_all(&story).await;
+    watch.round_at(story.last_at() + STUCK_AFTER * 2).await;
+    let client = watch.database.pool.get().await.expect("a connection");
+    client.execute("DELETE FROM notices", &[]).await.expect("others");
+    for text in ["too much", &*"x".repeat(100_000), "last"] {
+        let sql = "INSERT INTO notices (alarm_id, text) SELECT id, $1 FROM alarms";
+        assert_eq!(client.execute(sql, &[&text]).await.expect("a notice"), 1);
+    }
+    Mock::given(body_string_contains("too much")).respond_with(ResponseTemplate::new(400)).mount(&server).await;
+    Mock::given(method("POST")).respond_with(ResponseTemplate::new(200)).mount(&server).await;
+    webhook.tell_next().await.expect_err("refused");
+    assert!(webhook.tell_next().await.expect("taken") && webhook.tell_next().await.expect("taken"));
+    let told = told(&server).await;
+    assert_eq!(
+        (told[1].len(), &*told[2]),
+        (3_000, "last"),
+        "the others, in their order, and no longer than a chat takes"
+    );
+    webhook.tell_next().await.expect_err("and it is told again");
 }

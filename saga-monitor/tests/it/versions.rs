@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use chrono::TimeDelta;
 use common_events::Service;
 use messaging::{OwnTopic, Rung};
 use saga_monitor::{events::recorder, store::positions::list_positions};
@@ -210,4 +211,23 @@ async fn facts_of_a_later_release_stay_and_hold_nothing_up() {
     drop(client);
     recorder::rebuild(&watch.database.pool).await.expect("the log is there");
     assert_eq!(watch.saga(story.order).await["state"], "IN_PROGRESS");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_saga_of_a_kind_that_a_later_release_knows_keeps_no_alarm_open() {
+    let watch = Watch::begin().await;
+    let (story, theirs) = (Story::of(&["tea"]).created(), Story::of(&["tea"]).created());
+    watch.hear_all(&story).await;
+    watch.hear_all(&theirs).await;
+    let later = story.last_at() + STUCK_AFTER * 2;
+    watch.round_at(later).await;
+    assert_eq!(watch.alarms("stuck").await.len(), 1);
+    let client = watch.database.pool.get().await.expect("a connection");
+    client.batch_execute("ALTER TABLE sagas DROP CONSTRAINT sagas_type_check").await.expect("as it does it");
+    let sql = "UPDATE sagas SET type = 'delivery', cause = NULL, cause_class = NULL, judged_at = NULL WHERE key = $1";
+    assert_eq!(client.execute(sql, &[&theirs.order.to_string()]).await.expect("the saga"), 1);
+    let goes_on = Story { told: Vec::new(), next_at: later, ..story }.placed();
+    watch.hear_all(&goes_on).await;
+    watch.round_at(later + TimeDelta::seconds(1)).await;
+    assert_eq!(watch.alarms("stuck").await, [], "what isn't known here is nothing to wait for");
 }

@@ -179,6 +179,11 @@ impl Watch {
         self.round_over(&caught_up(), known_until).await
     }
 
+    /// The same, though something may fail.
+    pub(crate) async fn try_round_at(&self, known_until: DateTime<Utc>) -> anyhow::Result<Round> {
+        self.detection.lock().await.round_over(Some(&caught_up()), Some(known_until)).await
+    }
+
     pub(crate) async fn round_over(&self, cluster: &Standing, known_until: DateTime<Utc>) -> Round {
         let mut detection = self.detection.lock().await;
         detection.round_over(Some(cluster), Some(known_until)).await.expect("PostgreSQL answers")

@@ -116,6 +116,7 @@ pub(super) fn field(path: &str, said: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::{http::header::TRANSFER_ENCODING, test::TestRequest};
     use rstest::rstest;
     use serde::Deserialize;
 
@@ -144,6 +145,23 @@ mod tests {
         assert_eq!((problem.body().status, problem.body().code), (422, "invalid-field"));
         let problem = read::<Line>(br#"["cup", 2"#).expect_err("refused");
         assert_eq!(problem.body().status, 400);
+    }
+
+    #[rstest]
+    #[case("", false)]
+    #[case("", true)]
+    #[case("{}", true)]
+    #[actix_web::test]
+    async fn a_call_that_needs_no_body_takes_none_however_that_is_said(
+        #[case] body: &'static str,
+        #[case] chunked: bool,
+    ) {
+        let request = TestRequest::post().set_payload(body);
+        let request = if chunked { request.insert_header((TRANSFER_ENCODING, "chunked")) } else { request };
+        let (request, mut payload) = request.to_http_parts();
+        let read =
+            OptionalJson::<serde_json::Value>::from_request(&request, &mut payload).await.expect("a body, or none");
+        assert_eq!(read.0.is_some(), !body.is_empty());
     }
 
     #[rstest]

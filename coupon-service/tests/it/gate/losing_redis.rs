@@ -7,13 +7,13 @@ use coupon_service::{
     domain::Mode,
     gate::{Request, Token, Verdict},
 };
-use service_runtime::telemetry;
+use service_runtime::{health::Readiness, telemetry};
 use test_support::eventually;
 use uuid::Uuid;
 
 use crate::gate::{
     own_parts::OwnRedis,
-    station::{Process, Station, admitted, user},
+    station::{Process, Station, admitted, coupon, user},
 };
 
 const QUANTITY: i64 = 60;
@@ -195,4 +195,54 @@ async fn who_was_let_in_before_a_rebuild_and_arrives_after_it_is_turned_away_vis
     ends_well(&station, &process, &coupon_id, Mode::Ranked).await;
     publisher.stop().await.expect("it stops in order");
     process.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coupon_that_cannot_be_read_keeps_no_other_gate_shut() {
+    let redis = OwnRedis::start().await;
+    let station = Station::on_redis(&redis.url()).await;
+    let process = station.runs().await;
+    let coupon_id = station.put_up(&process, Mode::Set, QUANTITY).await;
+    // As a later release may have written it; it comes first.
+    let later = coupon(Mode::Set, 10);
+    station.insert(&later).await;
+    let write = r#"UPDATE coupons SET coupon_id = '0-later', discount = '{"kind": "gift"}' WHERE coupon_id = "#;
+    station.execute(&format!("{write}'{}'", later.coupon_id)).await;
+    redis.ask(&["FLUSHALL"]).await;
+    process.is_open_again(&coupon_id).await;
+    eventually("it is told of", || async {
+        (station.runtime.health.readiness().await == stands_still()).then_some(())
+    })
+    .await;
+    process.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gate_that_cannot_be_rebuilt_is_told_of_until_it_is() {
+    let redis = OwnRedis::start().await;
+    let station = Station::on_redis(&redis.url()).await;
+    let process = station.runs().await;
+    let coupon_id = station.put_up(&process, Mode::Set, QUANTITY).await;
+    station
+        .execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''no epoch''; END';
+             CREATE TRIGGER refuse BEFORE UPDATE ON coupons FOR EACH ROW EXECUTE FUNCTION refuse()",
+        )
+        .await;
+    redis.ask(&["FLUSHALL"]).await;
+    eventually("it is told of", || async {
+        (station.runtime.health.readiness().await == stands_still()).then_some(())
+    })
+    .await;
+    station.execute("DROP TRIGGER refuse ON coupons").await;
+    process.is_open_again(&coupon_id).await;
+    eventually("all is well", || async {
+        (station.runtime.health.readiness().await == Readiness::Ready).then_some(())
+    })
+    .await;
+    process.stop().await;
+}
+
+fn stands_still() -> Readiness {
+    Readiness::Degraded { lost: vec!["reconciler"] }
 }

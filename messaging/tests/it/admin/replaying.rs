@@ -505,3 +505,23 @@ async fn an_event_that_was_put_on_the_replay_topic_by_hand_stays_that_event_at_e
     let [letter] = letters.items() else { panic!("one: {}", letters.body) };
     assert_eq!((&letter["eventId"], &letter["state"]), (&json!(toy.id), &json!("DEAD")));
 }
+
+#[actix_web::test]
+async fn a_record_that_somebody_holds_keeps_its_own_replay_waiting_and_no_other() {
+    let desk = Desk::open().await;
+    let (_, letters) = desk.bury_toys((0..2).map(answering)).await;
+    // A forgotten psql.
+    let mut client = desk.pool().get().await.expect("a connection");
+    let holding = client.transaction().await.expect("a transaction");
+    let held = "SELECT FROM dead_letters WHERE id::text = $1 FOR UPDATE";
+    holding.query(held, &[&letters[0]]).await.expect("held");
+    let waits = desk.replay(json!({"ids": [letters[0]], "reason": "mended"})).await;
+    let other = desk.replay(json!({"ids": [letters[1]], "reason": "mended"})).await;
+    let ended = desk.finish(&other, OWN).await;
+    assert_eq!((&ended["applied"], &ended["state"]), (&json!(1), &json!("DONE")), "{ended}");
+    let path = format!("/admin/replays/{}", waits.body["id"].as_str().expect("an id"));
+    assert_eq!(desk.get(&path).await.body["waiting"], 1);
+    holding.rollback().await.expect("it is free");
+    let ended = desk.finish(&waits, OWN).await;
+    assert_eq!((&ended["applied"], &ended["state"]), (&json!(1), &json!("DONE")), "{ended}");
+}

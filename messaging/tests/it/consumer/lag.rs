@@ -1,8 +1,8 @@
 //! How far behind a group is can be read from its metrics.
 
-use common_events::{Service, envelope};
+use common_events::{Service, Topic, envelope};
 use futures::FutureExt;
-use messaging::{Subscriptions, delivery::Group};
+use messaging::{Subscriptions, delivery::Group, progress::Progress};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use test_support::{Foreign, eventually};
 use tokio::sync::watch;
@@ -54,5 +54,22 @@ async fn the_lag_is_told_while_there_is_one_and_when_it_is_gone() {
     .await;
     foreign.abort();
     eventually("and is gone with it", || async { (lag(&recorder.render()) == Some(0.0)).then_some(()) }).await;
+
+    // What waits in the outbox is told of here: a relay that is dead tells nothing.
+    let client = database.pool.get().await.expect("a connection");
+    let sql =
+        "INSERT INTO outbox (topic, key, payload) VALUES ('order-reserved', 'a', ''), ('order-reserved', 'b', '')";
+    client.execute(sql, &[]).await.expect("two rows");
+    let told = r#"outbox_rows_waiting{topic="order-reserved"} 2"#;
+    eventually("the outbox is told of", || async { recorder.render().contains(told).then_some(()) }).await;
+    assert!(recorder.render().contains(r#"outbox_oldest_seconds{topic="order-reserved"}"#));
     member.stop().await;
+
+    // While nobody reads, records come and go by their age.
+    let progress = Progress::of(&broker.settings, Service::Order, Topic::PointCharged).expect("settings of a client");
+    broker.send_all(&coins).await;
+    let ends = progress.ends().await.expect("the broker answers");
+    assert_eq!(progress.behind(&ends).await.expect("the broker answers"), EVENTS);
+    broker.delete_records("point-charged", &ends).await;
+    assert_eq!(progress.behind(&ends).await.expect("the broker answers"), 0, "nobody will ever read them");
 }

@@ -50,9 +50,11 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 const FIRST_PAUSE_WITH_HINTS: Duration = Duration::from_millis(25);
 /// Acknowledged rows are deleted with the next question for rows; so many don't wait for it.
 const MAX_UNDELETED: usize = 500;
-/// Of one topic a quarter of these: a partition that nobody leads keeps its rows in flight for as long as that lasts, and
-/// must leave room for others.
-const SHARE_OF_A_TOPIC: usize = 4;
+/// A topic of which nothing is acknowledged for so long stands still, as one does whose partition nobody leads. Nothing more
+/// of it is claimed, and what it has in flight takes no room from others, …
+const STANDS_STILL: Duration = Duration::from_secs(2);
+/// … up to so many times what may be in flight otherwise.
+const MOST_STANDING_STILL: usize = 4;
 /// After a failed row, nothing of its topic is sent for so long.
 const AFTER_FAILED_ROW: Duration = Duration::from_secs(1);
 /// How long Kafka may take for the row by which a topic is tried.
@@ -135,22 +137,27 @@ pub(super) struct Pipeline<'s> {
     reports: mpsc::UnboundedSender<Ack>,
     acks: mpsc::UnboundedReceiver<Ack>,
     in_flight: HashMap<i64, Flying>,
-    /// Of all topics, and of each of which something is in flight.
-    load: Load,
+    /// Of each topic of which something is in flight.
     loads: HashMap<String, Load>,
     acknowledged: Vec<i64>,
     /// Topics of which a row has to go again. What was behind that row would overtake it.
     holds: BTreeMap<String, Hold>,
 }
 
-/// What is in flight.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What is in flight of a topic.
+#[derive(Debug, Clone, Copy)]
 struct Load {
     rows: usize,
     bytes: usize,
+    /// When something of it was acknowledged last, or it began.
+    moved_at: Instant,
 }
 
 impl Load {
+    fn of(bytes: usize) -> Self {
+        Self { rows: 1, bytes, moved_at: Instant::now() }
+    }
+
     fn add(&mut self, bytes: usize) {
         self.rows += 1;
         self.bytes += bytes;
@@ -159,10 +166,11 @@ impl Load {
     fn subtract(&mut self, bytes: usize) {
         self.rows -= 1;
         self.bytes -= bytes;
+        self.moved_at = Instant::now();
     }
 
-    const fn fills_its_share(self) -> bool {
-        self.rows >= MAX_IN_FLIGHT / SHARE_OF_A_TOPIC || self.bytes >= MAX_IN_FLIGHT_BYTES / SHARE_OF_A_TOPIC
+    fn stands_still(&self) -> bool {
+        self.moved_at.elapsed() > STANDS_STILL
     }
 }
 
@@ -186,7 +194,7 @@ impl<'s> Pipeline<'s> {
         let context = Reports { acks: reports.clone(), health: health.clone(), brokers: <_>::default() };
         let producer = PolledProducer::new(&kafka::producer(settings), context).context("a Kafka producer")?;
         let fenced = Fenced::new(settings, names, source.name, reports.clone(), (tasks, fenced))?;
-        let (in_flight, load, loads, acknowledged, holds) = <_>::default();
+        let (in_flight, loads, acknowledged, holds) = <_>::default();
         Ok(Self {
             source,
             names: names.clone(),
@@ -200,7 +208,6 @@ impl<'s> Pipeline<'s> {
             reports,
             acks,
             in_flight,
-            load,
             loads,
             acknowledged,
             holds,
@@ -281,12 +288,14 @@ impl<'s> Pipeline<'s> {
 
     /// One question to the database, and what it brought on its way. Returns how many rows.
     async fn round(&mut self, client: &deadpool_postgres::Client) -> anyhow::Result<usize> {
-        let room = Room {
-            rows: MAX_IN_FLIGHT.saturating_sub(self.load.rows).min(claim::MAX_CLAIM_ROWS),
-            bytes: MAX_IN_FLIGHT_BYTES.saturating_sub(self.load.bytes).min(claim::MAX_CLAIM_BYTES),
-        };
-        let full = self.loads.iter().filter(|(_, load)| load.fills_its_share()).map(|(topic, _)| topic);
-        let kept_back: Vec<Lane> = full.chain(self.holds.keys()).map(|topic| Lane::of_topic(topic)).collect();
+        let (standing, moving): (Vec<_>, Vec<_>) = self.loads.iter().partition(|(_, load)| load.stands_still());
+        let room = room_beside(moving.into_iter().map(|(_, load)| *load), self.loads.values().copied());
+        let kept_back: Vec<Lane> = standing
+            .into_iter()
+            .map(|(topic, _)| topic)
+            .chain(self.holds.keys())
+            .map(|topic| Lane::of_topic(topic))
+            .collect();
         let in_flight: HashSet<i64> = self.in_flight.keys().copied().collect();
         let generation = self.fenced.generation();
         let waiting = self.barred.lanes().chain(&kept_back);
@@ -342,10 +351,9 @@ impl<'s> Pipeline<'s> {
             parent_span: row.parent_span.clone(),
             written_at: row.written_at,
         };
-        self.load.add(flying.bytes);
         match self.loads.get_mut(&row.topic) {
             Some(load) => load.add(flying.bytes),
-            None => _ = self.loads.insert(row.topic.clone(), Load { rows: 1, bytes: flying.bytes }),
+            None => _ = self.loads.insert(row.topic.clone(), Load::of(flying.bytes)),
         }
         self.in_flight.insert(row.id, flying);
         if row.compacted {
@@ -373,7 +381,6 @@ impl<'s> Pipeline<'s> {
 
     fn note(&mut self, Ack { id, outcome }: Ack) {
         let Some(flying) = self.in_flight.remove(&id) else { return };
-        self.load.subtract(flying.bytes);
         if let Some(load) = self.loads.get_mut(&flying.topic) {
             load.subtract(flying.bytes);
             if load.rows == 0 {
@@ -505,6 +512,19 @@ impl Flying {
                 error: None,
             });
         }
+    }
+}
+
+/// What one question may bring, beside what moves, and all that is in flight.
+fn room_beside(moving: impl Iterator<Item = Load>, all: impl Iterator<Item = Load>) -> Room {
+    let sum = |(rows, bytes): (usize, usize), load: Load| (rows + load.rows, bytes + load.bytes);
+    let (moving, all) = (moving.fold((0, 0), sum), all.fold((0, 0), sum));
+    let left = |most: usize, moving: usize, all: usize| {
+        most.saturating_sub(moving).min((most * MOST_STANDING_STILL).saturating_sub(all))
+    };
+    Room {
+        rows: left(MAX_IN_FLIGHT, moving.0, all.0).min(claim::MAX_CLAIM_ROWS),
+        bytes: left(MAX_IN_FLIGHT_BYTES, moving.1, all.1).min(claim::MAX_CLAIM_BYTES),
     }
 }
 

@@ -19,7 +19,10 @@ fn describe_publishing() {
     describe_counter!("outbox_failed_total", "Rows of the outbox that Kafka refused and that go again, by topic.");
     describe_gauge!("outbox_rows_waiting", "Rows that wait in the outbox of this group's database, by topic.");
     describe_gauge!("outbox_oldest_seconds", "For how long the oldest row of the outbox has waited, by topic.");
-    describe_gauge!("outbox_topic_refused", "1 while Kafka takes nothing for a topic, by database and topic.");
+    describe_gauge!(
+        "outbox_topic_refused",
+        "1 while Kafka takes nothing for a topic, or for a key of it, by database and topic."
+    );
     describe_gauge!("outbox_in_flight", "Rows of the outbox that wait for Kafka's acknowledgement, by database.");
     describe_histogram!("outbox_delay_seconds", "From the write of a row to Kafka's acknowledgement, by database.");
     describe_gauge!("producer_dead_letters", "Events that wait for Kafka as producer dead letters, by topic.");

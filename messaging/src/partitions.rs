@@ -1,13 +1,14 @@
 //! Day partitions of `inbox` and `kept_answers`: made when the first event of a day comes, dropped
 //! when the day is past what anybody may still send. Dropped, not deleted row by row. Whoever only reads the whole table, a
-//! backup or a forgotten `psql`, holds up neither.
+//! backup or a forgotten `psql`, keeps no new day from beginning, and an old one only from going.
 
 use std::{collections::BTreeSet, sync::Mutex};
 
 use chrono::{Days as Span, NaiveDate};
 use deadpool_postgres::Transaction;
-use service_runtime::database::Pool;
+use service_runtime::{chain, database::Pool};
 use tokio_postgres::{Error, error::SqlState};
+use tracing::warn;
 
 use crate::delivery::Stalled;
 
@@ -84,7 +85,14 @@ impl Days {
                     tx.commit().await?;
                     dropped += 1;
                 }
-                Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => tx.rollback().await?,
+                Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                    warn!(
+                        error = chain(&error),
+                        "somebody reads the inbox: days past the maximum age are dropped later"
+                    );
+                    tx.rollback().await?;
+                    break;
+                }
                 Err(error) => return Err(error.into()),
             }
         }

@@ -70,8 +70,8 @@ impl Webhook {
 
 /// Whether it is this notice that isn't taken, rather than any.
 fn is_refused(error: &reqwest::Error) -> bool {
-    let elsewhere = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
-    error.status().is_some_and(|status| status.is_client_error() && !elsewhere.contains(&status))
+    let for_its_text = [StatusCode::BAD_REQUEST, StatusCode::PAYLOAD_TOO_LARGE, StatusCode::UNPROCESSABLE_ENTITY];
+    error.status().is_some_and(|status| for_its_text.contains(&status))
 }
 
 fn bounded(text: &str) -> &str {

@@ -17,7 +17,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
 use chrono::{TimeDelta, Utc};
 use common_events::{CouponId, EventId, UserId};
 use futures::FutureExt;
@@ -56,6 +55,7 @@ pub(super) fn start(inner: &Arc<Inner>) {
         heard_all: None,
         sums: Sums::default(),
         rebuilding: None,
+        failed: None,
     };
     inner.tasks.repeat(rounds, reconciler, |reconciler| reconciler.look().boxed());
 }
@@ -71,6 +71,8 @@ struct Reconciler {
     sums: Sums,
     /// How the rebuild under way will have ended.
     rebuilding: Option<oneshot::Receiver<anyhow::Result<()>>>,
+    /// Why the last one failed; none since one ended well.
+    failed: Option<String>,
 }
 
 /// What the looks of one round found.
@@ -107,7 +109,11 @@ impl Reconciler {
     /// One round, and a rebuild of what it finds to be lost. One at a time: what is lost meanwhile is found again.
     async fn look(&mut self) -> anyhow::Result<Next> {
         let Looks { lost, first_error, .. } = self.round().await?;
-        let ended = self.ended_rebuild();
+        match self.ended_rebuild() {
+            Some(Err(error)) => self.failed = Some(format!("{error:#}")),
+            Some(Ok(())) => self.failed = None,
+            None => {}
+        }
         if !lost.is_empty() && self.rebuilding.is_none() {
             let (tell, told) = oneshot::channel();
             let inner = Arc::clone(&self.inner);
@@ -118,20 +124,23 @@ impl Reconciler {
             self.inner.tasks.once("gate-rebuild", rebuild.boxed());
             self.rebuilding = Some(told);
         }
-        ended?;
+        // Until one ends well, whatever else goes well.
+        if let Some(failed) = &self.failed {
+            anyhow::bail!("gates are lost, and stay closed for now: {failed}");
+        }
         first_error.map_or(Ok(Next::Later), Err)
     }
 
-    /// How a rebuild has ended since the last look. One that failed is begun anew, and counts as a failure of this task.
-    fn ended_rebuild(&mut self) -> anyhow::Result<()> {
-        let ended = match self.rebuilding.as_mut().map(oneshot::Receiver::try_recv) {
-            None | Some(Err(TryRecvError::Empty)) => return Ok(()),
-            Some(Ok(ended)) => ended,
+    /// How a rebuild has ended since the last look, if one has.
+    fn ended_rebuild(&mut self) -> Option<anyhow::Result<()>> {
+        let ended = match self.rebuilding.as_mut()?.try_recv() {
+            Ok(ended) => ended,
+            Err(TryRecvError::Empty) => return None,
             // It was told of where it panicked.
-            Some(Err(TryRecvError::Closed)) => Err(anyhow::anyhow!("a rebuild ended in the middle")),
+            Err(TryRecvError::Closed) => Err(anyhow::anyhow!("a rebuild ended in the middle")),
         };
         self.rebuilding = None;
-        ended.context("gates are lost, and stay closed for now")
+        Some(ended)
     }
 
     /// Looks at the coupons that were noticed, and at the next page.
@@ -153,7 +162,8 @@ impl Reconciler {
             if !page.iter().any(|coupon| coupon.coupon_id == coupon_id) {
                 match store::find_coupon(&client, &coupon_id).await {
                     Ok(coupon) => others.extend(coupon),
-                    Err(error) if error.is_closed() => return Err(error.into()),
+                    // The database says no; what can't be read it gives.
+                    Err(error) if error.is_closed() || error.code().is_some() => return Err(error.into()),
                     Err(error) => _ = looks.readable(Err((coupon_id, error))),
                 }
             }

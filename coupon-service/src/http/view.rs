@@ -194,7 +194,8 @@ impl From<MyCoupon> for MyCouponView {
             rank: coupon.rank,
             valid_until: coupon.valid_until,
             status: if order_id.is_some() { UseStatus::Used } else { UseStatus::Issued },
-            used_at,
+            // A release before this one lets it stand when the coupon is free again.
+            used_at: order_id.and(used_at),
         }
     }
 }

@@ -63,6 +63,18 @@ impl Barred {
         true
     }
 
+    /// The topic was barred, and what it was tried by is refused whatever its topic takes: only that key is, from now on.
+    pub(super) fn narrow(&mut self, topic: &Lane, key: Lane) {
+        self.lanes.remove(topic);
+        self.lanes.insert(key, Bar { try_at: Instant::now() + FIRST_TRY, wait: FIRST_TRY });
+    }
+
+    /// The keys of a topic that are barred by themselves, when the topic is what is asked about.
+    pub(super) fn keys_apart(&self, lane: &Lane) -> Vec<&[u8]> {
+        let of_topic = self.lanes.keys().filter(|barred| lane.key.is_none() && barred.topic == lane.topic);
+        of_topic.filter_map(|barred| barred.key.as_deref()).collect()
+    }
+
     /// The lane took nothing when it was tried.
     pub(super) fn note_failed_try(&mut self, lane: &Lane) {
         if let Some(bar) = self.lanes.get_mut(lane) {
@@ -202,6 +214,10 @@ mod tests {
             barred.bar(lane(n));
         }
         assert!(barred.has("orders", Some(b"another")), "then it is the topic");
+        let topic = Lane::of_topic("orders");
+        assert_eq!(barred.keys_apart(&topic).len(), MAX_KEYS_OF_TOPIC, "by which the topic isn't tried");
+        barred.narrow(&topic, lane(MAX_KEYS_OF_TOPIC));
+        assert!(barred.has("orders", Some(b"100")) && !barred.has("orders", Some(b"another")), "one by one, then");
         assert_eq!(
             Refused::Record.lane("orders", None),
             Lane::of_topic("orders"),

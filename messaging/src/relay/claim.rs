@@ -12,8 +12,8 @@ pub(super) const MAX_CLAIM_ROWS: usize = 1_000;
 /// have less than a quarter of that.
 pub(super) const MAX_CLAIM_BYTES: usize = 4 * 1024 * 1024;
 
-/// How much one question may bring.
-#[derive(Debug, Clone, Copy)]
+/// How much one question may bring, or how much is in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Room {
     pub(super) rows: usize,
     /// Of payload. The row that fills it up may be larger than what was left.
@@ -23,6 +23,26 @@ pub(super) struct Room {
 impl Room {
     /// For nothing at all.
     pub(super) const NONE: Self = Self { rows: 0, bytes: 0 };
+
+    /// One row more, of so many bytes.
+    pub(super) const fn add(&mut self, bytes: usize) {
+        self.rows += 1;
+        self.bytes += bytes;
+    }
+
+    /// Less than the limit, of both.
+    pub(super) const fn is_within(self, limit: Self) -> bool {
+        self.rows < limit.rows && self.bytes < limit.bytes
+    }
+
+    /// What is left.
+    pub(super) const fn without(self, taken: Self) -> Self {
+        Self { rows: self.rows.saturating_sub(taken.rows), bytes: self.bytes.saturating_sub(taken.bytes) }
+    }
+
+    pub(super) fn at_most(self, most: Self) -> Self {
+        Self { rows: self.rows.min(most.rows), bytes: self.bytes.min(most.bytes) }
+    }
 }
 
 /// A row on its way.
@@ -57,7 +77,9 @@ const DELETE_AND_CLAIM: &str = "
 
 const LOWEST_OF_LANE: &str = "
     SELECT id, topic, key, payload, header_names, header_values, traceparent, parent_span, compacted, written_at
-    FROM outbox WHERE topic = $1 AND ($3::bytea IS NULL OR key = $3) AND id <> ALL($2) ORDER BY id LIMIT 1";
+    FROM outbox
+    WHERE topic = $1 AND ($3::bytea IS NULL OR key = $3) AND (key IS NULL OR key <> ALL($4)) AND id <> ALL($2)
+    ORDER BY id LIMIT 1";
 
 /// Deletes `acknowledged`, and claims rows that are neither among them nor in flight, nor in one of the lanes `waiting`.
 pub(super) async fn delete_and_claim<'l>(
@@ -85,15 +107,16 @@ pub(super) async fn delete_and_claim<'l>(
     Ok(rows.into_iter().map(|row| read(&row)).collect())
 }
 
-/// Claims the lowest row of a lane that isn't in flight.
+/// Claims the lowest row of a lane that isn't in flight, nor of one of the keys `apart`.
 pub(super) async fn claim_lowest(
     client: &Client,
     lane: &Lane,
     in_flight: &HashSet<i64>,
+    apart: &[&[u8]],
 ) -> Result<Option<Row>, tokio_postgres::Error> {
     let taken: Vec<i64> = in_flight.iter().copied().collect();
     let statement = client.prepare_cached(LOWEST_OF_LANE).await?;
-    Ok(client.query_opt(&statement, &[&lane.topic, &taken, &lane.key]).await?.map(|row| read(&row)))
+    Ok(client.query_opt(&statement, &[&lane.topic, &taken, &lane.key, &apart]).await?.map(|row| read(&row)))
 }
 
 fn read(row: &tokio_postgres::Row) -> Row {

@@ -42,9 +42,17 @@ const MAX_BATCH: usize = 500;
 /// Hands rows to the thread that publishes them; once nobody hears its acks, it ends after the batch at
 /// hand.
 pub(super) struct Fenced {
-    rows: mpsc::UnboundedSender<(Generation, Row)>,
+    rows: mpsc::UnboundedSender<Sent>,
     started: Arc<AtomicU64>,
     thread: thread::JoinHandle<()>,
+}
+
+/// A row, with the producer at whose time it was claimed.
+struct Sent {
+    claimed_at: Generation,
+    row: Row,
+    /// In a transaction of its own: something is to be found out by it.
+    alone: bool,
 }
 
 /// Which producer of this relay's time as leader, from 1 on. The first rows find none, 0.
@@ -84,10 +92,10 @@ impl Fenced {
         Generation(self.started.load(Ordering::Acquire))
     }
 
-    /// Sends the row, if the producer is still that of the generation at which it was claimed.
-    pub(super) fn send(&self, claimed_at: Generation, row: Row) {
+    /// Sends the row, if the producer is still that of the generation at which it was claimed; `alone` in its transaction.
+    pub(super) fn send(&self, claimed_at: Generation, row: Row, alone: bool) {
         // The pipeline finds out when nobody is there to take it.
-        let _ = self.rows.send((claimed_at, row));
+        let _ = self.rows.send(Sent { claimed_at, row, alone });
     }
 }
 
@@ -99,12 +107,24 @@ struct Publisher {
     started: Arc<AtomicU64>,
 }
 
-/// Why a record wasn't taken: of its transaction Kafka only says that it is inconsistent.
+/// Why a transaction failed, and by which row, as far as that is known.
+struct Failure {
+    error: KafkaError,
+    row: Option<i64>,
+}
+
+impl From<KafkaError> for Failure {
+    fn from(error: KafkaError) -> Self {
+        Self { error, row: None }
+    }
+}
+
+/// The first record that wasn't taken, and why: of its transaction Kafka only says that it is inconsistent.
 #[derive(Default)]
-struct FirstFailure(Mutex<Option<KafkaError>>);
+struct FirstFailure(Mutex<Option<Failure>>);
 
 impl FirstFailure {
-    fn take(&self) -> Option<KafkaError> {
+    fn take(&self) -> Option<Failure> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -112,41 +132,63 @@ impl FirstFailure {
 impl ClientContext for FirstFailure {}
 
 impl ProducerContext for FirstFailure {
-    type DeliveryOpaque = ();
+    type DeliveryOpaque = Box<i64>;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+    fn delivery(&self, result: &DeliveryResult<'_>, id: Box<i64>) {
         if let Err((error, _)) = result {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.clone());
+            let failure = || Failure { error: error.clone(), row: Some(*id) };
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(failure);
         }
     }
 }
 
 impl Publisher {
-    fn run(mut self, mut waiting: mpsc::UnboundedReceiver<(Generation, Row)>, acks: &mpsc::UnboundedSender<Ack>) {
+    fn run(mut self, mut waiting: mpsc::UnboundedReceiver<Sent>, acks: &mpsc::UnboundedSender<Ack>) {
         let mut batch = Vec::new();
         while waiting.blocking_recv_many(&mut batch, MAX_BATCH) > 0 && !acks.is_closed() {
-            let (mine, older) = self.of_this_producer(batch.drain(..));
-            let outcome = if self.producer.is_none() { self.start() } else { self.publish(&mine) };
-            if outcome.is_err() {
-                // Whatever state the transaction is in, a new producer begins clean.
-                self.producer = None;
-            }
-            let outcome = outcome.map_or_else(Outcome::Failed, |()| Outcome::Published);
-            for row in mine {
-                let _ = acks.send(Ack { id: row.id, outcome: outcome.clone() });
-            }
-            let outcome = if let Outcome::Failed(_) = outcome { outcome } else { Outcome::GivenBack };
-            for row in older {
-                let _ = acks.send(Ack { id: row.id, outcome: outcome.clone() });
+            let mut sent = batch.drain(..).peekable();
+            while let Some(first) = sent.next() {
+                let mut together = vec![first];
+                while !together[0].alone
+                    && let Some(next) = sent.next_if(|next| !next.alone)
+                {
+                    together.push(next);
+                }
+                self.publish_together(together, acks);
             }
         }
     }
 
+    fn publish_together(&mut self, rows: Vec<Sent>, acks: &mpsc::UnboundedSender<Ack>) {
+        let (mine, older) = self.of_this_producer(rows);
+        let outcome = if self.producer.is_none() { self.start().map_err(Failure::from) } else { self.publish(&mine) };
+        if outcome.is_err() {
+            // Whatever state the transaction is in, a new producer begins clean.
+            self.producer = None;
+        }
+        let of_mine = |row: &Row| match &outcome {
+            Ok(()) => Outcome::Published,
+            // Whoever was in one transaction with what failed isn't to blame.
+            Err(failure) if failure.row.is_some_and(|failed| failed != row.id) => Outcome::GivenBack,
+            Err(failure) => Outcome::Failed(failure.error.clone()),
+        };
+        let of_older = match &outcome {
+            Err(failure) if failure.row.is_none() => Outcome::Failed(failure.error.clone()),
+            Ok(()) | Err(_) => Outcome::GivenBack,
+        };
+        for row in &mine {
+            let _ = acks.send(Ack { id: row.id, outcome: of_mine(row) });
+        }
+        for row in older {
+            let _ = acks.send(Ack { id: row.id, outcome: of_older.clone() });
+        }
+    }
+
     /// Rows that were claimed since the producer started, and those that were claimed before.
-    fn of_this_producer(&self, rows: impl Iterator<Item = (Generation, Row)>) -> (Vec<Row>, Vec<Row>) {
+    fn of_this_producer(&self, rows: Vec<Sent>) -> (Vec<Row>, Vec<Row>) {
         let now = Generation(self.started.load(Ordering::Acquire));
         let (mut mine, mut older) = (Vec::new(), Vec::new());
-        for (claimed_at, row) in rows {
+        for Sent { claimed_at, row, .. } in rows {
             let of_now = self.producer.is_some() && claimed_at == now;
             if of_now { mine.push(row) } else { older.push(row) }
         }
@@ -161,16 +203,17 @@ impl Publisher {
         Ok(())
     }
 
-    fn publish(&self, rows: &[Row]) -> Result<(), KafkaError> {
+    fn publish(&self, rows: &[Row]) -> Result<(), Failure> {
         let Some(producer) = self.producer.as_ref().filter(|_| !rows.is_empty()) else { return Ok(()) };
         producer.begin_transaction()?;
         for row in rows {
             let topic = self.names.topic(&row.topic);
-            let mut record = BaseRecord::<[u8], [u8]>::to(&topic).headers(headers(row));
+            let mut record =
+                BaseRecord::<[u8], [u8], _>::with_opaque_to(&topic, Box::new(row.id)).headers(headers(row));
             (record.key, record.payload) = (row.key.as_deref(), row.payload.as_deref());
-            producer.send(record).map_err(|(error, _)| error)?;
+            producer.send(record).map_err(|(error, _)| Failure { error, row: Some(row.id) })?;
         }
         let committed = producer.commit_transaction(TRANSACTION_TIMEOUT);
-        committed.map_err(|error| producer.context().take().unwrap_or(error))
+        committed.map_err(|error| producer.context().take().unwrap_or_else(|| error.into()))
     }
 }

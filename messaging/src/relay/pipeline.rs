@@ -39,7 +39,7 @@ use crate::{
     topics::Names,
 };
 
-/// Rows that may be in flight at once: bounds memory, and what a take-over sends twice.
+/// Rows that may be in flight at once, but for the [`RESERVE`]: bounds memory, and what a take-over sends twice.
 const MAX_IN_FLIGHT: usize = 4_000;
 /// The same in bytes of payload, for rows that are large; each lies in memory up to three times on its way.
 const MAX_IN_FLIGHT_BYTES: usize = 16 * 1024 * 1024;
@@ -50,11 +50,15 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 const FIRST_PAUSE_WITH_HINTS: Duration = Duration::from_millis(25);
 /// Acknowledged rows are deleted with the next question for rows; so many don't wait for it.
 const MAX_UNDELETED: usize = 500;
-/// A topic of which nothing is acknowledged for so long stands still, as one does whose partition nobody leads. Nothing more
-/// of it is claimed, and what it has in flight takes no room from others, …
+/// A row that isn't acknowledged for so long stands still: nobody leads its partition, or Kafka is away.
 const STANDS_STILL: Duration = Duration::from_secs(2);
-/// … up to so many times what may be in flight otherwise.
-const MOST_STANDING_STILL: usize = 4;
+/// Should rows that stand still fill up all there is, others have so much more, in small portions …
+const RESERVE: Room = Room { rows: 1_000, bytes: 4 * 1024 * 1024 };
+/// … and of a topic with so much standing still nothing more is claimed in any case.
+const MOST_STANDING: Room = Room { rows: claim::MAX_CLAIM_ROWS, bytes: claim::MAX_CLAIM_BYTES };
+const PORTION: Room = Room { rows: 100, bytes: 1024 * 1024 };
+/// How long what is on the wire is waited for when the producer has to go.
+const LAST_REPORTS: Duration = Duration::from_millis(200);
 /// After a failed row, nothing of its topic is sent for so long.
 const AFTER_FAILED_ROW: Duration = Duration::from_secs(1);
 /// How long Kafka may take for the row by which a topic is tried.
@@ -117,6 +121,7 @@ struct Flying {
     bytes: usize,
     topic: String,
     key: Option<Vec<u8>>,
+    sent_at: Instant,
     traceparent: Option<String>,
     parent_span: Option<String>,
     written_at: SystemTime,
@@ -137,41 +142,9 @@ pub(super) struct Pipeline<'s> {
     reports: mpsc::UnboundedSender<Ack>,
     acks: mpsc::UnboundedReceiver<Ack>,
     in_flight: HashMap<i64, Flying>,
-    /// Of each topic of which something is in flight.
-    loads: HashMap<String, Load>,
     acknowledged: Vec<i64>,
     /// Topics of which a row has to go again. What was behind that row would overtake it.
     holds: BTreeMap<String, Hold>,
-}
-
-/// What is in flight of a topic.
-#[derive(Debug, Clone, Copy)]
-struct Load {
-    rows: usize,
-    bytes: usize,
-    /// When something of it was acknowledged last, or it began.
-    moved_at: Instant,
-}
-
-impl Load {
-    fn of(bytes: usize) -> Self {
-        Self { rows: 1, bytes, moved_at: Instant::now() }
-    }
-
-    fn add(&mut self, bytes: usize) {
-        self.rows += 1;
-        self.bytes += bytes;
-    }
-
-    fn subtract(&mut self, bytes: usize) {
-        self.rows -= 1;
-        self.bytes -= bytes;
-        self.moved_at = Instant::now();
-    }
-
-    fn stands_still(&self) -> bool {
-        self.moved_at.elapsed() > STANDS_STILL
-    }
 }
 
 /// Nothing of a topic is claimed until nothing of it is in flight, and so long after.
@@ -194,7 +167,7 @@ impl<'s> Pipeline<'s> {
         let context = Reports { acks: reports.clone(), health: health.clone(), brokers: <_>::default() };
         let producer = PolledProducer::new(&kafka::producer(settings), context).context("a Kafka producer")?;
         let fenced = Fenced::new(settings, names, source.name, reports.clone(), (tasks, fenced))?;
-        let (in_flight, loads, acknowledged, holds) = <_>::default();
+        let (in_flight, acknowledged, holds) = <_>::default();
         Ok(Self {
             source,
             names: names.clone(),
@@ -208,7 +181,6 @@ impl<'s> Pipeline<'s> {
             reports,
             acks,
             in_flight,
-            loads,
             acknowledged,
             holds,
         })
@@ -244,6 +216,7 @@ impl<'s> Pipeline<'s> {
                 return Ok(());
             }
             if let Some(lost) = self.has_lost() {
+                self.wait_for_acks(LAST_REPORTS).await;
                 self.delete_acknowledged(&client).await?;
                 bail!(lost);
             }
@@ -288,14 +261,9 @@ impl<'s> Pipeline<'s> {
 
     /// One question to the database, and what it brought on its way. Returns how many rows.
     async fn round(&mut self, client: &deadpool_postgres::Client) -> anyhow::Result<usize> {
-        let (standing, moving): (Vec<_>, Vec<_>) = self.loads.iter().partition(|(_, load)| load.stands_still());
-        let room = room_beside(moving.into_iter().map(|(_, load)| *load), self.loads.values().copied());
-        let kept_back: Vec<Lane> = standing
-            .into_iter()
-            .map(|(topic, _)| topic)
-            .chain(self.holds.keys())
-            .map(|topic| Lane::of_topic(topic))
-            .collect();
+        let (room, standing) = room_beside(self.in_flight.values());
+        let kept_back: Vec<Lane> =
+            standing.into_iter().chain(self.holds.keys().map(|topic| &**topic)).map(Lane::of_topic).collect();
         let in_flight: HashSet<i64> = self.in_flight.keys().copied().collect();
         let generation = self.fenced.generation();
         let waiting = self.barred.lanes().chain(&kept_back);
@@ -310,7 +278,7 @@ impl<'s> Pipeline<'s> {
                 self.send(generation, row);
             }
         }
-        #[expect(clippy::cast_precision_loss, reason = "at most MAX_IN_FLIGHT")]
+        #[expect(clippy::cast_precision_loss, reason = "some thousands")]
         gauge!("outbox_in_flight", "database" => self.source.name).set(self.in_flight.len() as f64);
         Ok(claimed)
     }
@@ -325,7 +293,10 @@ impl<'s> Pipeline<'s> {
         let Some(lane) = self.barred.take_due(is_on_its_way) else { return Ok(()) };
         let in_flight: HashSet<i64> = self.in_flight.keys().copied().collect();
         let generation = self.fenced.generation();
-        let lowest = claim::claim_lowest(client, &lane, &in_flight).await.context("asking for a row of a lane")?;
+        // What is refused by itself says nothing of its topic.
+        let apart = self.barred.keys_apart(&lane);
+        let lowest =
+            claim::claim_lowest(client, &lane, &in_flight, &apart).await.context("asking for a row of a lane")?;
         let Some(row) = lowest else {
             // Whoever led meanwhile has sent all of it.
             self.barred.lift(&lane);
@@ -347,24 +318,22 @@ impl<'s> Pipeline<'s> {
             bytes: row.payload.as_ref().map_or(0, Vec::len),
             topic: row.topic.clone(),
             key: row.key.clone(),
+            sent_at: Instant::now(),
             traceparent: row.traceparent.clone(),
             parent_span: row.parent_span.clone(),
             written_at: row.written_at,
         };
-        match self.loads.get_mut(&row.topic) {
-            Some(load) => load.add(flying.bytes),
-            None => _ = self.loads.insert(row.topic.clone(), Load::of(flying.bytes)),
-        }
         self.in_flight.insert(row.id, flying);
+        let is_try = self.tried.as_ref().is_some_and(|(tried, _)| *tried == row.id);
         if row.compacted {
-            self.fenced.send(claimed_at, row);
+            self.fenced.send(claimed_at, row, is_try);
             return;
         }
         let topic = self.names.topic(&row.topic);
         let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(&topic, Box::new(row.id)).headers(headers(&row));
         (record.key, record.payload) = (row.key.as_deref(), row.payload.as_deref());
         let producer = match &self.trying {
-            Some(trying) if self.tried.as_ref().is_some_and(|(tried, _)| *tried == row.id) => trying,
+            Some(trying) if is_try => trying,
             Some(_) | None => &self.producer,
         };
         if let Err((error, record)) = producer.send(record) {
@@ -381,12 +350,6 @@ impl<'s> Pipeline<'s> {
 
     fn note(&mut self, Ack { id, outcome }: Ack) {
         let Some(flying) = self.in_flight.remove(&id) else { return };
-        if let Some(load) = self.loads.get_mut(&flying.topic) {
-            load.subtract(flying.bytes);
-            if load.rows == 0 {
-                self.loads.remove(&flying.topic);
-            }
-        }
         let tried = self.tried.take_if(|(tried, _)| *tried == id).map(|(_, lane)| lane);
         if tried.is_some() {
             self.trying = None;
@@ -397,12 +360,22 @@ impl<'s> Pipeline<'s> {
                 self.acknowledged.push(id);
                 flying.tell(self.source.name);
                 if tried.is_some_and(|lane| self.barred.lift(&lane)) {
-                    tracing::info!(database = self.source.name, topic = flying.topic, "the topic takes rows again");
+                    tracing::info!(
+                        database = self.source.name,
+                        topic = flying.topic,
+                        "what was refused is taken again"
+                    );
                 }
             }
-            (Outcome::Failed(_), Some(lane)) => {
+            (Outcome::Failed(error), Some(lane)) => {
                 flying.count_failed();
-                self.barred.note_failed_try(&lane);
+                match Refused::of(&error) {
+                    // The topic may well take others.
+                    Some(refused @ Refused::Record) if lane.key.is_none() && flying.key.is_some() => {
+                        self.barred.narrow(&lane, refused.lane(&flying.topic, flying.key.as_deref()));
+                    }
+                    Some(_) | None => self.barred.note_failed_try(&lane),
+                }
             }
             (Outcome::Failed(error), None) => {
                 flying.count_failed();
@@ -419,11 +392,21 @@ impl<'s> Pipeline<'s> {
         if self.barred.has(topic, key) {
             return;
         }
-        if let Some(refused) = Refused::of(error) {
-            if self.barred.bar(refused.lane(topic, key)) {
-                tracing::error!(database, topic, %error, "the topic takes nothing: its rows wait, others go on");
+        match Refused::of(error) {
+            Some(Refused::Topic) => {
+                if self.barred.bar(Refused::Topic.lane(topic, key)) {
+                    tracing::error!(database, topic, %error, "the topic takes nothing: its rows wait, others go on");
+                }
+                return;
             }
-            return;
+            Some(Refused::Record) => {
+                if self.barred.bar(Refused::Record.lane(topic, key)) {
+                    let key = key.map(String::from_utf8_lossy);
+                    tracing::error!(database, topic, ?key, %error, "a record is refused: rows of its key wait, others go on");
+                }
+                return;
+            }
+            None => {}
         }
         if self.holds.get(topic).is_none_or(|hold| hold.after.is_zero()) {
             warn!(database, topic, %error, "a row failed; it and what is behind it go again, in order");
@@ -438,9 +421,9 @@ impl<'s> Pipeline<'s> {
 
     /// Topics of which nothing is in flight any more are claimed again when their time has come.
     fn end_holds(&mut self) {
-        let loads = &self.loads;
+        let in_flight = &self.in_flight;
         self.holds.retain(|topic, hold| {
-            if hold.until.is_none() && !loads.contains_key(topic) {
+            if hold.until.is_none() && !in_flight.values().any(|flying| flying.topic == *topic) {
                 hold.until = Some(Instant::now() + hold.after);
             }
             hold.until.is_none_or(|until| until > Instant::now())
@@ -515,17 +498,28 @@ impl Flying {
     }
 }
 
-/// What one question may bring, beside what moves, and all that is in flight.
-fn room_beside(moving: impl Iterator<Item = Load>, all: impl Iterator<Item = Load>) -> Room {
-    let sum = |(rows, bytes): (usize, usize), load: Load| (rows + load.rows, bytes + load.bytes);
-    let (moving, all) = (moving.fold((0, 0), sum), all.fold((0, 0), sum));
-    let left = |most: usize, moving: usize, all: usize| {
-        most.saturating_sub(moving).min((most * MOST_STANDING_STILL).saturating_sub(all))
-    };
-    Room {
-        rows: left(MAX_IN_FLIGHT, moving.0, all.0).min(claim::MAX_CLAIM_ROWS),
-        bytes: left(MAX_IN_FLIGHT_BYTES, moving.1, all.1).min(claim::MAX_CLAIM_BYTES),
+/// What one question may bring beside what is in flight, and the topics of which it brings nothing, as something of them
+/// stands still.
+fn room_beside<'f>(in_flight: impl Iterator<Item = &'f Flying>) -> (Room, Vec<&'f str>) {
+    let now = Instant::now();
+    let (mut all, mut standing) = (Room::NONE, HashMap::<&str, Room>::new());
+    for flying in in_flight {
+        all.add(flying.bytes);
+        if now.duration_since(flying.sent_at) > STANDS_STILL {
+            standing.entry(&flying.topic).or_insert(Room::NONE).add(flying.bytes);
+        }
     }
+    let limit = Room { rows: MAX_IN_FLIGHT, bytes: MAX_IN_FLIGHT_BYTES };
+    if all.is_within(limit) {
+        let full = standing.into_iter().filter(|(_, standing)| !standing.is_within(MOST_STANDING));
+        let at_most = Room { rows: claim::MAX_CLAIM_ROWS, bytes: claim::MAX_CLAIM_BYTES };
+        return (limit.without(all).at_most(at_most), full.map(|(topic, _)| topic).collect());
+    }
+    if standing.is_empty() {
+        return (Room::NONE, Vec::new());
+    }
+    let limit = Room { rows: limit.rows + RESERVE.rows, bytes: limit.bytes + RESERVE.bytes };
+    (limit.without(all).at_most(PORTION), standing.into_keys().collect())
 }
 
 /// The headers of a row's record.

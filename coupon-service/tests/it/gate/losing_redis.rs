@@ -1,6 +1,8 @@
 //! Redis is flushed, or comes back without its data, or with old data, in mid-sale: the gate closes, is
 //! rebuilt, and opens under a new epoch; exactly as many as there are get one.
 
+use std::time::Duration;
+
 use common_events::{ClaimRefusal, EventId};
 use coupon_service::{
     admission::{Refused, Standing},
@@ -234,6 +236,10 @@ async fn a_gate_that_cannot_be_rebuilt_is_told_of_until_it_is() {
         (station.runtime.health.readiness().await == stands_still()).then_some(())
     })
     .await;
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(station.runtime.health.readiness().await, stands_still(), "also while it is tried again");
+    }
     station.execute("DROP TRIGGER refuse ON coupons").await;
     process.is_open_again(&coupon_id).await;
     eventually("all is well", || async {

@@ -1,6 +1,6 @@
 //! What was committed arrives, per key in the order of its commits, and leaves the outbox.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use common_events::envelope::{CONTENT_TYPE, TRACEPARENT};
 use rdkafka::{mocking::MockCluster, types::RDKafkaRespErr};
@@ -180,23 +180,31 @@ async fn a_compacted_topic_that_is_not_there_is_named_and_holds_up_its_own_rows_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_that_nobody_leads_leaves_room_for_the_others() {
     /// More than may be in flight, before all others.
-    const ROWS: i64 = 5_000;
+    const ROWS: i64 = 15_000;
     let cluster = MockCluster::new(1).expect("a cluster");
     cluster.create_topic("order-created", 3, 1).expect("a topic");
-    cluster.create_topic("order-reserved", 1, 1).expect("a topic");
+    cluster.create_topic("order-reserved", 3, 1).expect("a topic");
     cluster.partition_leader("order-reserved", 0, None).expect("nobody leads it");
     cluster.create_topic("order-confirmed", 1, 1).expect("a topic");
-    cluster
-        .topic_error("order-confirmed", RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)
-        .expect("refused");
+    let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    cluster.topic_error("order-confirmed", refused).expect("it is refused");
     let (broker, database) = (Broker::with(&[]).await, writers::database(5).await);
     let client = own_connection(&database.url).await;
-    let stuck = "INSERT INTO outbox (topic, key, payload)
-                 SELECT 'order-reserved', 'bear', convert_to(n::text, 'UTF8') FROM generate_series(1, $1::bigint) n
-                 ORDER BY n";
-    client.execute(stuck, &[&ROWS]).await.unwrap();
+    let insert = "INSERT INTO outbox (topic, key, payload)
+                  SELECT 'order-reserved', convert_to((n % 30)::text, 'UTF8'), convert_to(n::text, 'UTF8')
+                  FROM generate_series(1, $1::bigint) n ORDER BY n";
+    let reserved = || toys::count(&database.pool, "SELECT count(*) FROM outbox WHERE topic = 'order-reserved'");
     let brokers = cluster.bootstrap_servers();
     let relay = Relay::start_with(&broker, &[&database.url], &[("KAFKA_BROKERS", &brokers), ("TOPIC_PREFIX", "")]);
+    let mut stuck = 0;
+    for round in 1..=3 {
+        client.execute(insert, &[&30_i64]).await.unwrap();
+        // Longer than what makes a row stand still.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        stuck = reserved().await;
+        assert!((round..round * 30).contains(&stuck) && stuck % round == 0, "its other partitions go on: {stuck}");
+    }
+    client.execute(insert, &[&ROWS]).await.unwrap();
     for round in 1..=10 {
         // A row that is refused, in the middle: what has to end before it is tried again is of its own topic.
         if round == 5 {
@@ -211,12 +219,9 @@ async fn a_partition_that_nobody_leads_leaves_room_for_the_others() {
     }
     let refused = "topic=\"order-confirmed\"} 1";
     eventually("it is told", || async { relay.metrics().await.contains(refused).then_some(()) }).await;
+    assert!(reserved().await > stuck, "there was more than may be in flight");
     cluster.partition_leader("order-reserved", 0, Some(1)).expect("somebody leads it");
-    eventually("the rest follows", || async {
-        (toys::count(&database.pool, "SELECT count(*) FROM outbox WHERE topic = 'order-reserved'").await == 0)
-            .then_some(())
-    })
-    .await;
+    eventually("the rest follows", || async { (reserved().await == 0).then_some(()) }).await;
     relay.terminate().await;
 }
 

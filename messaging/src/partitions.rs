@@ -68,7 +68,7 @@ impl Days {
         let mut client = pool.get().await?;
         let tables = client
             .query(
-                "SELECT child.relname::text FROM pg_inherits
+                "SELECT child.relname::text, parent.relname::text FROM pg_inherits
                  JOIN pg_class child ON child.oid = inhrelid
                  JOIN pg_class parent ON parent.oid = inhparent
                  WHERE parent.relname = ANY($2)
@@ -76,8 +76,11 @@ impl Days {
                 &[&oldest.format("%Y%m%d").to_string(), &TABLES.as_slice()],
             )
             .await?;
-        let mut dropped = 0;
+        let (mut dropped, mut is_read) = (0, BTreeSet::<&str>::new());
         for table in &tables {
+            if is_read.contains(table.get::<_, &str>(1)) {
+                continue;
+            }
             let tx = client.transaction().await?;
             tx.batch_execute(BRIEFLY).await?;
             match tx.batch_execute(&format!("DROP TABLE IF EXISTS \"{}\"", table.get::<_, &str>(0))).await {
@@ -86,12 +89,10 @@ impl Days {
                     dropped += 1;
                 }
                 Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
-                    warn!(
-                        error = chain(&error),
-                        "somebody reads the inbox: days past the maximum age are dropped later"
-                    );
+                    let (error, table) = (chain(&error), table.get::<_, &str>(1));
+                    warn!(error, table, "somebody reads it: its days past the maximum age are dropped later");
                     tx.rollback().await?;
-                    break;
+                    is_read.insert(table);
                 }
                 Err(error) => return Err(error.into()),
             }

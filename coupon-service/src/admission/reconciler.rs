@@ -56,6 +56,7 @@ pub(super) fn start(inner: &Arc<Inner>) {
         sums: Sums::default(),
         rebuilding: None,
         failed: None,
+        lost_in_pass: false,
     };
     inner.tasks.repeat(rounds, reconciler, |reconciler| reconciler.look().boxed());
 }
@@ -71,8 +72,10 @@ struct Reconciler {
     sums: Sums,
     /// How the rebuild under way will have ended.
     rebuilding: Option<oneshot::Receiver<anyhow::Result<()>>>,
-    /// Why the last one failed; none since one ended well.
+    /// Why the last one failed; none since one ended well, or all gates stood.
     failed: Option<String>,
+    /// Whether this pass through all coupons found a lost gate.
+    lost_in_pass: bool,
 }
 
 /// What the looks of one round found.
@@ -113,6 +116,11 @@ impl Reconciler {
             Some(Err(error)) => self.failed = Some(format!("{error:#}")),
             Some(Ok(())) => self.failed = None,
             None => {}
+        }
+        self.lost_in_pass |= !lost.is_empty();
+        if self.after.is_none() && !std::mem::take(&mut self.lost_in_pass) && self.rebuilding.is_none() {
+            // All gates stand: another process was faster, or the answer got lost.
+            self.failed = None;
         }
         if !lost.is_empty() && self.rebuilding.is_none() {
             let (tell, told) = oneshot::channel();

@@ -29,6 +29,7 @@ use service_runtime::{Tasks, settings::KafkaSettings};
 use tokio::sync::mpsc;
 
 use super::{
+    barred::Refused,
     claim::Row,
     pipeline::{Ack, Outcome, headers},
 };
@@ -113,19 +114,35 @@ struct Failure {
     row: Option<i64>,
 }
 
+impl Failure {
+    fn is_refusal(&self) -> bool {
+        Refused::of(&self.error).is_some()
+    }
+}
+
 impl From<KafkaError> for Failure {
     fn from(error: KafkaError) -> Self {
         Self { error, row: None }
     }
 }
 
-/// The first record that wasn't taken, and why: of its transaction Kafka only says that it is inconsistent.
+/// The first record that was refused, or else the first that wasn't taken, and why: of its transaction Kafka often only says
+/// that it is inconsistent.
 #[derive(Default)]
 struct FirstFailure(Mutex<Option<Failure>>);
 
 impl FirstFailure {
-    fn take(&self) -> Option<Failure> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    fn note(&self, failure: Failure) {
+        let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if first.as_ref().is_none_or(|first| failure.is_refusal() && !first.is_refusal()) {
+            *first = Some(failure);
+        }
+    }
+
+    /// What a transaction failed by that ended so.
+    fn or(&self, said: Failure) -> Failure {
+        let first = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        first.filter(|first| first.is_refusal() || !said.is_refusal()).unwrap_or(said)
     }
 }
 
@@ -136,8 +153,7 @@ impl ProducerContext for FirstFailure {
 
     fn delivery(&self, result: &DeliveryResult<'_>, id: Box<i64>) {
         if let Err((error, _)) = result {
-            let failure = || Failure { error: error.clone(), row: Some(*id) };
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(failure);
+            self.note(Failure { error: error.clone(), row: Some(*id) });
         }
     }
 }
@@ -214,6 +230,6 @@ impl Publisher {
             producer.send(record).map_err(|(error, _)| Failure { error, row: Some(row.id) })?;
         }
         let committed = producer.commit_transaction(TRANSACTION_TIMEOUT);
-        committed.map_err(|error| producer.context().take().unwrap_or_else(|| error.into()))
+        committed.map_err(|error| producer.context().or(error.into()))
     }
 }

@@ -121,6 +121,7 @@ struct Flying {
     bytes: usize,
     topic: String,
     key: Option<Vec<u8>>,
+    compacted: bool,
     sent_at: Instant,
     traceparent: Option<String>,
     parent_span: Option<String>,
@@ -138,6 +139,7 @@ pub(super) struct Pipeline<'s> {
     /// The row by which a lane is being tried.
     tried: Option<(i64, Lane)>,
     fenced: Fenced,
+    last_generation: Generation,
     barred: &'s mut Barred,
     reports: mpsc::UnboundedSender<Ack>,
     acks: mpsc::UnboundedReceiver<Ack>,
@@ -167,6 +169,7 @@ impl<'s> Pipeline<'s> {
         let context = Reports { acks: reports.clone(), health: health.clone(), brokers: <_>::default() };
         let producer = PolledProducer::new(&kafka::producer(settings), context).context("a Kafka producer")?;
         let fenced = Fenced::new(settings, names, source.name, reports.clone(), (tasks, fenced))?;
+        let last_generation = fenced.generation();
         let (in_flight, acknowledged, holds) = <_>::default();
         Ok(Self {
             source,
@@ -177,6 +180,7 @@ impl<'s> Pipeline<'s> {
             trying: None,
             tried: None,
             fenced,
+            last_generation,
             barred,
             reports,
             acks,
@@ -261,11 +265,11 @@ impl<'s> Pipeline<'s> {
 
     /// One question to the database, and what it brought on its way. Returns how many rows.
     async fn round(&mut self, client: &deadpool_postgres::Client) -> anyhow::Result<usize> {
+        let generation = self.generation();
         let (room, standing) = room_beside(self.in_flight.values());
         let kept_back: Vec<Lane> =
             standing.into_iter().chain(self.holds.keys().map(|topic| &**topic)).map(Lane::of_topic).collect();
         let in_flight: HashSet<i64> = self.in_flight.keys().copied().collect();
-        let generation = self.fenced.generation();
         let waiting = self.barred.lanes().chain(&kept_back);
         let rows = claim::delete_and_claim(client, &self.acknowledged, &in_flight, room, waiting)
             .await
@@ -281,6 +285,20 @@ impl<'s> Pipeline<'s> {
         #[expect(clippy::cast_precision_loss, reason = "some thousands")]
         gauge!("outbox_in_flight", "database" => self.source.name).set(self.in_flight.len() as f64);
         Ok(claimed)
+    }
+
+    /// The fenced producer's. When it is another one than before, what was claimed for that one comes back first: nothing of
+    /// its topics is to overtake it.
+    fn generation(&mut self) -> Generation {
+        let generation = self.fenced.generation();
+        if std::mem::replace(&mut self.last_generation, generation) != generation {
+            let compacted = self.in_flight.values().filter(|flying| flying.compacted);
+            let topics: HashSet<String> = compacted.map(|flying| flying.topic.clone()).collect();
+            for topic in topics {
+                self.hold(topic, Duration::ZERO);
+            }
+        }
+        generation
     }
 
     /// Sends the lowest row of a barred lane whose time has come.
@@ -318,6 +336,7 @@ impl<'s> Pipeline<'s> {
             bytes: row.payload.as_ref().map_or(0, Vec::len),
             topic: row.topic.clone(),
             key: row.key.clone(),
+            compacted: row.compacted,
             sent_at: Instant::now(),
             traceparent: row.traceparent.clone(),
             parent_span: row.parent_span.clone(),
@@ -372,7 +391,7 @@ impl<'s> Pipeline<'s> {
                 match Refused::of(&error) {
                     // The topic may well take others.
                     Some(refused @ Refused::Record) if lane.key.is_none() && flying.key.is_some() => {
-                        self.barred.narrow(&lane, refused.lane(&flying.topic, flying.key.as_deref()));
+                        self.barred.set_apart(&lane, refused.lane(&flying.topic, flying.key.as_deref()));
                     }
                     Some(_) | None => self.barred.note_failed_try(&lane),
                 }
@@ -502,9 +521,10 @@ impl Flying {
 /// stands still.
 fn room_beside<'f>(in_flight: impl Iterator<Item = &'f Flying>) -> (Room, Vec<&'f str>) {
     let now = Instant::now();
-    let (mut all, mut standing) = (Room::NONE, HashMap::<&str, Room>::new());
+    let (mut all, mut standing, mut each) = (Room::NONE, HashMap::<&str, Room>::new(), HashMap::<&str, Room>::new());
     for flying in in_flight {
         all.add(flying.bytes);
+        each.entry(&flying.topic).or_insert(Room::NONE).add(flying.bytes);
         if now.duration_since(flying.sent_at) > STANDS_STILL {
             standing.entry(&flying.topic).or_insert(Room::NONE).add(flying.bytes);
         }
@@ -519,7 +539,11 @@ fn room_beside<'f>(in_flight: impl Iterator<Item = &'f Flying>) -> (Room, Vec<&'
         return (Room::NONE, Vec::new());
     }
     let limit = Room { rows: limit.rows + RESERVE.rows, bytes: limit.bytes + RESERVE.bytes };
-    (limit.without(all).at_most(PORTION), standing.into_keys().collect())
+    // Another one may stand still, too: no topic takes it all.
+    let has_its_portion =
+        |(topic, load): (&'f str, Room)| (standing.contains_key(topic) || !load.is_within(PORTION)).then_some(topic);
+    let kept_back = each.into_iter().filter_map(has_its_portion).collect();
+    (limit.without(all).at_most(PORTION), kept_back)
 }
 
 /// The headers of a row's record.

@@ -24,9 +24,11 @@ use common_events::{
 pub use due::Due;
 use futures::{FutureExt, future::BoxFuture};
 pub(crate) use rehearsal::{Effects, Rehearsed};
-use service_runtime::{chain, database::Pool};
+use service_runtime::{
+    chain,
+    database::{Pool, is_lock_wait},
+};
 use tokio::sync::Notify;
-use tokio_postgres::error::SqlState;
 use tracing::{error, warn};
 
 use crate::{
@@ -98,8 +100,7 @@ pub struct Stalled(#[source] pub(crate) Box<dyn Error + Send + Sync>);
 impl Stalled {
     /// Whether nothing is away: somebody holds a row for too long.
     pub(crate) fn is_lock_wait(&self) -> bool {
-        let error = self.0.downcast_ref::<tokio_postgres::Error>();
-        error.and_then(tokio_postgres::Error::code) == Some(&SqlState::LOCK_NOT_AVAILABLE)
+        self.0.downcast_ref().is_some_and(is_lock_wait)
     }
 }
 

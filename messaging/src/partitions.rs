@@ -6,8 +6,11 @@ use std::{collections::BTreeSet, sync::Mutex};
 
 use chrono::{Days as Span, NaiveDate};
 use deadpool_postgres::Transaction;
-use service_runtime::{chain, database::Pool};
-use tokio_postgres::{Error, error::SqlState};
+use service_runtime::{
+    chain,
+    database::{Pool, is_lock_wait},
+};
+use tokio_postgres::Error;
 use tracing::warn;
 
 use crate::delivery::Stalled;
@@ -88,7 +91,7 @@ impl Days {
                     tx.commit().await?;
                     dropped += 1;
                 }
-                Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                Err(error) if is_lock_wait(&error) => {
                     let (error, table) = (chain(&error), table.get::<_, &str>(1));
                     warn!(error, table, "somebody reads it: its days past the maximum age are dropped later");
                     tx.rollback().await?;

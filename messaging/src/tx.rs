@@ -83,6 +83,11 @@ impl<'t> Tx<'t> {
         })
     }
 
+    /// From here on it waits for no lock for long.
+    pub(crate) async fn wait_briefly(&self) -> Result<(), tokio_postgres::Error> {
+        self.execute("SET LOCAL lock_timeout = '500ms'", &[]).await.map(drop)
+    }
+
     /// The moment this transaction began, to the microsecond: the time of the events published in it.
     pub const fn now(&self) -> DateTime<Utc> {
         self.now

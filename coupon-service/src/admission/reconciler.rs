@@ -89,14 +89,8 @@ struct Looks {
 
 impl Looks {
     /// One that can't be read is told of, and holds up no other.
-    fn readable(&mut self, one: Readable) -> Option<Coupon> {
-        match one {
-            Ok(coupon) => Some(coupon),
-            Err((coupon_id, error)) => {
-                self.first_error.get_or_insert_with(|| anyhow::Error::new(error).context(coupon_id));
-                None
-            }
-        }
+    fn note_unreadable(&mut self, coupon_id: CouponId, error: tokio_postgres::Error) {
+        self.first_error.get_or_insert_with(|| anyhow::Error::new(error).context(coupon_id));
     }
 }
 
@@ -162,7 +156,8 @@ impl Reconciler {
         let id_of = |one: &Readable| one.as_ref().map_or_else(|(id, _)| id.clone(), |coupon| coupon.coupon_id.clone());
         let last = page.last().map(id_of);
         let mut looks = Looks::default();
-        let page: Vec<Coupon> = page.into_iter().filter_map(|one| looks.readable(one)).collect();
+        let readable = |one: Readable| one.map_err(|(id, error)| looks.note_unreadable(id, error)).ok();
+        let page: Vec<Coupon> = page.into_iter().filter_map(readable).collect();
         let noticed: BTreeSet<CouponId> =
             std::mem::take(&mut *self.inner.noticed.lock().unwrap_or_else(PoisonError::into_inner));
         let mut others = Vec::new();
@@ -172,7 +167,7 @@ impl Reconciler {
                     Ok(coupon) => others.extend(coupon),
                     // The database says no; what can't be read it gives.
                     Err(error) if error.is_closed() || error.code().is_some() => return Err(error.into()),
-                    Err(error) => _ = looks.readable(Err((coupon_id, error))),
+                    Err(error) => looks.note_unreadable(coupon_id, error),
                 }
             }
         }

@@ -27,9 +27,6 @@ use crate::{
     tx::Tx,
 };
 
-/// While the record is looked for that waits for a lock, nobody waits long.
-const BRIEFLY: &str = "SET LOCAL lock_timeout = '500ms'";
-
 /// How long parts of a batch wait for locks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Locks {
@@ -68,7 +65,7 @@ impl Group {
     async fn apply(&self, tx: Tx<'_>, part: &[Item<'_>], locks: Locks) -> Result<Delivered, Failure> {
         let (started, start) = (Instant::now(), SystemTime::now());
         if locks == Locks::InBrief || (locks == Locks::PartsInBrief && part.len() > 1) {
-            tx.execute(BRIEFLY, &[]).await?;
+            tx.wait_briefly().await?;
         }
         let mut delivered = Delivered::default();
         let fresh = admission::admit(&tx, part, &mut delivered).await?;

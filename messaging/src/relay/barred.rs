@@ -157,6 +157,14 @@ impl Refused {
         }
     }
 
+    /// For the log.
+    pub(super) const fn told(self) -> &'static str {
+        match self {
+            Self::Topic => "the topic takes nothing: its rows wait, others go on",
+            Self::Record => "a record is refused: rows of its key wait, others go on",
+        }
+    }
+
     /// What has to wait when a row of that topic and key was refused.
     pub(super) fn lane(self, topic: &str, key: Option<&[u8]>) -> Lane {
         let key = key.filter(|_| self == Self::Record).map(<[u8]>::to_vec);

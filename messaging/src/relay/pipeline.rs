@@ -247,7 +247,7 @@ impl<'s> Pipeline<'s> {
     /// What it can't go on without, in words.
     fn has_lost(&self) -> Option<String> {
         let has_failed = !self.holds.is_empty() || self.barred.lanes().next().is_some();
-        if let Some((code, reason)) = self.producer.client().fatal_error().filter(|_| has_failed) {
+        if has_failed && let Some((code, reason)) = self.producer.client().fatal_error() {
             return Some(format!("the producer ended: {code}: {reason}"));
         }
         let is_dead = |producer: &PolledProducer<Reports>| producer.has_ended();
@@ -266,7 +266,7 @@ impl<'s> Pipeline<'s> {
     /// One question to the database, and what it brought on its way. Returns how many rows.
     async fn round(&mut self, client: &deadpool_postgres::Client) -> anyhow::Result<usize> {
         let generation = self.generation();
-        let (room, standing) = room_beside(self.in_flight.values());
+        let (room, standing) = room_beside(&self.in_flight);
         let kept_back: Vec<Lane> =
             standing.into_iter().chain(self.holds.keys().map(|topic| &**topic)).map(Lane::of_topic).collect();
         let in_flight: HashSet<i64> = self.in_flight.keys().copied().collect();
@@ -411,21 +411,12 @@ impl<'s> Pipeline<'s> {
         if self.barred.has(topic, key) {
             return;
         }
-        match Refused::of(error) {
-            Some(Refused::Topic) => {
-                if self.barred.bar(Refused::Topic.lane(topic, key)) {
-                    tracing::error!(database, topic, %error, "the topic takes nothing: its rows wait, others go on");
-                }
-                return;
+        if let Some(refused) = Refused::of(error) {
+            if self.barred.bar(refused.lane(topic, key)) {
+                let (what, key) = (refused.told(), key.map(String::from_utf8_lossy));
+                tracing::error!(database, topic, ?key, %error, "{what}");
             }
-            Some(Refused::Record) => {
-                if self.barred.bar(Refused::Record.lane(topic, key)) {
-                    let key = key.map(String::from_utf8_lossy);
-                    tracing::error!(database, topic, ?key, %error, "a record is refused: rows of its key wait, others go on");
-                }
-                return;
-            }
-            None => {}
+            return;
         }
         if self.holds.get(topic).is_none_or(|hold| hold.after.is_zero()) {
             warn!(database, topic, %error, "a row failed; it and what is behind it go again, in order");
@@ -519,12 +510,11 @@ impl Flying {
 
 /// What one question may bring beside what is in flight, and the topics of which it brings nothing, as something of them
 /// stands still.
-fn room_beside<'f>(in_flight: impl Iterator<Item = &'f Flying>) -> (Room, Vec<&'f str>) {
+fn room_beside(in_flight: &HashMap<i64, Flying>) -> (Room, Vec<&str>) {
     let now = Instant::now();
-    let (mut all, mut standing, mut each) = (Room::NONE, HashMap::<&str, Room>::new(), HashMap::<&str, Room>::new());
-    for flying in in_flight {
+    let (mut all, mut standing) = (Room::NONE, HashMap::<&str, Room>::new());
+    for flying in in_flight.values() {
         all.add(flying.bytes);
-        each.entry(&flying.topic).or_insert(Room::NONE).add(flying.bytes);
         if now.duration_since(flying.sent_at) > STANDS_STILL {
             standing.entry(&flying.topic).or_insert(Room::NONE).add(flying.bytes);
         }
@@ -540,10 +530,12 @@ fn room_beside<'f>(in_flight: impl Iterator<Item = &'f Flying>) -> (Room, Vec<&'
     }
     let limit = Room { rows: limit.rows + RESERVE.rows, bytes: limit.bytes + RESERVE.bytes };
     // Another one may stand still, too: no topic takes it all.
-    let has_its_portion =
-        |(topic, load): (&'f str, Room)| (standing.contains_key(topic) || !load.is_within(PORTION)).then_some(topic);
-    let kept_back = each.into_iter().filter_map(has_its_portion).collect();
-    (limit.without(all).at_most(PORTION), kept_back)
+    let mut of_topics = HashMap::<&str, Room>::new();
+    for flying in in_flight.values() {
+        of_topics.entry(&flying.topic).or_insert(Room::NONE).add(flying.bytes);
+    }
+    of_topics.retain(|topic, load| standing.contains_key(topic) || !load.is_within(PORTION));
+    (limit.without(all).at_most(PORTION), of_topics.into_keys().collect())
 }
 
 /// The headers of a row's record.

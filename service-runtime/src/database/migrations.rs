@@ -143,8 +143,7 @@ async fn apply(
 }
 
 fn is_table_held(error: &refinery::Error) -> bool {
-    let cause = error.source().and_then(<dyn Error>::downcast_ref::<tokio_postgres::Error>);
-    cause.and_then(tokio_postgres::Error::code) == Some(&tokio_postgres::error::SqlState::LOCK_NOT_AVAILABLE)
+    error.source().and_then(<dyn Error>::downcast_ref).is_some_and(super::is_lock_wait)
 }
 
 #[cfg(test)]

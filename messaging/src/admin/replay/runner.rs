@@ -42,7 +42,6 @@ const MAX_PROBE: i32 = 10;
 const MAX_DEAD_IN_A_ROW: i32 = 20;
 /// A replay of which somebody holds a record waits for so long: a forgotten `psql`.
 const AFTER_LOCK_WAIT: Duration = Duration::from_secs(2);
-const BRIEFLY: &str = "SET LOCAL lock_timeout = '500ms'";
 /// Sent, and not heard of again yet: what may be out when the relay or Kafka is away.
 const MAX_ON_THE_WAY: i32 = 2_000;
 
@@ -270,7 +269,7 @@ impl Runner {
     }
 
     async fn step_on(&self, tx: Tx<'_>, mut replay: Locked) -> Result<(), Stalled> {
-        tx.execute(BRIEFLY, &[]).await?;
+        tx.wait_briefly().await?;
         let applied = follow(&tx, &mut replay).await?;
         self.halt(&tx, &mut replay).await?;
         let room = replay.progress.room();

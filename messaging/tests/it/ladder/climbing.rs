@@ -141,7 +141,9 @@ async fn an_event_takes_each_rung_in_time_while_other_keys_flow_and_its_own_wait
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_waiting_records_are_each_handled_in_time() {
     const EVENTS: i64 = 10_000;
-    const WAIT: Duration = Duration::from_secs(15);
+    // Longer than it takes until all of them failed, on a slow machine too (19 s were seen): who is due while others
+    // still fail for the first time shares the member with them, and that isn't what is measured here.
+    const WAIT: Duration = Duration::from_secs(40);
     let (broker, database) = (Broker::with(&TOPICS).await, toys::database().await);
     let pool = &database.pool;
     watch(pool).await;
@@ -185,7 +187,8 @@ async fn ten_thousand_waiting_records_are_each_handled_in_time() {
         at(99),
         at(100)
     );
-    assert!(i64::try_from(late.len()).unwrap() >= EVENTS);
+    assert!(failing < WAIT, "too slow a machine to say anything: {failing:?}");
+    assert_eq!(i64::try_from(late.len()).unwrap(), EVENTS);
     assert!(at(99) <= LATEST, "p99 {:?}", at(99));
 }
 

@@ -19,7 +19,7 @@ pub use claims::{
     Asker, MyCoupon, find_rejection, insert_issued, insert_unused, list_held, list_holders, list_issued, list_of_user,
     list_unreleased, list_unused, update_released,
 };
-pub use coupons::{Readable, find_coupon, insert_coupon, list_coupons, lock_coupons, update_epoch};
+pub use coupons::{Readable, find_coupon, find_coupons, insert_coupon, list_coupons, lock_coupons, update_epoch};
 pub use orders::{lock_issued, lock_orders, update_wallet};
 
 mod embedded {

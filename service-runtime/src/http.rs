@@ -164,7 +164,7 @@ pub(crate) async fn serve(runtime: &Runtime, routes: Routes, bound: impl FnOnce(
 }
 
 /// The header's value if it is there exactly once: a second one, of whoever sent it, is not believed.
-pub(crate) fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let mut values = headers.get_all(name);
     let value = values.next()?.to_str().ok()?;
     values.next().is_none().then_some(value)

@@ -88,9 +88,15 @@ struct Looks {
 }
 
 impl Looks {
-    /// One that can't be read is told of, and holds up no other.
-    fn note_unreadable(&mut self, coupon_id: CouponId, error: tokio_postgres::Error) {
-        self.first_error.get_or_insert_with(|| anyhow::Error::new(error).context(coupon_id));
+    /// One that can't be looked after is told of, and holds up no other.
+    fn note(&mut self, coupon_id: CouponId, error: impl Into<anyhow::Error>) {
+        self.first_error.get_or_insert_with(|| error.into().context(coupon_id));
+    }
+
+    /// Those that can be read.
+    fn readable(&mut self, coupons: Vec<Readable>) -> Vec<Coupon> {
+        let readable = |one: Readable| one.map_err(|(coupon_id, error)| self.note(coupon_id, error)).ok();
+        coupons.into_iter().filter_map(readable).collect()
     }
 }
 
@@ -156,21 +162,12 @@ impl Reconciler {
         let id_of = |one: &Readable| one.as_ref().map_or_else(|(id, _)| id.clone(), |coupon| coupon.coupon_id.clone());
         let last = page.last().map(id_of);
         let mut looks = Looks::default();
-        let readable = |one: Readable| one.map_err(|(id, error)| looks.note_unreadable(id, error)).ok();
-        let page: Vec<Coupon> = page.into_iter().filter_map(readable).collect();
-        let noticed: BTreeSet<CouponId> =
+        let page = looks.readable(page);
+        let mut noticed: BTreeSet<CouponId> =
             std::mem::take(&mut *self.inner.noticed.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut others = Vec::new();
-        for coupon_id in noticed {
-            if !page.iter().any(|coupon| coupon.coupon_id == coupon_id) {
-                match store::find_coupon(&client, &coupon_id).await {
-                    Ok(coupon) => others.extend(coupon),
-                    // The database says no; what can't be read it gives.
-                    Err(error) if error.is_closed() || error.code().is_some() => return Err(error.into()),
-                    Err(error) => looks.note_unreadable(coupon_id, error),
-                }
-            }
-        }
+        noticed.retain(|coupon_id| !page.iter().any(|coupon| coupon.coupon_id == *coupon_id));
+        let others =
+            if noticed.is_empty() { Vec::new() } else { looks.readable(store::find_coupons(&client, &noticed).await?) };
         drop(client);
         let left_at = self.look_at(page, &mut looks).await;
         self.after = left_at.or(if is_last_page { None } else { last });
@@ -197,7 +194,7 @@ impl Reconciler {
                 Err(error) => {
                     looks.failed_in_a_row += 1;
                     let coupon_id = coupon.coupon_id.clone();
-                    looks.first_error.get_or_insert_with(|| error.context(coupon.coupon_id));
+                    looks.note(coupon.coupon_id, error);
                     if looks.failed_in_a_row >= MAX_FAILED_IN_A_ROW {
                         return Some(coupon_id);
                     }

@@ -56,11 +56,14 @@ pub async fn list_coupons(client: &Client, after: Option<&CouponId>, at_most: i6
     // The empty text comes before every id.
     let after = after.map_or("", CouponId::as_str);
     let statement = client.prepare_cached(select_coupons!("WHERE coupon_id > $1 ORDER BY coupon_id LIMIT $2")).await?;
-    let readable = |row: &Row| match coupon(row) {
-        Ok(coupon) => Ok(Ok(coupon)),
-        Err(error) => Ok(Err((row.try_get::<_, Word<_>>("coupon_id")?.0, error))),
-    };
     client.query(&statement, &[&after, &at_most]).await?.iter().map(readable).collect()
+}
+
+/// Those of these coupons that exist.
+pub async fn find_coupons(client: &Client, coupon_ids: &BTreeSet<CouponId>) -> Result<Vec<Readable>, Error> {
+    let ids: Vec<&str> = coupon_ids.iter().map(CouponId::as_str).collect();
+    let statement = client.prepare_cached(select_coupons!("WHERE coupon_id = ANY($1) ORDER BY coupon_id")).await?;
+    client.query(&statement, &[&ids]).await?.iter().map(readable).collect()
 }
 
 /// The coupon; `None` when there is none.
@@ -87,6 +90,13 @@ pub async fn lock_coupons(
 pub async fn update_epoch(tx: &Tx<'_>, coupon_id: &CouponId) -> Result<Option<i64>, Error> {
     let raise = "UPDATE coupons SET epoch = epoch + 1 WHERE coupon_id = $1 RETURNING epoch";
     tx.query_opt(raise, &[&coupon_id.as_str()]).await?.map(|row| row.try_get(0)).transpose()
+}
+
+fn readable(row: &Row) -> Result<Readable, Error> {
+    match coupon(row) {
+        Ok(coupon) => Ok(Ok(coupon)),
+        Err(error) => Ok(Err((row.try_get::<_, Word<_>>("coupon_id")?.0, error))),
+    }
 }
 
 fn coupon(row: &Row) -> Result<Coupon, Error> {

@@ -90,7 +90,9 @@ pub async fn update_wallet(tx: &Tx<'_>, changes: &Changes) -> Result<(), Error> 
     tx.execute(
         "UPDATE issued_coupons held
          SET order_id = now.order_id,
-             used_at = CASE WHEN now.order_id IS NULL THEN NULL WHEN now.order_id = held.order_id THEN held.used_at ELSE $3 END
+             used_at = CASE WHEN now.order_id IS NULL THEN NULL
+                            WHEN now.order_id = held.order_id THEN held.used_at
+                            ELSE $3 END
          FROM unnest($1::uuid[], $2::uuid[]) AS now (issued_coupon_id, order_id)
          WHERE held.issued_coupon_id = now.issued_coupon_id",
         &[&coupons, &orders, &tx.now()],

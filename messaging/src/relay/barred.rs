@@ -93,8 +93,8 @@ impl Barred {
 
     /// Another relay leads now, and knows by itself what its lanes take.
     pub(super) fn lift_all(&mut self) {
-        for lane in self.lanes.keys().cloned().collect::<Vec<_>>() {
-            self.lift(&lane);
+        for lane in std::mem::take(&mut self.lanes).into_keys() {
+            self.tell(&lane.topic, 0.0);
         }
     }
 

@@ -162,20 +162,14 @@ impl Publisher {
     fn run(mut self, mut waiting: mpsc::UnboundedReceiver<Sent>, acks: &mpsc::UnboundedSender<Ack>) {
         let mut batch = Vec::new();
         while waiting.blocking_recv_many(&mut batch, MAX_BATCH) > 0 && !acks.is_closed() {
-            let mut sent = batch.drain(..).peekable();
-            while let Some(first) = sent.next() {
-                let mut together = vec![first];
-                while !together[0].alone
-                    && let Some(next) = sent.next_if(|next| !next.alone)
-                {
-                    together.push(next);
-                }
+            for together in batch.chunk_by(|one, next| !one.alone && !next.alone) {
                 self.publish_together(together, acks);
             }
+            batch.clear();
         }
     }
 
-    fn publish_together(&mut self, rows: Vec<Sent>, acks: &mpsc::UnboundedSender<Ack>) {
+    fn publish_together(&mut self, rows: &[Sent], acks: &mpsc::UnboundedSender<Ack>) {
         let (mine, older) = self.of_this_producer(rows);
         let outcome = if self.producer.is_none() { self.start().map_err(Failure::from) } else { self.publish(&mine) };
         if outcome.is_err() {
@@ -192,7 +186,7 @@ impl Publisher {
             Err(failure) if failure.row.is_none() => Outcome::Failed(failure.error.clone()),
             Ok(()) | Err(_) => Outcome::GivenBack,
         };
-        for row in &mine {
+        for row in mine {
             let _ = acks.send(Ack { id: row.id, outcome: of_mine(row) });
         }
         for row in older {
@@ -201,11 +195,11 @@ impl Publisher {
     }
 
     /// Rows that were claimed since the producer started, and those that were claimed before.
-    fn of_this_producer(&self, rows: Vec<Sent>) -> (Vec<Row>, Vec<Row>) {
+    fn of_this_producer<'r>(&self, rows: &'r [Sent]) -> (Vec<&'r Row>, Vec<&'r Row>) {
         let now = Generation(self.started.load(Ordering::Acquire));
         let (mut mine, mut older) = (Vec::new(), Vec::new());
         for Sent { claimed_at, row, .. } in rows {
-            let of_now = self.producer.is_some() && claimed_at == now;
+            let of_now = self.producer.is_some() && *claimed_at == now;
             if of_now { mine.push(row) } else { older.push(row) }
         }
         (mine, older)
@@ -219,7 +213,7 @@ impl Publisher {
         Ok(())
     }
 
-    fn publish(&self, rows: &[Row]) -> Result<(), Failure> {
+    fn publish(&self, rows: &[&Row]) -> Result<(), Failure> {
         let Some(producer) = self.producer.as_ref().filter(|_| !rows.is_empty()) else { return Ok(()) };
         producer.begin_transaction()?;
         for row in rows {

@@ -250,14 +250,16 @@ impl<'s> Pipeline<'s> {
         if has_failed && let Some((code, reason)) = self.producer.client().fatal_error() {
             return Some(format!("the producer ended: {code}: {reason}"));
         }
-        let is_dead = |producer: &PolledProducer<Reports>| producer.has_ended();
         let lost = [
             (
                 self.producer.client().context().brokers.knows_none.is_cancelled(),
                 "the producer knows no broker any more",
             ),
-            (is_dead(&self.producer), "the thread that fetches the producer's reports ended by itself"),
-            (self.trying.as_ref().is_some_and(is_dead), "the thread that fetches the reports of a try ended by itself"),
+            (self.producer.has_ended(), "the thread that fetches the producer's reports ended by itself"),
+            (
+                self.trying.as_ref().is_some_and(PolledProducer::has_ended),
+                "the thread that fetches the reports of a try ended by itself",
+            ),
             (self.fenced.has_ended(), "the fenced producer's thread ended by itself"),
         ];
         lost.into_iter().find_map(|(is_lost, what)| is_lost.then(|| what.to_owned()))
@@ -512,13 +514,11 @@ impl Flying {
 /// stands still.
 fn room_beside(in_flight: &HashMap<i64, Flying>) -> (Room, Vec<&str>) {
     let now = Instant::now();
-    let (mut all, mut standing) = (Room::NONE, HashMap::<&str, Room>::new());
+    let mut all = Room::NONE;
     for flying in in_flight.values() {
         all.add(flying.bytes);
-        if now.duration_since(flying.sent_at) > STANDS_STILL {
-            standing.entry(&flying.topic).or_insert(Room::NONE).add(flying.bytes);
-        }
     }
+    let standing = by_topic(in_flight.values().filter(|flying| now.duration_since(flying.sent_at) > STANDS_STILL));
     let limit = Room { rows: MAX_IN_FLIGHT, bytes: MAX_IN_FLIGHT_BYTES };
     if all.is_within(limit) {
         let full = standing.into_iter().filter(|(_, standing)| !standing.is_within(MOST_STANDING));
@@ -530,12 +530,18 @@ fn room_beside(in_flight: &HashMap<i64, Flying>) -> (Room, Vec<&str>) {
     }
     let limit = Room { rows: limit.rows + RESERVE.rows, bytes: limit.bytes + RESERVE.bytes };
     // Another one may stand still, too: no topic takes it all.
-    let mut of_topics = HashMap::<&str, Room>::new();
-    for flying in in_flight.values() {
-        of_topics.entry(&flying.topic).or_insert(Room::NONE).add(flying.bytes);
-    }
+    let mut of_topics = by_topic(in_flight.values());
     of_topics.retain(|topic, load| standing.contains_key(topic) || !load.is_within(PORTION));
     (limit.without(all).at_most(PORTION), of_topics.into_keys().collect())
+}
+
+/// How much of each topic is in flight.
+fn by_topic<'f>(in_flight: impl Iterator<Item = &'f Flying>) -> HashMap<&'f str, Room> {
+    let mut loads = HashMap::<&str, Room>::new();
+    for flying in in_flight {
+        loads.entry(&flying.topic).or_insert(Room::NONE).add(flying.bytes);
+    }
+    loads
 }
 
 /// The headers of a row's record.

@@ -91,8 +91,8 @@ async fn list_followers(pool: &Pool, keys: &[OwnedKey]) -> Result<Vec<(Record, (
     let client = pool.get().await?;
     let statement = client
         .prepare_cached(
-            "SELECT coalesce(origin_topic, topic), origin_partition, origin_offset, origin_timestamp, key, payload, header_names, header_values,
-                    day, event_id
+            "SELECT coalesce(origin_topic, topic), origin_partition, origin_offset, origin_timestamp, key, payload,
+                    header_names, header_values, day, event_id
              FROM unnest($1::text[], $2::bytea[]) AS turn (of_topic, of_key)
              CROSS JOIN LATERAL (SELECT * FROM waiting_events WHERE topic = of_topic AND key = of_key
                                  ORDER BY position LIMIT $3) AS follower

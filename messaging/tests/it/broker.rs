@@ -87,21 +87,20 @@ impl Broker {
 
     /// Deletes what lies before these ends.
     pub(crate) async fn delete_records(&self, topic: &str, ends: &BTreeMap<i32, i64>) {
-        let admin: AdminClient<DefaultClientContext> = kafka::client(&self.settings).create().expect("a client");
         let topic = self.names.topic(topic);
         let mut before = TopicPartitionList::new();
         for (partition, end) in ends {
             before.add_partition_offset(&topic, *partition, Offset::Offset(*end)).expect("an offset");
         }
-        admin.delete_records(&before, &AdminOptions::new()).await.expect("the broker deletes them");
+        admin(&self.settings).delete_records(&before, &AdminOptions::new()).await.expect("the broker deletes them");
     }
 
     /// Sets one thing of a topic, and the rest of it to what is usual.
     pub(crate) async fn configure(&self, topic: &str, name: &str, value: &str) {
-        let admin: AdminClient<DefaultClientContext> = kafka::client(&self.settings).create().expect("a client");
         let topic = self.names.topic(topic);
         let config = AlterConfig::new(ResourceSpecifier::Topic(&topic)).set(name, value);
-        let set = admin.alter_configs([&config], &AdminOptions::new()).await.expect("the broker answers");
+        let set =
+            admin(&self.settings).alter_configs([&config], &AdminOptions::new()).await.expect("the broker answers");
         for set in set {
             set.expect("the broker sets it");
         }
@@ -217,6 +216,10 @@ impl Broker {
     }
 }
 
+fn admin(settings: &KafkaSettings) -> AdminClient<DefaultClientContext> {
+    kafka::client(settings).create().expect("settings of a client")
+}
+
 impl Drop for Broker {
     fn drop(&mut self) {
         let (settings, topics, names) = (self.settings.clone(), std::mem::take(&mut self.topics), self.names.clone());
@@ -227,12 +230,10 @@ impl Drop for Broker {
                 let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
                 let cluster = Cluster::connect(&settings).expect("settings of a client");
                 cluster.delete(&topics).await.expect("the test's topics can be deleted");
-                let admin: AdminClient<DefaultClientContext> =
-                    kafka::client(&settings).create().expect("settings of a client");
                 let groups: Vec<String> = Service::ALL.iter().map(|service| names.group(*service)).collect();
                 let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
                 // Those that never were, or whose members were killed, are none of our trouble.
-                let _ = admin.delete_groups(&groups, &AdminOptions::new()).await;
+                let _ = admin(&settings).delete_groups(&groups, &AdminOptions::new()).await;
             });
         });
         let _ = cleaning.join();

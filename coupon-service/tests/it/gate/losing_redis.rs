@@ -212,10 +212,7 @@ async fn a_coupon_that_cannot_be_read_keeps_no_other_gate_shut() {
     station.execute(&format!("{write}'{}'", later.coupon_id)).await;
     redis.ask(&["FLUSHALL"]).await;
     process.is_open_again(&coupon_id).await;
-    eventually("it is told of", || async {
-        (station.runtime.health.readiness().await == stands_still()).then_some(())
-    })
-    .await;
+    eventually("it is told of", || is(&station, stands_still())).await;
     process.stop().await;
 }
 
@@ -232,21 +229,19 @@ async fn a_gate_that_cannot_be_rebuilt_is_told_of_until_it_is() {
         )
         .await;
     redis.ask(&["FLUSHALL"]).await;
-    eventually("it is told of", || async {
-        (station.runtime.health.readiness().await == stands_still()).then_some(())
-    })
-    .await;
+    eventually("it is told of", || is(&station, stands_still())).await;
     for _ in 0..10 {
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert_eq!(station.runtime.health.readiness().await, stands_still(), "also while it is tried again");
     }
     station.execute("DROP TRIGGER refuse ON coupons").await;
     process.is_open_again(&coupon_id).await;
-    eventually("all is well", || async {
-        (station.runtime.health.readiness().await == Readiness::Ready).then_some(())
-    })
-    .await;
+    eventually("all is well", || is(&station, Readiness::Ready)).await;
     process.stop().await;
+}
+
+async fn is(station: &Station, expected: Readiness) -> Option<()> {
+    (station.runtime.health.readiness().await == expected).then_some(())
 }
 
 fn stands_still() -> Readiness {

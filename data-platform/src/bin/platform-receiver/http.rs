@@ -9,6 +9,7 @@ use actix_web::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
+use service_runtime::http::only;
 
 use crate::{
     ledger::{Arrival, Counts, Incoming, Ledger, Wanted, text_of},
@@ -102,12 +103,7 @@ fn answer(status: u16) -> HttpResponse {
 }
 
 fn incoming(request: &HttpRequest, body: &[u8]) -> Result<Incoming, &'static str> {
-    // Of two, none is to be believed.
-    let header = |name: &str| {
-        let mut said = request.headers().get_all(name);
-        let (one, another) = (said.next()?, said.next());
-        another.is_none().then(|| one.to_str().ok().map(str::to_owned))?
-    };
+    let header = |name: &str| only(request.headers(), name).map(str::to_owned);
     let key = header("idempotency-key").filter(|key| !key.is_empty()).ok_or("no Idempotency-Key")?;
     let value: Value = serde_json::from_slice(body).map_err(|_| "the body is no JSON")?;
     let text = str::from_utf8(body).map_err(|_| "the body is no UTF-8")?;

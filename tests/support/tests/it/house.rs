@@ -229,12 +229,10 @@ fn lost_in(path: &Path, text: &str, texts: &BTreeMap<PathBuf, String>) -> (Vec<S
     if has_ending(path, "md") {
         for (target, place) in links(text) {
             followed += 1;
-            let document = if target.is_empty() { path.to_owned() } else { plain(&folder.join(target)) };
-            let is_there = target.is_empty() || texts.contains_key(&document) || house().join(&document).exists();
-            let has = |place| {
-                let within = if target.is_empty() { Some(text) } else { texts.get(&document).map(|text| &**text) };
-                within.is_some_and(|text| headings(text).any(|heading| slug(heading) == place))
-            };
+            let document = plain(&folder.join(target));
+            let within = if target.is_empty() { Some(text) } else { texts.get(&document).map(|text| &**text) };
+            let is_there = within.is_some() || house().join(&document).exists();
+            let has = |place| within.is_some_and(|text| headings(text).any(|heading| slug(heading) == place));
             if !is_there || !place.is_none_or(has) {
                 lost.push(place.map_or_else(|| target.to_owned(), |place| format!("{target}#{place}")));
             }

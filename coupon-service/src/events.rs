@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use crate::domain::Settled;
 
-pub use issuing::{Defences, Line};
+pub use issuing::Defences;
 
 /// How many batches of settled admissions may wait for the gate. What finds no room is found by the
 /// gate's reconciler.
@@ -29,8 +29,7 @@ pub fn subscriptions(settled: mpsc::Sender<Vec<Settled>>) -> Subscriptions {
     subscriptions_behind(Defences::ALL, settled)
 }
 
-/// The same with lines of defence that can be down, to show what each of them holds alone.
-#[doc(hidden)]
+/// The same behind other lines of defence than [`Defences::ALL`].
 pub fn subscriptions_behind(defences: Defences, settled: mpsc::Sender<Vec<Settled>>) -> Subscriptions {
     let issued = settled.clone();
     Subscriptions::of(Service::Coupon)

@@ -13,8 +13,6 @@ mod orders;
 
 use service_runtime::database::Migrations;
 
-#[doc(hidden)]
-pub use claims::insert_issued_undefended;
 pub use claims::{
     Asker, MyCoupon, find_rejection, insert_issued, insert_unused, list_held, list_holders, list_issued, list_of_user,
     list_unreleased, list_unused, update_released,

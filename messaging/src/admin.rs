@@ -96,7 +96,7 @@ impl Office {
 
     /// Works on the service's replays. Every instance does; each step is one instance's.
     pub fn run_replays(&self, tasks: &Tasks) {
-        let runner = Runner { pool: self.pool().clone(), group: self.group().subscriptions().group() };
+        let runner = Runner { group: Arc::clone(&self.0.group) };
         let rounds = Rounds::every("replays", LOOK_EVERY).woken_by(Arc::clone(&self.0.asked));
         tasks.repeat(rounds, runner, |runner| async { Ok(runner.step().await?) }.boxed());
     }

@@ -1,28 +1,73 @@
-//! The fault switch: a consumer group is made to fail on purpose, so that its ladder can be watched and
-//! tested (`FAULT_INJECTION`, on loopback only).
+//! The fault switch: a consumer group is made to fail on purpose, so that its ladder can be watched, and what becomes of
+//! its events wherever its process dies (`FAULT_INJECTION`, on loopback only).
 //!
 //! A fault is this process's, and ends by itself: one that was forgotten hurts nobody for long.
 
 use std::{
-    sync::{PoisonError, RwLock},
+    sync::{
+        PoisonError, RwLock,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Instant,
 };
 
 use common_events::{EventId, ids::in_lower_case};
 
 use crate::{
-    failure::{Handled, Transient, Unprocessable},
+    delivery::Stalled,
+    failure::{Failure, Handled, Transient, Unprocessable},
     record::Record,
+    tx::Tx,
 };
 
 /// What dead letters of an injected transient fault are grouped by.
 const CLASS: &str = "injected-fault";
+/// Of a failure that is none: the process is to seem dead.
+const DEATH: &str = "injected-death";
 
-/// How an injected failure ends.
+/// What happens to what a fault hits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
+    /// Handling it fails.
     Transient,
+    /// It makes no sense.
     Unprocessable,
+    /// Its handler panics.
+    Panic,
+    /// Its transaction loses a race.
+    Conflict,
+    /// Its transaction waits too long for a lock.
+    LockWait,
+    /// Nothing is done after this step, as if the process had died there. What brought it comes again.
+    Death(Step, Side),
+}
+
+/// Something that is done to events in one transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Their handler has worked.
+    Handle,
+    /// They wait behind another of their key.
+    Wait,
+    /// One that others wait for is through.
+    Release,
+    /// They go to a retry topic.
+    Hop,
+    /// They are parked.
+    Park,
+    /// They are dead letters.
+    Bury,
+    /// Keys are claimed whose followers are next.
+    Drain,
+    /// Dead letters are sent again.
+    Replay,
+}
+
+/// On which side of that transaction's COMMIT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Before,
+    After,
 }
 
 /// Whom a fault hits: all of what is said must be so.
@@ -33,42 +78,147 @@ pub(crate) struct Fault {
     pub(crate) key: Option<String>,
     /// Of the events, by their ids: the same ones each time. 0 to 1.
     pub(crate) share: f64,
+    /// It ends when it has struck so often.
+    pub(crate) times: Option<u32>,
     pub(crate) until: Instant,
+}
+
+/// A fault that is switched on.
+#[derive(Debug)]
+struct Lasting {
+    fault: Fault,
+    struck: AtomicU32,
+}
+
+impl Lasting {
+    fn is_on(&self) -> bool {
+        Instant::now() < self.fault.until
+            && self.fault.times.is_none_or(|times| self.struck.load(Ordering::Relaxed) < times)
+    }
+
+    /// Takes one of the times that are left. False when another was faster.
+    fn takes_one(&self) -> bool {
+        let Some(times) = self.fault.times else { return true };
+        let one_more = |struck| (struck < times).then_some(struck + 1);
+        self.struck.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
+    }
 }
 
 /// What is switched on in this process.
 #[derive(Debug, Default)]
-pub(crate) struct Faults(RwLock<Option<Fault>>);
+pub(crate) struct Faults(RwLock<Option<Lasting>>);
 
 impl Faults {
     pub(crate) fn set(&self, fault: Option<Fault>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = fault;
+        let lasting = fault.map(|fault| Lasting { fault, struck: AtomicU32::new(0) });
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = lasting;
     }
 
     pub(crate) fn get(&self) -> Option<Fault> {
-        let fault = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        fault.as_ref().filter(|fault| Instant::now() < fault.until).cloned()
+        let lasting = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        lasting.as_ref().filter(|lasting| lasting.is_on()).map(|lasting| lasting.fault.clone())
     }
 
-    /// Fails if one of these events is to fail.
-    pub(crate) fn strike<'e>(&self, mut events: impl Iterator<Item = (&'e Record, EventId)>) -> Handled {
-        let fault = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(fault) = fault.as_ref().filter(|fault| Instant::now() < fault.until) else { return Ok(()) };
-        if !events.any(|(record, id)| fault.hits(record, id)) {
-            return Ok(());
+    /// Fails in place of their handler if one of these events is to fail; panics, if it is to panic.
+    pub(crate) async fn strike<'e>(&self, tx: &Tx<'_>, events: impl Iterator<Item = (&'e Record, EventId)>) -> Handled {
+        let events = events.map(|(record, id)| (record, Some(id)));
+        match self.hit(Kind::is_of_handlers, events, Lasting::takes_one) {
+            Some(kind) => kind.strike(tx).await,
+            None => Ok(()),
         }
-        Err(match fault.kind {
-            Kind::Transient => Transient::new(CLASS, "somebody switched a fault on").into(),
-            Kind::Unprocessable => Unprocessable::new("injected-fault: somebody switched a fault on").into(),
-        })
+    }
+
+    /// The same, in a rehearsal: it counts for nothing.
+    pub(crate) async fn foretell(&self, tx: &Tx<'_>, (record, id): (&Record, EventId)) -> Handled {
+        match self.hit(Kind::is_of_handlers, std::iter::once((record, Some(id))), |_| true) {
+            Some(kind) => kind.strike(tx).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Fails if the process is to seem dead on this side of the step.
+    pub(crate) fn die<'e>(
+        &self,
+        at: (Step, Side),
+        records: impl Iterator<Item = (&'e Record, Option<EventId>)>,
+    ) -> Result<(), Death> {
+        let (step, side) = at;
+        match self.hit(|kind| kind == Kind::Death(step, side), records, Lasting::takes_one) {
+            Some(_) => Err(Death(step, side)),
+            None => Ok(()),
+        }
+    }
+
+    /// The kind of the fault that is on, if it is one of these and hits one of the events. What is about no event in
+    /// particular is hit by every fault.
+    fn hit<'e>(
+        &self,
+        is_meant: impl Fn(Kind) -> bool,
+        events: impl Iterator<Item = (&'e Record, Option<EventId>)>,
+        takes_one: impl Fn(&Lasting) -> bool,
+    ) -> Option<Kind> {
+        let lasting = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let lasting = lasting.as_ref().filter(|lasting| lasting.is_on() && is_meant(lasting.fault.kind))?;
+        let mut events = events.peekable();
+        let hits = events.peek().is_none() || events.any(|(record, id)| lasting.fault.hits(record, id));
+        (hits && takes_one(lasting)).then_some(lasting.fault.kind)
+    }
+}
+
+impl Kind {
+    fn is_of_handlers(self) -> bool {
+        !matches!(self, Self::Death(..))
+    }
+
+    /// What the handler would do.
+    async fn strike(self, tx: &Tx<'_>) -> Handled {
+        match self {
+            Self::Transient => Err(Transient::new(CLASS, "somebody switched a fault on").into()),
+            Self::Unprocessable => Err(Unprocessable::new("injected-fault: somebody switched a fault on").into()),
+            #[expect(clippy::panic, reason = "somebody wants to see what becomes of it")]
+            Self::Panic => panic!("injected-fault: somebody switched a fault on"),
+            Self::Conflict => Ok(raise(tx, "40001").await?),
+            Self::LockWait => Ok(raise(tx, "55P03").await?),
+            Self::Death(..) => Ok(()),
+        }
+    }
+}
+
+/// Has PostgreSQL refuse a statement with this code, as it would.
+async fn raise(tx: &Tx<'_>, code: &str) -> Result<(), tokio_postgres::Error> {
+    let raise = format!("DO $$ BEGIN RAISE EXCEPTION 'somebody switched a fault on' USING ERRCODE = '{code}'; END $$");
+    tx.transaction().batch_execute(&raise).await
+}
+
+/// The process is to seem dead.
+#[derive(Debug, thiserror::Error)]
+#[error("somebody wants it dead: {0:?}, {1:?} COMMIT")]
+pub(crate) struct Death(Step, Side);
+
+impl From<Death> for Stalled {
+    fn from(death: Death) -> Self {
+        Self(death.into())
+    }
+}
+
+impl From<Death> for Failure {
+    fn from(death: Death) -> Self {
+        Transient::new(DEATH, death).into()
+    }
+}
+
+impl Failure {
+    /// None of the record's: the process is to seem dead.
+    pub(crate) fn is_death(&self) -> bool {
+        matches!(self, Self::Transient(_)) && self.class() == DEATH
     }
 }
 
 impl Fault {
-    fn hits(&self, record: &Record, id: EventId) -> bool {
+    fn hits(&self, record: &Record, id: Option<EventId>) -> bool {
         self.topic.as_deref().is_none_or(|wanted| wanted == record.event_topic())
             && self.key.as_deref().is_none_or(|wanted| has_key(record, wanted))
-            && share_of(id) < self.share
+            && id.is_none_or(|id| share_of(id) < self.share)
     }
 }
 
@@ -98,7 +248,7 @@ mod tests {
 
     fn fault() -> Fault {
         let until = Instant::now() + Duration::from_mins(1);
-        Fault { kind: Kind::Transient, topic: None, key: None, share: 1.0, until }
+        Fault { kind: Kind::Transient, topic: None, key: None, share: 1.0, times: None, until }
     }
 
     fn struck(faults: &Faults, key: &str, id: EventId) -> bool {
@@ -111,7 +261,7 @@ mod tests {
             value: None,
             headers: Vec::new(),
         };
-        faults.strike([(&record, id)].into_iter()).is_err()
+        faults.hit(|_| true, [(&record, Some(id))].into_iter(), Lasting::takes_one).is_some()
     }
 
     #[test]
@@ -127,6 +277,10 @@ mod tests {
         assert!(!struck(&faults, "kim", id));
         faults.set(Some(Fault { until: Instant::now(), ..fault() }));
         assert!(!struck(&faults, "kim", id) && faults.get().is_none());
+        faults.set(Some(Fault { times: Some(2), key: Some("kim".to_owned()), ..fault() }));
+        assert!(!struck(&faults, "lee", id), "which costs no time");
+        assert!(struck(&faults, "kim", id) && struck(&faults, "kim", id));
+        assert!(!struck(&faults, "kim", id) && faults.get().is_none());
     }
 
     #[test]
@@ -140,5 +294,14 @@ mod tests {
         assert_eq!(hit, ids.iter().map(|id| struck(&faults, "kim", *id)).collect::<Vec<_>>());
         faults.set(Some(fault()));
         assert!(ids.iter().all(|id| struck(&faults, "kim", *id)), "1 is all");
+    }
+
+    #[test]
+    fn death_comes_at_its_step_and_on_its_side_only() {
+        let faults = Faults::default();
+        faults.set(Some(Fault { kind: Kind::Death(Step::Hop, Side::After), ..fault() }));
+        let dies = |step, side| faults.die((step, side), std::iter::empty()).is_err();
+        assert!(!dies(Step::Hop, Side::Before) && !dies(Step::Bury, Side::After) && dies(Step::Hop, Side::After));
+        assert!(Failure::from(Death(Step::Hop, Side::After)).is_death());
     }
 }

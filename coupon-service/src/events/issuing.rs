@@ -11,6 +11,7 @@ use common_events::{
     ClaimRefusal, IssuedCouponId,
     events::{CouponIssueRejected, CouponIssueRequested, CouponIssued},
 };
+use futures::{FutureExt, future::BoxFuture};
 use messaging::{Event, Failure, Handled, Tx, Unprocessable};
 use tokio::sync::mpsc;
 use tokio_postgres::Error;
@@ -20,27 +21,18 @@ use crate::{
     store::{self, Asker},
 };
 
-/// Whether a line of defence stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Line {
-    /// As it should.
-    Stands,
-    /// As in a test of the others.
-    IsDown,
-}
-
 /// The lines of defence behind the gate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub struct Defences {
-    /// The second: the counter judges.
-    pub issuer: Line,
-    /// The third: PostgreSQL decides.
-    pub database: Line,
+    /// The second: what a request comes to by what the tables said when the batch began. `None`: there is no such coupon.
+    pub judge: fn(&mut Counter, Request<'_>) -> Option<Verdict>,
+    /// The third: issues what it may, in one statement, and says which.
+    pub issue: for<'t> fn(&'t Tx<'t>, &'t [IssuedCoupon]) -> BoxFuture<'t, Result<BTreeSet<IssuedCouponId>, Error>>,
 }
 
 impl Defences {
     /// Both stand.
-    pub const ALL: Self = Self { issuer: Line::Stands, database: Line::Stands };
+    pub const ALL: Self = Self { judge: Counter::judge, issue: |tx, asked| store::insert_issued(tx, asked).boxed() };
 }
 
 type Asked<'e> = &'e Event<CouponIssueRequested>;
@@ -56,9 +48,9 @@ pub(super) async fn on_coupon_issue_requested(
     let mut counter = open_counter(tx, events).await?;
     let mut verdicts = Vec::with_capacity(events.len());
     for event in events {
-        verdicts.push(judge(&mut counter, event, IssuedCouponId::new(tx.new_id()), defences.issuer)?);
+        verdicts.push(judge(&mut counter, event, IssuedCouponId::new(tx.new_id()), defences.judge)?);
     }
-    let issued = issue(tx, &verdicts, defences.database).await?;
+    let issued = issue(tx, &verdicts, defences).await?;
     explain_refused(tx, &counter, events, &mut verdicts, &issued).await?;
     answer_all(tx, events.iter().copied().zip(verdicts), settled).await
 }
@@ -108,17 +100,14 @@ fn judge(
     counter: &mut Counter,
     event: Asked<'_>,
     issued_coupon_id: IssuedCouponId,
-    line: Line,
+    judge: fn(&mut Counter, Request<'_>) -> Option<Verdict>,
 ) -> Result<Verdict, Unprocessable> {
     let request = Request { request_id: event.id, admission: &event.data, issued_coupon_id };
-    let verdict = match line {
-        Line::Stands => counter.judge(request),
-        Line::IsDown => counter.issue(request).map(Verdict::Issued),
-    };
-    verdict.ok_or_else(|| Unprocessable::new(format!("a request for coupon {}, which never was", event.data.coupon_id)))
+    judge(counter, request)
+        .ok_or_else(|| Unprocessable::new(format!("a request for coupon {}, which never was", event.data.coupon_id)))
 }
 
-async fn issue(tx: &Tx<'_>, verdicts: &[Verdict], line: Line) -> Result<BTreeSet<IssuedCouponId>, Error> {
+async fn issue(tx: &Tx<'_>, verdicts: &[Verdict], defences: Defences) -> Result<BTreeSet<IssuedCouponId>, Error> {
     let asked: Vec<IssuedCoupon> = verdicts
         .iter()
         .filter_map(|verdict| match verdict {
@@ -126,10 +115,7 @@ async fn issue(tx: &Tx<'_>, verdicts: &[Verdict], line: Line) -> Result<BTreeSet
             Verdict::Held(_) | Verdict::Rejected(_) | Verdict::RankTaken => None,
         })
         .collect();
-    match line {
-        Line::Stands => store::insert_issued(tx, &asked).await,
-        Line::IsDown => store::insert_issued_undefended(tx, &asked).await,
-    }
+    (defences.issue)(tx, &asked).await
 }
 
 /// What PostgreSQL didn't take, though the counter would have given it, comes to what is found there

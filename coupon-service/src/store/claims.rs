@@ -27,10 +27,17 @@ macro_rules! select_issued {
 /// Issues what it may of these coupons, in their order, and counts it, in one statement: never more than
 /// there are left, one per user, each rank once. Returns which were issued. The coupons are locked.
 pub async fn insert_issued(tx: &Tx<'_>, asked: &[IssuedCoupon]) -> Result<BTreeSet<IssuedCouponId>, Error> {
-    insert_by(
-        tx,
-        asked,
-        "WITH asked AS (
+    if asked.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let ids: Vec<Uuid> = asked.iter().map(|coupon| coupon.issued_coupon_id.uuid()).collect();
+    let coupons: Vec<&str> = asked.iter().map(|coupon| coupon.coupon_id.as_str()).collect();
+    let users: Vec<&str> = asked.iter().map(|coupon| coupon.user_id.as_str()).collect();
+    let ranks: Vec<Option<i64>> = asked.iter().map(|coupon| coupon.rank).collect();
+    let requests: Vec<Uuid> = asked.iter().map(|coupon| coupon.request_id.uuid()).collect();
+    let discounts: Vec<Json<&Discount>> = asked.iter().map(|coupon| Json(&coupon.discount)).collect();
+    let times: Vec<DateTime<Utc>> = asked.iter().map(|coupon| coupon.issued_at).collect();
+    let sql = "WITH asked AS (
              SELECT issued_coupon_id, coupon_id, user_id, rank, request_id, discount, issued_at, position,
                     row_number() OVER (PARTITION BY coupon_id ORDER BY position) AS nth
              FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::uuid[], $6::jsonb[], $7::timestamptz[])
@@ -52,47 +59,7 @@ pub async fn insert_issued(tx: &Tx<'_>, asked: &[IssuedCoupon]) -> Result<BTreeS
              FROM (SELECT coupon_id, count(*) AS inserted FROM inserted GROUP BY coupon_id) AS counts
              WHERE coupons.coupon_id = counts.coupon_id
          )
-         SELECT issued_coupon_id FROM inserted",
-    )
-    .await
-}
-
-/// The same without its defences, to show what the other lines hold without them.
-#[doc(hidden)]
-pub async fn insert_issued_undefended(tx: &Tx<'_>, asked: &[IssuedCoupon]) -> Result<BTreeSet<IssuedCouponId>, Error> {
-    insert_by(
-        tx,
-        asked,
-        "WITH inserted AS (
-             INSERT INTO issued_coupons
-                 (issued_coupon_id, coupon_id, user_id, rank, request_id, discount, valid_until, issued_at)
-             SELECT asked.issued_coupon_id, asked.coupon_id, asked.user_id, asked.rank, asked.request_id,
-                    asked.discount, coupons.valid_until, asked.issued_at
-             FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::uuid[], $6::jsonb[], $7::timestamptz[])
-                  AS asked (issued_coupon_id, coupon_id, user_id, rank, request_id, discount, issued_at)
-             JOIN coupons USING (coupon_id)
-             RETURNING coupon_id, issued_coupon_id
-         ), counted AS (
-             UPDATE coupons SET issued = issued + counts.inserted
-             FROM (SELECT coupon_id, count(*) AS inserted FROM inserted GROUP BY coupon_id) AS counts
-             WHERE coupons.coupon_id = counts.coupon_id
-         )
-         SELECT issued_coupon_id FROM inserted",
-    )
-    .await
-}
-
-async fn insert_by(tx: &Tx<'_>, asked: &[IssuedCoupon], sql: &str) -> Result<BTreeSet<IssuedCouponId>, Error> {
-    if asked.is_empty() {
-        return Ok(BTreeSet::new());
-    }
-    let ids: Vec<Uuid> = asked.iter().map(|coupon| coupon.issued_coupon_id.uuid()).collect();
-    let coupons: Vec<&str> = asked.iter().map(|coupon| coupon.coupon_id.as_str()).collect();
-    let users: Vec<&str> = asked.iter().map(|coupon| coupon.user_id.as_str()).collect();
-    let ranks: Vec<Option<i64>> = asked.iter().map(|coupon| coupon.rank).collect();
-    let requests: Vec<Uuid> = asked.iter().map(|coupon| coupon.request_id.uuid()).collect();
-    let discounts: Vec<Json<&Discount>> = asked.iter().map(|coupon| Json(&coupon.discount)).collect();
-    let times: Vec<DateTime<Utc>> = asked.iter().map(|coupon| coupon.issued_at).collect();
+         SELECT issued_coupon_id FROM inserted";
     let rows = tx.query(sql, &[&ids, &coupons, &users, &ranks, &requests, &discounts, &times]).await?;
     rows.iter().map(|row| row.try_get(0).map(IssuedCouponId::new)).collect()
 }

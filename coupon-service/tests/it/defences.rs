@@ -3,9 +3,15 @@
 
 use std::collections::BTreeSet;
 
-use common_events::events::CouponIssued;
-use coupon_service::events::{Defences, Line};
+use common_events::{IssuedCouponId, events::CouponIssued};
+use coupon_service::{
+    domain::{IssuedCoupon, Verdict},
+    events::Defences,
+};
+use futures::FutureExt;
+use messaging::Tx;
 use rstest::rstest;
+use tokio_postgres::types::Json;
 
 use crate::counter::Counter;
 
@@ -23,6 +29,43 @@ const WITHOUT_CONSTRAINTS: &str = "
     CREATE INDEX ON issued_coupons (user_id, coupon_id);
     CREATE INDEX ON issued_coupons (coupon_id, rank);";
 
+/// Whether a line of defence stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    Stands,
+    IsDown,
+}
+
+/// The lines behind the gate, of which some are down: the issuer takes whoever asks, the database whatever it is told.
+fn defences(issuer: Line, database: Line) -> Defences {
+    let mut defences = Defences::ALL;
+    if issuer == Line::IsDown {
+        defences.judge = |counter, request| counter.issue(request).map(Verdict::Issued);
+    }
+    if database == Line::IsDown {
+        defences.issue = |tx, asked| insert_undefended(tx, asked).boxed();
+    }
+    defences
+}
+
+async fn insert_undefended(
+    tx: &Tx<'_>,
+    asked: &[IssuedCoupon],
+) -> Result<BTreeSet<IssuedCouponId>, tokio_postgres::Error> {
+    for coupon in asked {
+        let (id, request, discount) =
+            (coupon.issued_coupon_id.uuid(), coupon.request_id.uuid(), Json(&coupon.discount));
+        let (coupon_id, user, rank) = (coupon.coupon_id.as_str(), coupon.user_id.as_str(), coupon.rank);
+        let sql = "
+            WITH counted AS (UPDATE coupons SET issued = issued + 1 WHERE coupon_id = $2 RETURNING valid_until)
+            INSERT INTO issued_coupons
+                (issued_coupon_id, coupon_id, user_id, rank, request_id, discount, valid_until, issued_at)
+            SELECT $1, $2, $3, $4, $5, $6, valid_until, $7 FROM counted RETURNING 1";
+        tx.query(sql, &[&id, &coupon_id, &user, &rank, &request, &discount, &coupon.issued_at]).await?;
+    }
+    Ok(asked.iter().map(|coupon| coupon.issued_coupon_id).collect())
+}
+
 /// 600 users and 300 repeats for 100 coupons, let in by a gate that is no gate.
 #[rstest]
 #[case::both_behind_it_stand(Line::Stands, Line::Stands)]
@@ -34,7 +77,7 @@ async fn without_a_gate_exactly_as_many_as_there_are_are_issued(
     #[case] database: Line,
     #[values(false, true)] ranked: bool,
 ) {
-    let counter = Counter::behind(Defences { issuer, database }).await;
+    let counter = Counter::behind(defences(issuer, database)).await;
     if database == Line::IsDown {
         counter.execute(WITHOUT_CONSTRAINTS).await;
     }
@@ -62,8 +105,10 @@ async fn without_a_gate_exactly_as_many_as_there_are_are_issued(
     one_each(issued.iter().map(|event| event.data.user_id.to_string()).collect());
     let ranks: BTreeSet<i64> = issued.iter().filter_map(|event| event.data.rank).collect();
     if ranked && issuer == Line::IsDown {
-        // PostgreSQL refuses, it doesn't choose: both who asked with a rank may come where there is no room.
-        assert!(rows <= QUANTITY && ranks.iter().all(|rank| (1..=QUANTITY).contains(rank)));
+        // PostgreSQL refuses, it doesn't choose: where a batch has more than there is room for, both who asked with a rank
+        // take room, and one of them gets it.
+        assert!((QUANTITY * 3 / 4..=QUANTITY).contains(&rows), "{rows}");
+        assert!(ranks.iter().all(|rank| (1..=QUANTITY).contains(rank)), "{ranks:?}");
     } else {
         assert_eq!(rows, QUANTITY);
     }
@@ -77,7 +122,7 @@ async fn without_a_gate_exactly_as_many_as_there_are_are_issued(
 /// With both lines behind it down, the gate is all there is: whom it admits gets one.
 #[tokio::test]
 async fn with_both_lines_down_only_the_gate_is_left() {
-    let counter = Counter::behind(Defences { issuer: Line::IsDown, database: Line::IsDown }).await;
+    let counter = Counter::behind(defences(Line::IsDown, Line::IsDown)).await;
     counter.execute(WITHOUT_CONSTRAINTS).await;
     let coupon = counter.put_up_set(QUANTITY).await;
     let requests: Vec<_> = (0..100).map(|n| counter.requested(&coupon, &format!("user-{n}"), None)).collect();

@@ -18,28 +18,102 @@ use super::{
     selection::Text,
 };
 use crate::{
-    faults::{Fault, Kind},
+    faults::{Fault, Kind, Side, Step},
     tx::Tx,
 };
 
 const DEFAULT_SECONDS: u32 = 600;
 const MAX_SECONDS: u32 = 3_600;
+const MAX_TIMES: u32 = 1_000;
 
-/// How an event is made to fail.
+/// What happens to an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 enum FaultKind {
-    /// It climbs the ladder.
+    /// Handling it fails, and it climbs the ladder.
     Transient,
     /// It is dead at once.
     Unprocessable,
+    /// Its handler panics.
+    Panic,
+    /// Its transaction loses a race, and is tried again at once.
+    Conflict,
+    /// Its transaction waits too long for a lock.
+    LockWait,
+    /// Nothing is done after `step`, as if the process had died there; what brought the event comes again.
+    Death,
 }
 
-/// Which events this process is to fail to handle; all of what is said must be so.
+/// Something that is done to events in one transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum FaultStep {
+    /// They are handled.
+    Handle,
+    /// They wait behind another of their key.
+    Wait,
+    /// One that others wait for is through.
+    Release,
+    /// They go to a retry topic.
+    Hop,
+    /// They are parked.
+    Park,
+    /// They are dead letters.
+    Bury,
+    /// Keys are claimed whose followers are next.
+    Drain,
+    /// Dead letters are sent again.
+    Replay,
+}
+
+/// On which side of that transaction's COMMIT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+enum FaultSide {
+    /// None of it happened.
+    BeforeCommit,
+    /// It happened, and nobody was told.
+    AfterCommit,
+}
+
+macro_rules! same_words {
+    ($($asked:ident => $meant:ty { $($word:ident = $meaning:ident),+ })+) => {$(
+        impl From<$asked> for $meant {
+            fn from(asked: $asked) -> Self {
+                match asked {
+                    $($asked::$word => Self::$meaning),+
+                }
+            }
+        }
+
+        impl From<$meant> for $asked {
+            fn from(meant: $meant) -> Self {
+                match meant {
+                    $(<$meant>::$meaning => Self::$word),+
+                }
+            }
+        }
+    )+};
+}
+same_words! {
+    FaultStep => Step {
+        Handle = Handle, Wait = Wait, Release = Release, Hop = Hop, Park = Park, Bury = Bury, Drain = Drain,
+        Replay = Replay
+    }
+    FaultSide => Side { BeforeCommit = Before, AfterCommit = After }
+}
+
+/// What this process is made to fail at, and with which events; all of what is said must be so.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct AskedFault {
     kind: FaultKind,
+    /// Where it dies: of `death` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step: Option<FaultStep>,
+    /// On which side of the step's COMMIT; default before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    side: Option<FaultSide>,
     /// Only those of this topic, without prefix.
     #[serde(skip_serializing_if = "Option::is_none")]
     topic: Option<Text>,
@@ -50,6 +124,10 @@ pub(super) struct AskedFault {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 1)]
     share: Option<f64>,
+    /// It ends when it has struck so often: 1 to 1,000, default as often as it likes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 1_000)]
+    times: Option<u32>,
     /// It ends by itself after so many seconds: 1 to 3,600, default 600.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 3_600)]
@@ -74,6 +152,10 @@ impl Asked for AskedFault {
 #[serde(rename_all = "camelCase")]
 struct FaultView {
     kind: FaultKind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step: Option<FaultStep>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    side: Option<FaultSide>,
     #[serde(skip_serializing_if = "Option::is_none")]
     topic: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -103,13 +185,33 @@ impl AskedFault {
         if !(1..=MAX_SECONDS).contains(&seconds) {
             return Err(Problem::invalid_field("forSeconds", format!("1 to {MAX_SECONDS} seconds are expected.")));
         }
-        let kind = match self.kind {
-            FaultKind::Transient => Kind::Transient,
-            FaultKind::Unprocessable => Kind::Unprocessable,
-        };
+        if self.times.is_some_and(|times| !(1..=MAX_TIMES).contains(&times)) {
+            return Err(Problem::invalid_field("times", format!("1 to {MAX_TIMES} times are expected.")));
+        }
         let until = Instant::now() + Duration::from_secs(seconds.into());
         let text = |text: &Option<Text>| text.clone().map(String::from);
-        Ok(Fault { kind, topic: text(&self.topic), key: text(&self.key), share, until })
+        let (kind, times) = (self.kind()?, self.times);
+        Ok(Fault { kind, topic: text(&self.topic), key: text(&self.key), share, times, until })
+    }
+
+    fn kind(&self) -> Result<Kind, Problem> {
+        Ok(match (self.kind, self.step) {
+            (FaultKind::Death, None) => {
+                return Err(Problem::invalid_field("step", "Say where it dies."));
+            }
+            (FaultKind::Death, Some(step)) => {
+                Kind::Death(step.into(), self.side.unwrap_or(FaultSide::BeforeCommit).into())
+            }
+            (_, Some(_)) => return Err(Problem::invalid_field("step", "Only a death has a step.")),
+            (_, None) if self.side.is_some() => {
+                return Err(Problem::invalid_field("side", "Only a death has a side."));
+            }
+            (FaultKind::Transient, None) => Kind::Transient,
+            (FaultKind::Unprocessable, None) => Kind::Unprocessable,
+            (FaultKind::Panic, None) => Kind::Panic,
+            (FaultKind::Conflict, None) => Kind::Conflict,
+            (FaultKind::LockWait, None) => Kind::LockWait,
+        })
     }
 }
 
@@ -118,6 +220,18 @@ fn switch(office: &Office) -> FaultSwitch {
         kind: match fault.kind {
             Kind::Transient => FaultKind::Transient,
             Kind::Unprocessable => FaultKind::Unprocessable,
+            Kind::Panic => FaultKind::Panic,
+            Kind::Conflict => FaultKind::Conflict,
+            Kind::LockWait => FaultKind::LockWait,
+            Kind::Death(..) => FaultKind::Death,
+        },
+        step: match fault.kind {
+            Kind::Death(step, _) => Some(step.into()),
+            _ => None,
+        },
+        side: match fault.kind {
+            Kind::Death(_, side) => Some(side.into()),
+            _ => None,
         },
         topic: fault.topic,
         key: fault.key,
@@ -219,6 +333,7 @@ mod tests {
     #[test]
     fn the_document_says_the_limit_that_is_checked() {
         assert_limit::<AskedFault>("/properties/forSeconds/maximum", MAX_SECONDS);
+        assert_limit::<AskedFault>("/properties/times/maximum", MAX_TIMES);
         assert_limit::<AskedFault>("/properties/reason/maxLength", Justification::MAX_CHARS);
     }
 }

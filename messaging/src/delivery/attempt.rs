@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     failure::{Failure, Handled, Overtaken, Transient},
+    faults::{Death, Side, Step},
     ladder::Came,
     subscriptions::{Decoded, Hearing},
     tx::Tx,
@@ -48,6 +49,7 @@ impl Group {
         };
         drop(client);
         match outcome {
+            Err(failure) if failure.is_death() => Err(Stalled(chain(&failure).into())),
             // Somebody holds what one record needs: that is the record's own matter, and others needn't wait for it.
             Err(failure) if failure.is_lock_wait() => Ok(Err(failure)),
             // Too much for one transaction, perhaps. What is too much of one record is too much for the database.
@@ -75,18 +77,47 @@ impl Group {
         }
         for run in fresh.chunk_by(|one, next| std::ptr::addr_eq(one.hearing, next.hearing)) {
             let events: Vec<&Decoded> = run.iter().map(|fresh| fresh.decoded).collect();
-            self.faults.strike(run.iter().map(|fresh| (fresh.heard.record, fresh.decoded.id)))?;
-            self.handle(run[0].hearing, &tx, &events).await?;
+            let struck = self.faults.strike(&tx, run.iter().map(|fresh| (fresh.heard.record, fresh.decoded.id)));
+            self.handle(run[0].hearing, &tx, &events, struck).await?;
         }
+        self.die_if_asked(part, &fresh, delivered, Side::Before)?;
         tx.commit().await?;
+        self.die_if_asked(part, &fresh, delivered, Side::After)?;
         delivered.applied = fresh.len();
         self.tell(&fresh, delivered, start);
         histogram!("event_batch_seconds").record(started.elapsed().as_secs_f64());
         Ok(delivered)
     }
 
-    /// Lets the handler work. Its log lines carry the group, the event and the trace, as far as they are one.
-    pub(super) async fn handle(&self, hearing: &dyn Hearing, tx: &Tx<'_>, events: &[&Decoded]) -> Handled {
+    fn die_if_asked(
+        &self,
+        part: &[Item<'_>],
+        fresh: &[Fresh<'_>],
+        delivered: Delivered,
+        side: Side,
+    ) -> Result<(), Death> {
+        let is_through = |fresh: &Fresh<'_>| !matches!(fresh.heard.came, Came::First | Came::Asked);
+        let steps = [
+            (Step::Handle, !fresh.is_empty()),
+            (Step::Wait, delivered.waiting > 0),
+            (Step::Release, fresh.iter().any(is_through)),
+        ];
+        for (step, _) in steps.into_iter().filter(|(_, is_done)| *is_done) {
+            let records = part.iter().map(|item| (item.heard.record, item.heard.event().map(|event| event.id)));
+            self.faults.die((step, side), records)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the handler work, unless it is struck before. Its log lines carry the group, the event and the trace, as far as
+    /// they are one.
+    pub(super) async fn handle(
+        &self,
+        hearing: &dyn Hearing,
+        tx: &Tx<'_>,
+        events: &[&Decoded],
+        struck: impl Future<Output = Handled>,
+    ) -> Handled {
         let group = self.subscriptions.group().name();
         let topic = hearing.topic().name();
         let (first, last) = (events[0], events[events.len() - 1]);
@@ -96,7 +127,11 @@ impl Group {
             let count = events.len();
             tracing::info_span!("handle", group, topic, count, first_event_id = %first.id, last_event_id = %last.id)
         };
-        let handling = catch_panics(hearing.handle(tx, events)).instrument(span);
+        let handling = async {
+            struck.await?;
+            hearing.handle(tx, events).await
+        };
+        let handling = catch_panics(handling).instrument(span);
         if events.iter().all(|event| event.trace.trace_id == first.trace.trace_id) {
             telemetry::within(first.span, handling).await
         } else {

@@ -7,7 +7,7 @@ use common_events::ReasonCode;
 use serde::Deserialize;
 use tokio_postgres::Row;
 
-use super::{Group, Reading};
+use super::{Group, Reading, attempt::catch_panics};
 use crate::{
     failure::{Failure, Transient},
     record::Record,
@@ -62,15 +62,13 @@ impl Group {
             Reading::Refused { class, message } => return Ok(Rehearsed::Refused { class, message }),
             Reading::Event { decoded, hearing } => (decoded, hearing),
         };
-        let struck = self.faults.strike([(record, decoded.id)].into_iter());
-        if hearing.is_remote() {
-            return Ok(struck.map_or_else(Rehearsed::Failed, |()| Rehearsed::Remote));
-        }
         let before = written(tx).await?;
         tx.transaction().batch_execute("SAVEPOINT rehearsal").await?;
-        let handled = match struck {
-            Ok(()) => self.handle(hearing, tx, &[&decoded]).await,
-            struck => struck,
+        let struck = self.faults.foretell(tx, (record, decoded.id));
+        let handled = if hearing.is_remote() {
+            catch_panics(struck).await
+        } else {
+            self.handle(hearing, tx, &[&decoded], struck).await
         };
         let foretold = tx.forget_published();
         if let Err(failure) = handled {
@@ -81,6 +79,9 @@ impl Group {
         if tx.transaction().batch_execute("RELEASE rehearsal").await.is_err() {
             tx.transaction().batch_execute("ROLLBACK TO rehearsal; RELEASE rehearsal").await?;
             return Ok(Rehearsed::Failed(Transient::new("database", "a statement failed unnoticed").into()));
+        }
+        if hearing.is_remote() {
+            return Ok(Rehearsed::Remote);
         }
         let changes = grown(&before, written(tx).await?);
         Ok(Rehearsed::Handled(Effects::of(foretold, changes)))

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     dead_letters::{self, Letter},
     delivery::{Delivered, Group, Heard, Stalled},
+    faults::{Death, Side, Step},
     inbox::{self, Move, State},
     outbox::{self, Forwarded},
     topics,
@@ -55,11 +56,27 @@ impl Group {
             self.move_keys(&tx, &moved).await?;
             let moved = self.write_letters(&tx, moved, now).await?;
             self.forward(&tx, &moved).await?;
+            self.die_if_asked(&moved, Side::Before)?;
             tx.commit().await?;
+            self.die_if_asked(&moved, Side::After)?;
             delivered.duplicates += failed.len() - moved.len();
             delivered += self.tell_moved(&moved);
         }
         Ok(delivered)
+    }
+
+    fn die_if_asked(&self, moved: &[Moving<'_>], side: Side) -> Result<(), Death> {
+        for moving in moved {
+            let step = match moving.to {
+                Place::Rung(_) => Step::Hop,
+                Place::Parked { .. } => Step::Park,
+                Place::Dead => Step::Bury,
+            };
+            let heard = moving.failed.heard;
+            let record = (heard.record, heard.event().map(|event| event.id));
+            self.faults.die((step, side), std::iter::once(record))?;
+        }
+        Ok(())
     }
 
     fn destination<'f>(&self, failed: &'f Failed<'f>, now: DateTime<Utc>) -> Moving<'f> {

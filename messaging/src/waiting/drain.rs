@@ -10,6 +10,7 @@ use service_runtime::database::Pool;
 use super::{OwnedKey, delete_drained};
 use crate::{
     delivery::{Delivered, Group, Heard, History, Stalled},
+    faults::{Faults, Side, Step},
     ladder::Came,
     record::Record,
     tx::Tx,
@@ -39,7 +40,7 @@ impl Group {
 
     /// The same for the keys that one claim takes; `None` when there are none.
     pub(crate) async fn drain_some(&self) -> Result<Option<Delivered>, Stalled> {
-        let keys = claim(&self.pool).await?;
+        let keys = claim(&self.pool, &self.faults).await?;
         if keys.is_empty() {
             return Ok(None);
         }
@@ -57,7 +58,7 @@ impl Group {
 }
 
 /// Takes released keys for some time; those without followers are free.
-async fn claim(pool: &Pool) -> Result<Vec<OwnedKey>, Stalled> {
+async fn claim(pool: &Pool, faults: &Faults) -> Result<Vec<OwnedKey>, Stalled> {
     let mut client = pool.get().await?;
     let tx = Tx::begin(&mut client).await?;
     let rows = tx
@@ -79,8 +80,14 @@ async fn claim(pool: &Pool) -> Result<Vec<OwnedKey>, Stalled> {
         // It looks again: one may have come between the two statements' snapshots, but not after the lock.
         delete_drained(&tx, &free).await?;
     }
-    let claimed = with_followers.into_iter().map(super::read_key).collect();
+    let claimed: Vec<OwnedKey> = with_followers.into_iter().map(super::read_key).collect();
+    if !claimed.is_empty() {
+        faults.die((Step::Drain, Side::Before), std::iter::empty())?;
+    }
     tx.commit().await?;
+    if !claimed.is_empty() {
+        faults.die((Step::Drain, Side::After), std::iter::empty())?;
+    }
     Ok(claimed)
 }
 

@@ -2,24 +2,35 @@
 
 use std::collections::BTreeMap;
 
-use common_events::{Service, Topic};
+use chrono::Utc;
+use common_events::Service;
 use messaging::Record;
 
 /// As many as the catalogue's topics begin with.
 pub(crate) const PARTITIONS: usize = 3;
 
 /// A partition of a topic, as one group reads it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Reading {
     pub(crate) group: Service,
-    pub(crate) topic: Topic,
+    /// One of the catalogue, or one of the group's own.
+    pub(crate) topic: String,
     pub(crate) partition: usize,
+}
+
+/// What somebody publishes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Message {
+    pub(crate) topic: String,
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) value: Option<Vec<u8>>,
+    pub(crate) headers: Vec<(String, Vec<u8>)>,
 }
 
 /// All logs of a history, and who has read how far.
 #[derive(Default)]
 pub(crate) struct Broker {
-    logs: BTreeMap<(Topic, usize), Vec<Record>>,
+    logs: BTreeMap<(String, usize), Vec<Record>>,
     positions: BTreeMap<Reading, usize>,
     /// Keys in the order they came: ids differ from run to run, the partitions of a seed must not.
     keys: BTreeMap<Vec<u8>, usize>,
@@ -27,29 +38,30 @@ pub(crate) struct Broker {
 
 impl Broker {
     /// Appends a record; order is kept per key.
-    pub(crate) fn append(&mut self, topic: Topic, key: &[u8], value: Vec<u8>) {
+    pub(crate) fn append(&mut self, message: Message) {
+        let Message { topic, key, value, headers } = message;
         let newest = self.keys.len();
-        let partition = *self.keys.entry(key.to_vec()).or_insert(newest) % PARTITIONS;
-        let log = self.logs.entry((topic, partition)).or_default();
+        let partition = key.as_ref().map_or(0, |key| *self.keys.entry(key.clone()).or_insert(newest)) % PARTITIONS;
+        let log = self.logs.entry((topic.clone(), partition)).or_default();
         log.push(Record {
-            topic: topic.name().to_owned(),
+            topic,
             partition: i32::try_from(partition).expect("below PARTITIONS"),
             offset: i64::try_from(log.len()).expect("a short log"),
-            timestamp: None,
-            key: Some(key.to_vec()),
-            value: Some(value),
-            headers: Vec::new(),
+            timestamp: Some(Utc::now()),
+            key,
+            value,
+            headers,
         });
     }
 
     /// The readings with something left to read, in a fixed order.
-    pub(crate) fn waiting(&self, topics_of: &[(Service, Vec<Topic>)]) -> Vec<Reading> {
+    pub(crate) fn waiting(&self, topics_of: &[(Service, Vec<String>)]) -> Vec<Reading> {
         let mut waiting = Vec::new();
         for (group, topics) in topics_of {
             for topic in topics {
                 for partition in 0..PARTITIONS {
-                    let reading = Reading { group: *group, topic: *topic, partition };
-                    if !self.unread(reading).is_empty() {
+                    let reading = Reading { group: *group, topic: topic.clone(), partition };
+                    if !self.unread(&reading).is_empty() {
                         waiting.push(reading);
                     }
                 }
@@ -59,24 +71,29 @@ impl Broker {
     }
 
     /// What this reading has before it.
-    pub(crate) fn unread(&self, reading: Reading) -> &[Record] {
+    pub(crate) fn unread(&self, reading: &Reading) -> &[Record] {
         self.log(reading).get(self.position(reading)..).unwrap_or_default()
     }
 
+    /// What it has behind it.
+    pub(crate) fn read(&self, reading: &Reading) -> &[Record] {
+        &self.log(reading)[..self.position(reading)]
+    }
+
     /// How far this reading is.
-    pub(crate) fn position(&self, reading: Reading) -> usize {
-        self.positions.get(&reading).copied().unwrap_or_default()
+    pub(crate) fn position(&self, reading: &Reading) -> usize {
+        self.positions.get(reading).copied().unwrap_or_default()
     }
 
     /// Moves the offset on to `position`; never back.
-    pub(crate) fn commit(&mut self, reading: Reading, position: usize) {
-        let committed = self.positions.entry(reading).or_default();
+    pub(crate) fn commit(&mut self, reading: &Reading, position: usize) {
+        let committed = self.positions.entry(reading.clone()).or_default();
         *committed = position.max(*committed);
     }
 
     /// Moves the offset back: everything from there is delivered again.
-    pub(crate) fn rewind(&mut self, reading: Reading, to: usize) {
-        let position = self.positions.entry(reading).or_default();
+    pub(crate) fn rewind(&mut self, reading: &Reading, to: usize) {
+        let position = self.positions.entry(reading.clone()).or_default();
         *position = to.min(*position);
     }
 
@@ -90,7 +107,8 @@ impl Broker {
         self.logs.values().flatten()
     }
 
-    fn log(&self, reading: Reading) -> &[Record] {
-        self.logs.get(&(reading.topic, reading.partition)).map(Vec::as_slice).unwrap_or_default()
+    fn log(&self, reading: &Reading) -> &[Record] {
+        let place = (reading.topic.clone(), reading.partition);
+        self.logs.get(&place).map(Vec::as_slice).unwrap_or_default()
     }
 }

@@ -5,18 +5,19 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use common_events::{IssuedCouponId, OrderId, ProductId, Quantity, Service, Topic, UserId, Won};
 use coupon_service::domain::Coupon;
-use messaging::Record;
+use messaging::{Delivered, Record, delivery::Stalled};
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use uuid::Uuid;
 
 use crate::{
-    broker::{Broker, Reading},
+    broker::{Broker, Message, Reading},
     law, sale,
     shop::Shop,
+    trouble,
 };
 
 /// A history ends after so many steps, whatever is left is delivered then.
-const MAX_STEPS: usize = 120;
+pub const MAX_STEPS: usize = 120;
 /// Rounds of delivering everything until all is quiet; a chain of the saga needs about ten.
 const MAX_QUIET_ROUNDS: usize = 60;
 /// A delivery that dies before its COMMIT dies within this time.
@@ -24,29 +25,76 @@ const LONGEST_LIFE_US: u64 = 3_000;
 /// How much the relay takes at once.
 const RELAY_BATCH: i64 = 12;
 const MAX_BATCH: usize = 8;
+/// So many histories are troubled.
+const TROUBLED: f64 = 0.6;
+/// How often it is looked where each event is, in steps.
+const LOOK_EVERY: usize = 12;
+/// Nothing fails any more when dead letters are replayed in the end.
+const MAX_REPLAYS: usize = 5;
 
-/// What a history was made of, and how it ended.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct Outcome {
-    /// Orders that were confirmed and stayed so.
-    pub confirmed: usize,
-    /// Orders that were cancelled.
-    pub cancelled: usize,
-    /// Coupons that were used by an order that was confirmed and stayed so.
-    pub coupons_used: usize,
-    /// Coupons that were used by one order after the other, as the first ended.
-    pub coupons_reused: usize,
-    /// Deliveries that died before or after their COMMIT, or came again.
-    pub mishaps: usize,
+macro_rules! counted {
+    ($(#[$of:meta])* $name:ident { $($(#[$doc:meta])+ $count:ident),+ $(,)? }) => {
+        $(#[$of])*
+        #[derive(Debug, Default, Clone, Copy)]
+        pub struct $name {
+            $($(#[$doc])+ pub $count: usize),+
+        }
+
+        impl $name {
+            /// Each count, by its name.
+            pub fn counts(&self) -> impl Iterator<Item = (&'static str, usize)> {
+                [$((stringify!($count), self.$count)),+].into_iter()
+            }
+        }
+
+        impl std::ops::AddAssign for $name {
+            fn add_assign(&mut self, more: Self) {
+                $(self.$count += more.$count);+
+            }
+        }
+    };
 }
-
-impl std::ops::AddAssign for Outcome {
-    fn add_assign(&mut self, more: Self) {
-        self.confirmed += more.confirmed;
-        self.cancelled += more.cancelled;
-        self.coupons_used += more.coupons_used;
-        self.coupons_reused += more.coupons_reused;
-        self.mishaps += more.mishaps;
+counted! {
+    /// What histories were made of, and how they ended.
+    Outcome {
+        /// Orders that were confirmed and stayed so.
+        confirmed,
+        /// Orders that were cancelled.
+        cancelled,
+        /// Coupons that were used by an order that was confirmed and stayed so.
+        coupons_used,
+        /// Coupons that were used by one order after the other, as the first ended.
+        coupons_reused,
+        /// Cancels that somebody asked for.
+        asked_to_cancel,
+        /// Times at which all open orders were too late.
+        timeouts,
+        /// Deliveries that were cut off, died behind their COMMIT, or came again.
+        crashes,
+        /// Deliveries that died at a named step.
+        deaths,
+        /// Rows that a relay sent twice.
+        sent_twice,
+        /// Times that a group was set back to an older offset.
+        set_back,
+        /// Faults that were switched on.
+        faults,
+        /// Events that went to a retry topic.
+        hops,
+        /// Events that were parked.
+        parked,
+        /// Events that were set aside as dead letters.
+        dead,
+        /// Events that waited behind another of their key.
+        waited,
+        /// Replays.
+        replays,
+        /// Dead letters that were applied by one.
+        replayed,
+        /// Dead letters that were given up.
+        discarded,
+        /// Answers that were asked for again.
+        resumed,
     }
 }
 
@@ -79,36 +127,45 @@ pub(crate) struct Scene {
     pub(crate) coupons: Vec<Coupon>,
 }
 
-/// Runs the history of `seed`, and checks the law at its end.
+/// Runs the history of `seed`, and checks the law at its end; of its first `steps` only, if so many are said.
 ///
 /// # Errors
 /// What of the law was broken, or what failed on the way.
-pub async fn run(shop: &Shop, seed: u64) -> anyhow::Result<Outcome> {
+pub async fn run(shop: &Shop, seed: u64, steps: Option<usize>) -> anyhow::Result<Outcome> {
     let mut history = History::begin(shop, seed).await?;
-    for _ in 0..MAX_STEPS {
-        if !history.step().await? {
+    for nth in 0..steps.unwrap_or(MAX_STEPS) {
+        if !history.step().await.with_context(|| format!("step {nth}"))? {
             break;
+        }
+        if history.is_troubled && nth % LOOK_EVERY == 0 {
+            law::places::check(shop, &history.broker).await.with_context(|| format!("after step {nth}"))?;
         }
     }
     while let Some(action) = history.actions.pop() {
         history.act(action).await?;
     }
-    history.quiet().await?;
+    history.come_to_rest().await?;
     let told = history.broker.records().count();
     history.broker.rewind_all();
     history.quiet().await.context("delivering every topic again from the beginning")?;
     ensure!(history.broker.records().count() == told, "replaying every topic published something new");
     let kept = law::check(shop, &history.broker, &history.scene).await?;
-    Ok(Outcome { mishaps: history.mishaps, ..kept })
+    let mut outcome = history.outcome;
+    outcome += kept;
+    Ok(outcome)
 }
 
-struct History<'s> {
-    shop: &'s Shop,
-    chance: StdRng,
-    broker: Broker,
+pub(crate) struct History<'s> {
+    pub(crate) shop: &'s Shop,
+    pub(crate) chance: StdRng,
+    pub(crate) broker: Broker,
     actions: Vec<Action>,
     scene: Scene,
-    mishaps: usize,
+    /// Whether handlers fail, operators act and processes die at named steps in it.
+    is_troubled: bool,
+    /// The processes in which a fault was switched on: it may last.
+    pub(crate) faulty: Vec<(Service, usize)>,
+    pub(crate) outcome: Outcome,
 }
 
 impl<'s> History<'s> {
@@ -129,7 +186,17 @@ impl<'s> History<'s> {
             shop.charge(&user, Won::try_from(chance.random_range(1..=20) * 100)?, limit).await?;
             scene.users.push(user);
         }
-        let mut history = Self { shop, chance, broker: Broker::default(), actions: Vec::new(), scene, mishaps: 0 };
+        let is_troubled = chance.random_bool(TROUBLED);
+        let mut history = Self {
+            shop,
+            chance,
+            broker: Broker::default(),
+            actions: Vec::new(),
+            scene,
+            is_troubled,
+            faulty: Vec::new(),
+            outcome: Outcome::default(),
+        };
         let early = history.chance.random_bool(0.7);
         if early {
             history.open_sales(&unique).await?;
@@ -149,7 +216,12 @@ impl<'s> History<'s> {
             let coupon = sale::coupon(&mut self.chance, &format!("c{n}-{unique}"))?;
             self.shop.put_up(&coupon).await?;
             for admission in sale::admissions(&mut self.chance, &coupon, &self.scene.users)? {
-                self.broker.append(Topic::CouponIssueRequested, coupon.coupon_id.as_str().as_bytes(), admission);
+                self.broker.append(Message {
+                    topic: Topic::CouponIssueRequested.name().to_owned(),
+                    key: Some(coupon.coupon_id.as_str().into()),
+                    value: Some(admission),
+                    headers: Vec::new(),
+                });
             }
             self.scene.coupons.push(coupon);
         }
@@ -184,6 +256,10 @@ impl<'s> History<'s> {
 
     /// One step. False when there is nothing left to do.
     async fn step(&mut self) -> anyhow::Result<bool> {
+        if self.is_troubled && self.chance.random_bool(trouble::PER_STEP) {
+            self.make_trouble().await?;
+            return Ok(true);
+        }
         let waiting = self.broker.waiting(&self.shop.topics);
         let act = !self.actions.is_empty() && self.chance.random_bool(0.15);
         if act && let Some(action) = self.actions.pop() {
@@ -206,9 +282,13 @@ impl<'s> History<'s> {
             Action::CancelOne => {
                 if let Some(order) = self.scene.orders.choose(&mut self.chance) {
                     self.shop.cancel(*order).await?;
+                    self.outcome.asked_to_cancel += 1;
                 }
             }
-            Action::TimeOut => self.shop.time_out().await?,
+            Action::TimeOut => {
+                self.shop.time_out().await?;
+                self.outcome.timeouts += 1;
+            }
         }
         Ok(())
     }
@@ -240,65 +320,131 @@ impl<'s> History<'s> {
         Ok(false)
     }
 
-    async fn relay(&mut self, service: Service, at_most: i64, dies: bool) -> anyhow::Result<usize> {
+    pub(crate) async fn relay(&mut self, service: Service, at_most: i64, dies: bool) -> anyhow::Result<usize> {
         let rows = self.shop.outbox(service, at_most).await?;
         let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
         let moved = rows.len();
         for row in rows {
-            self.broker.append(row.topic, &row.key, row.payload);
+            self.broker.append(row.message);
         }
         if dies {
-            self.mishaps += moved;
+            self.outcome.sent_twice += moved;
         } else if moved > 0 {
             self.shop.delete_relayed(service, &ids).await?;
         }
         Ok(moved)
     }
 
-    /// One to three deliveries at the same time.
+    /// One to three deliveries at the same time, to either process of their group.
     async fn deliver_some(&mut self, waiting: &[Reading]) -> anyhow::Result<()> {
         let count = if self.chance.random_bool(0.5) { 1 } else { self.chance.random_range(2..=3) };
         let mut deliveries = Vec::new();
         for _ in 0..count {
-            let reading = *waiting.choose(&mut self.chance).context("a reading")?;
-            let unread = self.broker.unread(reading);
+            let reading = waiting.choose(&mut self.chance).context("a reading")?.clone();
+            let unread = self.broker.unread(&reading);
             let batch = self.chance.random_range(1..=MAX_BATCH).min(unread.len());
-            let (records, end) = (unread[..batch].to_vec(), self.broker.position(reading) + batch);
-            deliveries.push(Delivery { reading, records, end, fate: Fate::by(&mut self.chance) });
+            let (records, end) = (unread[..batch].to_vec(), self.broker.position(&reading) + batch);
+            let process = self.chance.random_range(0..=1);
+            deliveries.push(Delivery { reading, process, records, end, fate: Fate::by(&mut self.chance) });
         }
         let shop = self.shop;
         let outcomes = futures::future::join_all(deliveries.iter().map(|delivery| delivery.run(shop))).await;
-        for outcome in outcomes {
-            outcome?;
-        }
-        for Delivery { reading, end, fate, .. } in deliveries {
+        for (Delivery { reading, end, fate, .. }, outcome) in deliveries.iter().zip(outcomes) {
+            let delivered = match outcome {
+                Some(Ok(delivered)) => delivered,
+                // It may have done something before it died; nobody knows.
+                None => {
+                    self.outcome.crashes += 1;
+                    continue;
+                }
+                Some(Err(stalled)) if self.is_troubled => {
+                    self.note_stalled(&stalled);
+                    continue;
+                }
+                Some(Err(stalled)) => return Err(stalled.into()),
+            };
+            self.note(reading.group, delivered)?;
             match fate {
-                Fate::Commits => self.broker.commit(reading, end),
-                Fate::DiesBeforeCommit(_) | Fate::DiesBeforeOffset => self.mishaps += 1,
+                Fate::Commits | Fate::DiesBeforeCommit(_) => self.broker.commit(reading, *end),
+                Fate::DiesBeforeOffset => self.outcome.crashes += 1,
                 Fate::Rewinds => {
-                    self.mishaps += 1;
-                    self.broker.rewind(reading, self.chance.random_range(0..=4));
+                    self.outcome.set_back += 1;
+                    let to = self.chance.random_range(0..=4);
+                    self.broker.rewind(reading, to);
                 }
             }
         }
         Ok(())
     }
 
+    /// Counts what became of events.
+    pub(crate) fn note(&mut self, group: Service, delivered: Delivered) -> anyhow::Result<()> {
+        let Delivered { retrying, waiting, parked, dead, resumed, .. } = delivered;
+        let set_aside = retrying + waiting + parked + dead;
+        // Conflicts aside, nothing fails by itself.
+        ensure!(self.is_troubled || set_aside == 0, "{group} set {set_aside} records aside");
+        self.outcome.hops += retrying;
+        self.outcome.waited += waiting;
+        self.outcome.parked += parked;
+        self.outcome.dead += dead;
+        self.outcome.resumed += resumed;
+        Ok(())
+    }
+
+    pub(crate) fn note_stalled(&mut self, stalled: &Stalled) {
+        if format!("{:#}", anyhow::anyhow!("{}", service_runtime::chain(stalled))).contains("somebody wants it dead") {
+            self.outcome.deaths += 1;
+        } else {
+            self.outcome.crashes += 1;
+        }
+    }
+
+    /// Lets everything end: what fails is mended, what is dead is replayed, and what nobody answers any more runs out of
+    /// time.
+    async fn come_to_rest(&mut self) -> anyhow::Result<()> {
+        self.mend().await?;
+        self.quiet().await?;
+        if !self.is_troubled {
+            return Ok(());
+        }
+        for round in 0.. {
+            ensure!(round < MAX_REPLAYS, "dead letters are left after {MAX_REPLAYS} replays");
+            let mut replayed = 0;
+            let services: Vec<Service> = self.shop.participants.keys().copied().collect();
+            for service in services {
+                replayed += self.replay(service, "group").await?;
+            }
+            self.quiet().await?;
+            if replayed == 0 {
+                break;
+            }
+        }
+        // Whoever waits for an answer that was given up waits for ever.
+        self.shop.time_out().await?;
+        self.quiet().await?;
+        law::places::check(self.shop, &self.broker).await.context("when all is quiet")
+    }
+
     /// Relays and delivers everything, in order and without mishaps, until nothing moves any more.
-    async fn quiet(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn quiet(&mut self) -> anyhow::Result<()> {
+        let services: Vec<Service> = self.shop.participants.keys().copied().collect();
         for _ in 0..MAX_QUIET_ROUNDS {
             let mut moved = 0;
-            for service in self.shop.participants.keys() {
+            for service in &services {
                 moved += self.relay(*service, i64::from(u16::MAX), false).await?;
+                if self.is_troubled {
+                    moved += self.look_after(*service, 0).await?;
+                }
             }
             let waiting = self.broker.waiting(&self.shop.topics);
             if moved == 0 && waiting.is_empty() {
                 return Ok(());
             }
             for reading in waiting {
-                let records = self.broker.unread(reading).to_vec();
-                self.shop.deliver(reading.group, &records).await?;
-                self.broker.commit(reading, self.broker.position(reading) + records.len());
+                let records = self.broker.unread(&reading).to_vec();
+                let delivered = self.shop.deliver((reading.group, 0), &records).await?;
+                self.note(reading.group, delivered)?;
+                self.broker.commit(&reading, self.broker.position(&reading) + records.len());
             }
         }
         anyhow::bail!("not quiet after {MAX_QUIET_ROUNDS} rounds")
@@ -309,7 +455,7 @@ impl<'s> History<'s> {
 #[derive(Clone, Copy)]
 enum Fate {
     Commits,
-    /// It is cut off after so many microseconds; if it was done by then, it died after its COMMIT.
+    /// It is cut off after so many microseconds, if it isn't done by then.
     DiesBeforeCommit(u64),
     DiesBeforeOffset,
     /// It ends well, and then the group's offset is set back.
@@ -329,6 +475,7 @@ impl Fate {
 
 struct Delivery {
     reading: Reading,
+    process: usize,
     records: Vec<Record>,
     /// The position behind them.
     end: usize,
@@ -336,13 +483,14 @@ struct Delivery {
 }
 
 impl Delivery {
-    async fn run(&self, shop: &Shop) -> anyhow::Result<()> {
-        let delivering = shop.deliver(self.reading.group, &self.records);
+    /// What came of it; `None` when it was cut off.
+    async fn run(&self, shop: &Shop) -> Option<Result<Delivered, Stalled>> {
+        let delivering = shop.deliver((self.reading.group, self.process), &self.records);
         match self.fate {
             Fate::DiesBeforeCommit(after_us) => {
-                tokio::time::timeout(Duration::from_micros(after_us), delivering).await.unwrap_or(Ok(()))
+                tokio::time::timeout(Duration::from_micros(after_us), delivering).await.ok()
             }
-            Fate::Commits | Fate::DiesBeforeOffset | Fate::Rewinds => delivering.await,
+            Fate::Commits | Fate::DiesBeforeOffset | Fate::Rewinds => Some(delivering.await),
         }
     }
 }

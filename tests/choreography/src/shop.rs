@@ -1,14 +1,16 @@
 //! The services without their processes: each with its own database and its handlers.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use chrono::TimeDelta;
-use common_events::{
-    IssuedCouponId, OrderId, ProductId, Quantity, Service, Topic, UserId, Won, events::ProductCatalog,
-};
+use common_events::{IssuedCouponId, OrderId, ProductId, Quantity, Service, UserId, Won, events::ProductCatalog};
 use coupon_service::domain::Coupon;
-use messaging::{Cause, Record, Subscriptions, Tx, delivery::Group, ladder::Ladder};
+use messaging::{
+    Cause, Delivered, OwnTopic, Record, Subscriptions, Tx,
+    delivery::{Group, Stalled},
+    ladder::Ladder,
+};
 use order_service::{
     domain::{AskedLine, Basket, Placing},
     orders,
@@ -17,19 +19,33 @@ use order_service::{
 use service_runtime::{Caller, Pool, auth::Roles, telemetry};
 use test_support::Database;
 use tokio::sync::mpsc;
+use tokio_postgres::Row;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// One service: its database, and its handlers behind the seam.
+use crate::{broker::Message, desk::Desk};
+
+/// Nobody waits for anything: an event is due wherever it is, as soon as somebody looks.
+const LADDER: Ladder =
+    Ladder { immediate: 1, delays: [Duration::ZERO; 3], parked_attempts: 2, parked_interval: Duration::ZERO };
+
+/// One service: its database, and two processes that share it, with its handlers behind the seam.
 pub(crate) struct Participant {
     pub(crate) database: Database,
-    pub(crate) group: Group,
+    pub(crate) processes: [Process; 2],
+}
+
+/// One process of a service.
+pub(crate) struct Process {
+    pub(crate) group: Arc<Group>,
+    pub(crate) desk: Desk,
 }
 
 /// All services of the order saga, ready for one history after the other.
 pub struct Shop {
     pub(crate) participants: BTreeMap<Service, Participant>,
-    pub(crate) topics: Vec<(Service, Vec<Topic>)>,
+    /// What each group reads, its own topics too.
+    pub(crate) topics: Vec<(Service, Vec<String>)>,
     waiting: Waiting,
 }
 
@@ -37,22 +53,15 @@ impl Shop {
     /// New databases for all services.
     pub async fn open() -> Self {
         let waiting = Waiting::new(CancellationToken::new());
-        // No gate stands here: nobody is told how admissions ended.
-        let (settled, _) = mpsc::channel(1);
         let mut participants = BTreeMap::new();
-        for (migrations, subscriptions) in [
-            (order_service::store::MIGRATIONS, order_service::events::subscriptions(&waiting)),
-            (product_service::store::MIGRATIONS, product_service::events::subscriptions()),
-            (payment_service::store::MIGRATIONS, payment_service::events::subscriptions()),
-            (coupon_service::store::MIGRATIONS, coupon_service::events::subscriptions(settled)),
-            (ranking_service::store::MIGRATIONS, ranking_service::events::subscriptions()),
-        ] {
-            participants.insert(subscriptions.group(), Participant::new(migrations, subscriptions).await);
+        for service in [Service::Order, Service::Product, Service::Payment, Service::Coupon, Service::Ranking] {
+            participants.insert(service, Participant::new(service, &waiting).await);
         }
-        let topics = participants
-            .iter()
-            .map(|(service, participant)| (*service, participant.group.subscriptions().topics().collect()))
-            .collect();
+        let topics = |(service, participant): (&Service, &Participant)| {
+            let heard = participant.processes[0].group.subscriptions().topics().map(|topic| topic.name().to_owned());
+            (*service, heard.chain(OwnTopic::ALL.map(|own| own.name(*service))).collect())
+        };
+        let topics = participants.iter().map(topics).collect();
         Self { participants, topics, waiting }
     }
 
@@ -60,8 +69,17 @@ impl Shop {
         &self.participants[&service].database.pool
     }
 
-    pub(crate) fn group(&self, service: Service) -> &Group {
-        &self.participants[&service].group
+    pub(crate) fn process(&self, service: Service, number: usize) -> &Process {
+        &self.participants[&service].processes[number]
+    }
+
+    /// Whatever waits for its time has waited long enough.
+    pub(crate) async fn let_time_pass(&self, service: Service) -> anyhow::Result<()> {
+        let client = self.pool(service).get().await?;
+        let sql =
+            "UPDATE dead_letters SET due_at = clock_timestamp() WHERE state = 'PARKED' AND due_at > clock_timestamp();
+                   UPDATE waiting_keys SET drain_after = clock_timestamp() WHERE drain_after > clock_timestamp()";
+        client.batch_execute(sql).await.context("letting time pass")
     }
 
     /// Puts a product on the shelf and tells of it.
@@ -153,18 +171,12 @@ impl Shop {
         Ok(())
     }
 
-    /// What lies in a service's outbox, at most so much, in order: (id, topic, key, payload).
+    /// What lies in a service's outbox, at most so much, in order.
     pub(crate) async fn outbox(&self, service: Service, at_most: i64) -> anyhow::Result<Vec<OutboxRow>> {
         let client = self.pool(service).get().await?;
-        let statement =
-            client.prepare_cached("SELECT id, topic, key, payload FROM outbox ORDER BY id LIMIT $1").await?;
-        let rows = client.query(&statement, &[&at_most]).await?;
-        rows.iter()
-            .map(|row| {
-                let topic: &str = row.get(1);
-                Ok(OutboxRow { id: row.get(0), topic: topic.parse()?, key: row.get(2), payload: row.get(3) })
-            })
-            .collect()
+        let sql = "SELECT id, topic, key, payload, header_names, header_values FROM outbox ORDER BY id LIMIT $1";
+        let rows = client.query(&client.prepare_cached(sql).await?, &[&at_most]).await?;
+        Ok(rows.iter().map(OutboxRow::read).collect())
     }
 
     /// The relay's last step.
@@ -175,28 +187,62 @@ impl Shop {
         Ok(())
     }
 
-    /// Delivers, and waits for it.
-    pub(crate) async fn deliver(&self, service: Service, records: &[Record]) -> anyhow::Result<()> {
-        let delivered = self.group(service).deliver(records).await?;
-        // Conflicts aside, nothing fails here by itself.
-        let set_aside = delivered.dead + delivered.retrying + delivered.waiting;
-        anyhow::ensure!(set_aside == 0, "{service} set {set_aside} records aside");
-        Ok(())
+    /// Delivers to one of the service's processes, and waits for it.
+    pub(crate) async fn deliver(
+        &self,
+        (service, number): (Service, usize),
+        records: &[Record],
+    ) -> Result<Delivered, Stalled> {
+        self.process(service, number).group.deliver(records).await
     }
 }
 
 impl Participant {
-    async fn new(migrations: service_runtime::database::Migrations, subscriptions: Subscriptions) -> Self {
-        let database = Database::new(&[messaging::MIGRATIONS, migrations]).await;
-        let group = Group::new(database.pool.clone(), subscriptions, Ladder::default());
-        Self { database, group }
+    async fn new(service: Service, waiting: &Waiting) -> Self {
+        let database = Database::new(&[messaging::MIGRATIONS, migrations(service)]).await;
+        let process = || {
+            let group = Arc::new(Group::new(database.pool.clone(), subscriptions(service, waiting), LADDER));
+            Process { desk: Desk::of(service, &group), group }
+        };
+        let processes = [process(), process()];
+        Self { database, processes }
+    }
+}
+
+fn migrations(service: Service) -> service_runtime::database::Migrations {
+    match service {
+        Service::Order => order_service::store::MIGRATIONS,
+        Service::Product => product_service::store::MIGRATIONS,
+        Service::Payment => payment_service::store::MIGRATIONS,
+        Service::Coupon => coupon_service::store::MIGRATIONS,
+        Service::Ranking => ranking_service::store::MIGRATIONS,
+        other => panic!("{other} has no part in it"),
+    }
+}
+
+fn subscriptions(service: Service, waiting: &Waiting) -> Subscriptions {
+    match service {
+        Service::Order => order_service::events::subscriptions(waiting),
+        Service::Product => product_service::events::subscriptions(),
+        Service::Payment => payment_service::events::subscriptions(),
+        // No gate stands here: nobody is told how admissions ended.
+        Service::Coupon => coupon_service::events::subscriptions(mpsc::channel(1).0),
+        Service::Ranking => ranking_service::events::subscriptions(),
+        other => panic!("{other} has no part in it"),
     }
 }
 
 /// One row of an outbox.
 pub(crate) struct OutboxRow {
     pub(crate) id: i64,
-    pub(crate) topic: Topic,
-    pub(crate) key: Vec<u8>,
-    pub(crate) payload: Vec<u8>,
+    pub(crate) message: Message,
+}
+
+impl OutboxRow {
+    fn read(row: &Row) -> Self {
+        // What hands on a record has its headers; an event of ours gets them from the relay.
+        let (names, values): (Option<Vec<String>>, Option<Vec<Vec<u8>>>) = (row.get(4), row.get(5));
+        let headers = names.unwrap_or_default().into_iter().zip(values.unwrap_or_default()).collect();
+        Self { id: row.get(0), message: Message { topic: row.get(1), key: row.get(2), value: row.get(3), headers } }
+    }
 }

@@ -76,8 +76,35 @@ impl<'s> Operator<'s> {
         .await
     }
 
-    /// Waits until no alarm of the kind is open.
-    pub async fn no_alarm(&self, kind: &str, patience: Duration) -> anyhow::Result<()> {
+    /// All alarms of one kind that there ever were, the newest first; at most 200.
+    pub async fn alarms_ever(&self, kind: &str) -> anyhow::Result<Vec<Value>> {
+        let page = self.look(&format!("/api/alarms?kind={kind}&limit=200")).await?;
+        page["items"].as_array().cloned().context("items")
+    }
+
+    /// Waits until the monitor has judged what it knows by now: a round may have begun before.
+    pub async fn has_judged(&self, patience: Duration) -> anyhow::Result<()> {
+        let url = format!("{}/metrics", self.suite.url(Service::SagaMonitor, Instance::First));
+        let last_round = async || {
+            let text = self.http.get(&url).send().await.with_context(|| url.clone())?.text().await?;
+            let last = "task_last_good_round_timestamp_seconds{task=\"detection\"} ";
+            let last = text.lines().find_map(|line| line.strip_prefix(last)).context("no round of detection")?;
+            Ok::<f64, anyhow::Error>(last.parse()?)
+        };
+        for _ in 0..2 {
+            let before = last_round().await?;
+            eventually("the monitor judges", patience, async || {
+                let last = last_round().await?;
+                ensure!(last > before, "its last round ended at {last}");
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until no alarm of the kind is open any more.
+    pub async fn no_alarm_is_left(&self, kind: &str, patience: Duration) -> anyhow::Result<()> {
         eventually(&format!("no {kind} alarm is open"), patience, async || {
             let alarms = self.open_alarms(kind).await?;
             ensure!(alarms.is_empty(), "{alarms:?}");

@@ -4,13 +4,12 @@
 //! WAITING to SENT together with their outbox rows. So it doesn't matter which instance takes a step, or
 //! where one dies: what was committed is not sent again, and what wasn't never happened.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use chrono::NaiveDate;
-use common_events::Service;
 use metrics::counter;
 use serde_json::json;
-use service_runtime::{database::Pool, tasks::Next};
+use service_runtime::tasks::Next;
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -20,7 +19,8 @@ use super::{
 };
 use crate::{
     dead_letters::State,
-    delivery::Stalled,
+    delivery::{Group, Stalled},
+    faults::{Side, Step},
     inbox,
     ladder::{
         OwnTopic,
@@ -47,8 +47,7 @@ const MAX_ON_THE_WAY: i32 = 2_000;
 
 /// Works on the replays of one service; every instance has one.
 pub(in crate::admin) struct Runner {
-    pub(in crate::admin) pool: Pool,
-    pub(in crate::admin) group: Service,
+    pub(in crate::admin) group: Arc<Group>,
 }
 
 /// How far a replay is, and what that means for its next step.
@@ -239,7 +238,7 @@ struct Item {
 impl Runner {
     /// One step on the replay whose turn it is; one that is cut off never happened. Says when the next is due.
     pub(in crate::admin) async fn step(&self) -> Result<Next, Stalled> {
-        let mut client = self.pool.get().await?;
+        let mut client = self.group.pool.get().await?;
         let tx = Tx::begin(&mut client).await?;
         let Some(replay) = lock_replay(&tx).await? else {
             let row = tx
@@ -276,7 +275,9 @@ impl Runner {
         let sent = if room > 0 { self.send(&tx, &mut replay, room).await? } else { 0 };
         close(&tx, &applied).await?;
         self.update_replay(&tx, &replay, sent).await?;
+        self.group.faults.die((Step::Replay, Side::Before), std::iter::empty())?;
         tx.commit().await?;
+        self.group.faults.die((Step::Replay, Side::After), std::iter::empty())?;
         Ok(())
     }
 
@@ -328,12 +329,12 @@ impl Runner {
         let (topic, headers) = match to {
             Destination::Group => {
                 let hop = Hop { number: letter.hop + 1, due_at: None };
-                let mut headers = on_the_way(&letter.record, self.group, hop, &letter.trouble);
+                let mut headers = on_the_way(&letter.record, self.group.subscriptions.group(), hop, &letter.trouble);
                 if letter.event.is_none() {
                     // The inbox doesn't know it, and so can't know its hops.
                     headers.retain(|(name, _)| name != X_HOP);
                 }
-                (OwnTopic::Replay.name(self.group), headers)
+                (OwnTopic::Replay.name(self.group.subscriptions.group()), headers)
             }
             Destination::Origin => (letter.record.topic.clone(), own_headers(&letter.record)),
         };
@@ -380,7 +381,7 @@ impl Runner {
 
     fn act(&self, action: Action, replay: Uuid, reason: Option<String>) -> Act {
         let subject = json!({ "replayId": replay });
-        Act { who: self.group.name().to_owned(), action, subject, reason, trace: None }
+        Act { who: self.group.subscriptions.group().name().to_owned(), action, subject, reason, trace: None }
     }
 }
 

@@ -15,6 +15,42 @@ fn verdicts(answer: &Value) -> BTreeMap<String, String> {
     items.iter().map(|item| (text(&item["id"]), text(&item["verdict"]))).collect()
 }
 
+/// Rows of the journal and answers, by the key of what they come of.
+type Effects = BTreeMap<String, (i64, i64)>;
+
+/// What is there of them.
+async fn effects(desk: &Desk) -> Effects {
+    let client = desk.pool().get().await.expect("a connection");
+    let sql = "
+        SELECT key, sum(written)::bigint, sum(told)::bigint FROM (
+            SELECT key, 1 AS written, 0 AS told FROM journal
+            UNION ALL SELECT convert_from(key, 'UTF8'), 0, 1 FROM outbox WHERE topic = 'order-reserved'
+        ) AS one GROUP BY key";
+    let rows = client.query(sql, &[]).await.expect("PostgreSQL answers");
+    rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect()
+}
+
+/// What was foretold of them.
+fn foretold_effects(answer: &Value) -> Effects {
+    let mut effects = Effects::new();
+    for item in answer["items"].as_array().expect("items") {
+        if item["verdict"] == "will-apply" {
+            let answers = item["answers"].as_array().into_iter().flatten();
+            let (written, told) = effects.entry(item["key"].as_str().expect("a key").to_owned()).or_default();
+            *written += item["changes"]["journal"].as_i64().unwrap_or_default();
+            *told += answers.filter(|answer| answer["type"] == "order-reserved").map(|_| 1).sum::<i64>();
+        }
+    }
+    effects
+}
+
+/// What came of them between two looks.
+fn between(before: &Effects, after: &Effects) -> Effects {
+    let of = |key: &String| before.get(key).copied().unwrap_or_default();
+    let came = after.iter().map(|(key, (written, told))| (key.clone(), (written - of(key).0, told - of(key).1)));
+    came.filter(|(_, came)| *came != (0, 0)).collect()
+}
+
 /// Everything that a dry run could have changed.
 async fn everything(desk: &Desk) -> Vec<i64> {
     let mut counts = Vec::new();
@@ -77,6 +113,7 @@ async fn a_dry_run_of_a_hundred_predicts_what_then_happens_a_hundred_times() {
     assert_eq!(foretold.body["verdicts"], expected);
     assert_eq!(everything(&desk).await, before, "nothing was changed");
     let verdicts = verdicts(&foretold.body);
+    let effects_before = effects(&desk).await;
 
     // In an order in which it doesn't halt, as most of it fails.
     let mut right = 0;
@@ -102,6 +139,9 @@ async fn a_dry_run_of_a_hundred_predicts_what_then_happens_a_hundred_times() {
         right += 1;
     }
     assert_eq!(right, 100);
+    let came = between(&effects_before, &effects(&desk).await);
+    assert_eq!(came, foretold_effects(&foretold.body), "answers and rows, too, event by event");
+    assert_eq!(came.values().map(|(_, told)| told).sum::<i64>(), 20, "of those toys that answer");
     assert_eq!(desk.count("SELECT count(*) FROM journal").await, 30 + 4 + 5, "toys, coins, and those before");
 }
 

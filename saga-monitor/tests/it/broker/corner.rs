@@ -34,7 +34,20 @@ pub(crate) struct Corner {
 }
 
 impl Corner {
+    /// With the topics that the monitor hears.
     pub(crate) async fn new() -> Self {
+        let heard: BTreeSet<String> = events::topics().collect();
+        let corner = Self::with(|topic| heard.contains(topic)).await;
+        assert_eq!(corner.topics.len(), heard.len(), "every topic that is heard is made with the others");
+        corner
+    }
+
+    /// With all the topics that the suite has.
+    pub(crate) async fn with_every_topic() -> Self {
+        Self::with(|_| true).await
+    }
+
+    async fn with(is_wanted: impl Fn(&str) -> bool) -> Self {
         let id = Uuid::now_v7().simple().to_string();
         let prefix = format!("test-{}-", &id[20..]);
         let brokers = test_support::kafka_brokers();
@@ -46,9 +59,8 @@ impl Corner {
         ]);
         let settings = KafkaSettings::read(&env).expect("good settings");
         let names = Names::with_prefix(prefix);
-        let heard: BTreeSet<String> = events::topics().map(|topic| names.topic(&topic)).collect();
-        let wanted: Vec<_> = topics::wanted(&names).into_iter().filter(|wanted| heard.contains(&wanted.name)).collect();
-        assert_eq!(wanted.len(), heard.len(), "every topic that is heard is made with the others");
+        let all = topics::wanted(&names).into_iter();
+        let wanted: Vec<_> = all.filter(|wanted| is_wanted(names.bare(&wanted.name))).collect();
         let cluster = Cluster::connect(&settings).expect("settings of a client");
         let plan = cluster.plan(&wanted).await;
         let plan = plan.unwrap_or_else(|error| panic!("Kafka doesn't answer at {brokers}: {error:#}"));
@@ -64,6 +76,11 @@ impl Corner {
         let runtime = Runtime::new(Service::SagaMonitor, self.env.clone(), settings);
         let recorder = std::sync::Arc::new(Recorder::start(&runtime.tasks, self.database.pool.clone()));
         Consumer::start(&runtime, self.database.pool.clone(), events::subscriptions(recorder)).expect("a consumer")
+    }
+
+    /// Its topics, without the prefix.
+    pub(crate) fn topics(&self) -> Vec<String> {
+        self.topics.iter().map(|full| self.names.bare(full).to_owned()).collect()
     }
 
     /// The full name of a topic.

@@ -71,6 +71,8 @@ fn main() -> anyhow::Result<()> {
         sales::killed_between_gate_and_kafka_at_full_load_nobody_is_lost_and_nobody_served_twice,
         sales::killed_between_kafka_and_database_at_full_load_nobody_is_lost_and_nobody_served_twice,
         tracing::a_purchase_is_one_trace_over_all_services_without_a_broken_parent,
+        tracing::a_refused_order_and_what_it_gives_back_are_one_trace,
+        tracing::a_coupon_from_its_claim_to_its_return_is_two_traces,
         monitor::a_confirmed_and_a_compensated_order_read_from_their_first_step_to_their_last,
         monitor::an_issued_coupon_reads_right_and_says_where_its_request_is,
         monitor::away_under_load_it_disturbs_nobody_and_its_log_is_complete_when_it_is_back,
@@ -125,7 +127,12 @@ fn main() -> anyhow::Result<()> {
 fn run_on_shared(runtime: &Runtime, shared: &mut Option<Suite>, test: OnShared) -> anyhow::Result<()> {
     let suite = match shared.take() {
         Some(suite) => suite,
-        None => runtime.block_on(Suite::start(Settings::default())).context("starting the suite")?,
+        None => {
+            let stuck_after = format!("{}s", monitor::STUCK_AFTER_OF_SHARED.as_secs());
+            let variables = vec![("STUCK_AFTER".to_owned(), stuck_after)];
+            let settings = Settings { variables, ..Settings::default() };
+            runtime.block_on(Suite::start(settings)).context("starting the suite")?
+        }
     };
     runtime.block_on(async {
         test(&suite).await?;

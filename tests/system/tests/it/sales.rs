@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, ensure};
-use common_events::{CancelReason, IssuedCouponId, Service};
+use common_events::{CancelReason, IssuedCouponId, Service, TraceId};
 use load::{
     Live,
     sale::{self, Held, Kind, Pace, Persistence, Rush, Sale, SaleTally},
@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 const PATIENCE: Duration = Duration::from_mins(1);
 const CONNECTIONS: u32 = 64;
-const USUAL: Discount = Discount::Amount { value: 5_000 };
+pub(crate) const USUAL: Discount = Discount::Amount { value: 5_000 };
 /// Kills at each point.
 const ROUNDS: i64 = 3;
 
@@ -124,17 +124,22 @@ pub(crate) async fn ranks_are_given_without_gap_and_each_gets_the_reward_of_his_
     Ok(())
 }
 
-/// The coupon that this customer asks for and gets.
-async fn gets_a_coupon(suite: &Suite, customer: &Customer, discount: Discount) -> anyhow::Result<IssuedCouponId> {
+/// The coupon that this customer asks for and gets, and the trace of that.
+pub(crate) async fn gets_a_coupon(
+    suite: &Suite,
+    customer: &Customer,
+    discount: Discount,
+) -> anyhow::Result<(IssuedCouponId, TraceId)> {
     let new = NewCoupon::of(CouponMode::Set, 10, discount);
     let coupon = suite.shop.admin().create_coupon(&new).await?.coupon_id;
-    customer.ask_for(&coupon).await?;
-    eventually("the coupon is issued", PATIENCE, async || {
+    let admitted = customer.ask_for(&coupon).await?;
+    let issued = eventually("the coupon is issued", PATIENCE, async || {
         let claim = customer.claim(&coupon).await?;
         ensure!(claim.status == ClaimStatus::Issued, "{claim:?}");
         claim.issued_coupon_id.context("an id")
     })
-    .await
+    .await?;
+    Ok((issued, admitted.trace_id))
 }
 
 async fn until_the_coupon_is(customer: &Customer, id: IssuedCouponId, status: WhetherUsed) -> anyhow::Result<()> {
@@ -154,7 +159,7 @@ pub(crate) async fn an_order_paid_with_a_coupon_and_cancelled_gives_the_coupon_b
     let tea = shop.admin().create_product("Tea", 12_000, 10).await?;
     let kim = shop.new_customer("kim");
     kim.charge(100_000).await?;
-    let coupon = gets_a_coupon(suite, &kim, Discount::Percent { value: 50, max: Some(10_000) }).await?;
+    let (coupon, _) = gets_a_coupon(suite, &kim, Discount::Percent { value: 50, max: Some(10_000) }).await?;
 
     let first = kim.place_order_with(coupon, &[(&tea.product_id, 2)]).await?;
     let first = kim.wait_for(first.order_id).await?;
@@ -186,7 +191,7 @@ pub(crate) async fn somebody_elses_coupon_is_refused_and_the_stock_goes_back(sui
     let tea = suite.shop.admin().create_product("Tea", 12_000, 10).await?;
     let (kim, lee) = (suite.shop.new_customer("kim"), suite.shop.new_customer("lee"));
     lee.charge(100_000).await?;
-    let coupon = gets_a_coupon(suite, &kim, USUAL).await?;
+    let (coupon, _) = gets_a_coupon(suite, &kim, USUAL).await?;
 
     let order = lee.place_order_with(coupon, &[(&tea.product_id, 1)]).await?;
     let order = lee.wait_for(order.order_id).await?;

@@ -56,16 +56,16 @@ impl Group {
             self.move_keys(&tx, &moved).await?;
             let moved = self.write_letters(&tx, moved, now).await?;
             self.forward(&tx, &moved).await?;
-            self.die_if_asked(&moved, Side::Before)?;
+            self.die_on_the_move(&moved, Side::Before)?;
             tx.commit().await?;
-            self.die_if_asked(&moved, Side::After)?;
+            self.die_on_the_move(&moved, Side::After)?;
             delivered.duplicates += failed.len() - moved.len();
             delivered += self.tell_moved(&moved);
         }
         Ok(delivered)
     }
 
-    fn die_if_asked(&self, moved: &[Moving<'_>], side: Side) -> Result<(), Death> {
+    fn die_on_the_move(&self, moved: &[Moving<'_>], side: Side) -> Result<(), Death> {
         for moving in moved {
             let step = match moving.to {
                 Place::Rung(_) => Step::Hop,

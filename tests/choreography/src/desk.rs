@@ -1,0 +1,103 @@
+//! What operators do, and who makes a process fail: their calls, on a port of their own.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context, bail, ensure};
+use common_events::Service;
+use messaging::{admin::Office, delivery::Group};
+use reqwest::Method;
+use serde_json::{Value, json};
+use service_runtime::{Health, Tasks};
+use test_support::{Served, runtime_with};
+use tokio_util::sync::CancellationToken;
+
+/// The operators' calls of one process.
+pub(crate) struct Desk {
+    office: Office,
+    served: Served,
+    web: reqwest::Client,
+}
+
+impl Desk {
+    pub(crate) fn of(service: Service, group: &Arc<Group>) -> Self {
+        let runtime = runtime_with(service, &[("FAULT_INJECTION", "true")]);
+        let office = Office::of(Arc::clone(group), &runtime.settings);
+        let served = Served::new(&runtime, office.routes());
+        Self { office, served, web: reqwest::Client::new() }
+    }
+
+    pub(crate) async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<(u16, Value)> {
+        let request = self.web.request(method, format!("{}{path}", self.served.url));
+        let request = request.header("X-User-Id", "olga").header("X-Roles", "operator");
+        let request = body.into_iter().fold(request, reqwest::RequestBuilder::json);
+        let answer = request.send().await.with_context(|| path.to_owned())?;
+        Ok((answer.status().as_u16(), answer.json().await.with_context(|| path.to_owned())?))
+    }
+
+    /// Switches a fault on, in place of the one before.
+    pub(crate) async fn set_fault(&self, fault: &Value) -> anyhow::Result<()> {
+        let (status, said) = self.call(Method::PUT, "/admin/faults", Some(fault)).await?;
+        ensure!(status == 200, "{fault}: {status} {said}");
+        Ok(())
+    }
+
+    pub(crate) async fn clear_fault(&self) -> anyhow::Result<()> {
+        let (status, said) = self.call(Method::DELETE, "/admin/faults", None).await?;
+        ensure!(status == 200, "{status} {said}");
+        Ok(())
+    }
+
+    /// Says what replaying all dead letters would do; `None` when there are none.
+    pub(crate) async fn foretell(&self, to: &str) -> anyhow::Result<Option<Value>> {
+        let asked = json!({"filter": {"state": "DEAD"}, "to": to, "dryRun": true, "reason": "what if"});
+        match self.call(Method::POST, "/admin/dead-letters/replay", Some(&asked)).await? {
+            (200, foretold) => Ok(Some(foretold)),
+            (404, _) => Ok(None),
+            (status, said) => bail!("a dry run: {status} {said}"),
+        }
+    }
+
+    /// Asks for a replay of all dead letters; its id, or `None` when there are none.
+    pub(crate) async fn ask_for_replay(&self, to: &str) -> anyhow::Result<Option<String>> {
+        let asked = json!({"filter": {"state": "DEAD"}, "to": to, "ratePerSecond": 10_000, "reason": "it is mended"});
+        match self.call(Method::POST, "/admin/dead-letters/replay", Some(&asked)).await? {
+            (202, replay) => Ok(Some(replay["id"].as_str().context("an id")?.to_owned())),
+            (404, _) => Ok(None),
+            (status, said) => bail!("a replay: {status} {said}"),
+        }
+    }
+
+    /// How a replay ended, if it has.
+    pub(crate) async fn ended(&self, replay: &str) -> anyhow::Result<Option<Value>> {
+        let (status, said) = self.call(Method::GET, &format!("/admin/replays/{replay}"), None).await?;
+        ensure!(status == 200, "{status} {said}");
+        Ok(said["endedAt"].is_string().then_some(said))
+    }
+
+    /// Gives up all dead letters of a topic. Returns how many.
+    pub(crate) async fn discard(&self, topic: &str) -> anyhow::Result<usize> {
+        let asked = json!({"filter": {"state": "DEAD", "topic": topic}, "reason": "nobody needs it"});
+        match self.call(Method::POST, "/admin/dead-letters/discard", Some(&asked)).await? {
+            (200, closed) => Ok(usize::try_from(closed["discarded"].as_u64().unwrap_or_default())?),
+            (404, _) => Ok(0),
+            (status, said) => bail!("a discard: {status} {said}"),
+        }
+    }
+
+    /// The state of a dead letter.
+    pub(crate) async fn state_of(&self, letter: &str) -> anyhow::Result<String> {
+        let (status, said) = self.call(Method::GET, &format!("/admin/dead-letters/{letter}"), None).await?;
+        ensure!(status == 200, "{status} {said}");
+        Ok(said["state"].as_str().context("a state")?.to_owned())
+    }
+
+    /// Works on replays until it is stopped.
+    pub(crate) fn runner(&self) -> Tasks {
+        let tasks = Tasks::new(Health::new(CancellationToken::new()));
+        self.office.run_replays(&tasks);
+        tasks
+    }
+}
+
+/// So long a replay may take.
+pub(crate) const REPLAY_PATIENCE: Duration = Duration::from_secs(30);

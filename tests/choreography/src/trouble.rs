@@ -1,0 +1,193 @@
+//! What goes wrong in a troubled history: faults that somebody switches on, and operators who do what they can.
+
+use std::time::Instant;
+
+use anyhow::{Context, ensure};
+use common_events::{Service, Topic};
+use messaging::{OwnTopic, Record, Tx, resume::ask_for_answers};
+use rand::{RngExt, seq::IndexedRandom};
+use serde_json::{Value, json};
+
+use crate::{
+    desk::{Desk, REPLAY_PATIENCE},
+    history::History,
+};
+
+/// How often a step of a troubled history is trouble.
+pub(crate) const PER_STEP: f64 = 0.2;
+
+/// Where a process can be made to seem dead; replays apart.
+const STEPS: [&str; 7] = ["handle", "wait", "release", "hop", "park", "bury", "drain"];
+const SIDES: [&str; 2] = ["before-commit", "after-commit"];
+
+/// What an operator may give up, and the order ends all the same: it runs out of time, or he who asked is turned away.
+const DISCARDABLE: [(Service, Topic); 7] = [
+    (Service::Coupon, Topic::OrderCreated),
+    (Service::Coupon, Topic::CouponIssueRequested),
+    (Service::Product, Topic::OrderLinePlaced),
+    (Service::Order, Topic::StockDeducted),
+    (Service::Order, Topic::CouponUsed),
+    (Service::Order, Topic::PaymentCompleted),
+    (Service::Payment, Topic::OrderReserved),
+];
+
+impl History<'_> {
+    pub(crate) async fn make_trouble(&mut self) -> anyhow::Result<()> {
+        let services: Vec<Service> = self.shop.participants.keys().copied().collect();
+        let service = *services.choose(&mut self.chance).context("a service")?;
+        let process = self.chance.random_range(0..=1);
+        match self.chance.random_range(0..1_000) {
+            0..550 => self.break_something(service, process).await,
+            550..800 => self.look_after(service, process).await.map(drop),
+            800..930 => self.ask_again(service).await,
+            930..980 => self.give_up_some().await,
+            980..990 => self.replay(service, "origin").await.map(drop),
+            _ => self.replay(service, "group").await.map(drop),
+        }
+    }
+
+    /// Somebody switches a fault on: some event of some topic will fail, once or a few times, or the process seems dead
+    /// at some step.
+    async fn break_something(&mut self, service: Service, process: usize) -> anyhow::Result<()> {
+        let mut fault = json!({"reason": "a test"});
+        let kind = match self.chance.random_range(0..100) {
+            0..35 => "death",
+            35..60 => "transient",
+            60..72 => "unprocessable",
+            72..82 => "panic",
+            82..92 => "conflict",
+            _ => "lock-wait",
+        };
+        fault["kind"] = json!(kind);
+        let at_most = if kind == "death" { 1 } else { 5 };
+        fault["times"] = json!(self.chance.random_range(1..=at_most));
+        if kind == "death" {
+            fault["step"] = json!(STEPS.choose(&mut self.chance));
+            fault["side"] = json!(SIDES.choose(&mut self.chance));
+        } else if self.chance.random_bool(0.6) {
+            let heard: Vec<Topic> = self.shop.process(service, 0).group.subscriptions().topics().collect();
+            fault["topic"] = json!(heard.choose(&mut self.chance).map(|topic| topic.name()));
+        }
+        self.shop.process(service, process).desk.set_fault(&fault).await?;
+        self.faulty.push((service, process));
+        self.outcome.faults += 1;
+        Ok(())
+    }
+
+    /// Everything works again.
+    pub(crate) async fn mend(&mut self) -> anyhow::Result<()> {
+        for (service, process) in std::mem::take(&mut self.faulty) {
+            self.shop.process(service, process).desk.clear_fault().await?;
+        }
+        Ok(())
+    }
+
+    /// What a running consumer does beside reading: it tries parked events, and handles those whose turn it is. Returns how
+    /// many were handled, or moved.
+    pub(crate) async fn look_after(&mut self, service: Service, process: usize) -> anyhow::Result<usize> {
+        self.shop.let_time_pass(service).await?;
+        let group = &self.shop.process(service, process).group;
+        let mut moved = 0;
+        for outcome in [group.try_parked().await, group.drain().await] {
+            match outcome {
+                Ok(delivered) => {
+                    moved += delivered.applied + delivered.parked + delivered.retrying + delivered.dead;
+                    self.note(service, delivered)?;
+                }
+                Err(stalled) => self.note_stalled(&stalled),
+            }
+        }
+        Ok(moved)
+    }
+
+    /// A monitor that believes an answer to be lost asks for it, whether it is or not.
+    async fn ask_again(&mut self, service: Service) -> anyhow::Result<()> {
+        let heard: Vec<Topic> = self.shop.process(service, 0).group.subscriptions().topics().collect();
+        let heard = |record: &&Record| heard.iter().any(|topic| topic.name() == record.topic);
+        let records: Vec<Record> = self.broker.records().filter(heard).cloned().collect();
+        let Some(record) = records.choose(&mut self.chance) else { return Ok(()) };
+        let mut client = self.shop.pool(service).get().await?;
+        let tx = Tx::begin(&mut client).await?;
+        ask_for_answers(&tx, service, record).await?;
+        tx.commit().await.context("asking again")
+    }
+
+    async fn give_up_some(&mut self) -> anyhow::Result<()> {
+        let (service, topic) = *DISCARDABLE.choose(&mut self.chance).context("something")?;
+        self.outcome.discarded += self.shop.process(service, 0).desk.discard(topic.name()).await?;
+        Ok(())
+    }
+
+    /// Operators mend a service, ask what a replay of all its dead letters would do, replay them, and see it come true.
+    /// Returns how many were sent.
+    pub(crate) async fn replay(&mut self, service: Service, to: &str) -> anyhow::Result<usize> {
+        self.mend().await?;
+        // What is under way is on its topic before.
+        self.relay(service, i64::from(u16::MAX), false).await?;
+        let shop = self.shop;
+        let desk = &shop.process(service, 0).desk;
+        let foretold = if to == "group" { desk.foretell(to).await? } else { None };
+        if self.chance.random_bool(0.3) {
+            let side = SIDES.choose(&mut self.chance);
+            let fault = json!({"kind": "death", "step": "replay", "side": side, "times": 1, "reason": "a test"});
+            desk.set_fault(&fault).await?;
+            self.faulty.push((service, 0));
+        }
+        let Some(id) = desk.ask_for_replay(to).await? else { return Ok(0) };
+        let (runner, began) = (desk.runner(), Instant::now());
+        let ended = loop {
+            self.relay(service, i64::from(u16::MAX), false).await?;
+            self.deliver_replayed(service, to).await?;
+            if let Some(ended) = desk.ended(&id).await? {
+                break ended;
+            }
+            ensure!(began.elapsed() < REPLAY_PATIENCE, "a replay of {service} doesn't end");
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        };
+        runner.stop().await.context("the replays' runner")?;
+        let count = |name: &str| usize::try_from(ended[name].as_u64().unwrap_or_default());
+        self.outcome.replays += 1;
+        self.outcome.replayed += count("applied")?;
+        if let Some(foretold) = foretold
+            && ended["state"] != "HALTED"
+        {
+            came_true(desk, &foretold).await.with_context(|| format!("a replay of {service}: {ended}"))?;
+        }
+        count("sent")
+    }
+
+    /// Only what the replay sends is read meanwhile.
+    async fn deliver_replayed(&mut self, group: Service, to: &str) -> anyhow::Result<()> {
+        let own = OwnTopic::Replay.name(group);
+        for reading in self.broker.waiting(&self.shop.topics) {
+            let is_meant = reading.group == group && if to == "group" { reading.topic == own } else { true };
+            if !is_meant {
+                continue;
+            }
+            let records = self.broker.unread(&reading).to_vec();
+            match self.shop.deliver((group, 0), &records).await {
+                Ok(delivered) => {
+                    self.note(group, delivered)?;
+                    self.broker.commit(&reading, self.broker.position(&reading) + records.len());
+                }
+                Err(stalled) => self.note_stalled(&stalled),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What was foretold of each dead letter is what became of it.
+async fn came_true(desk: &Desk, foretold: &Value) -> anyhow::Result<()> {
+    for item in foretold["items"].as_array().context("items")? {
+        let (letter, verdict) = (item["id"].as_str().context("an id")?, item["verdict"].as_str().context("a verdict")?);
+        let expected = match verdict {
+            "will-apply" | "changes-nothing" | "order-already-cancelled" | "already-applied" => "REPLAYED",
+            "busy" => continue,
+            _ => "DEAD",
+        };
+        let state = desk.state_of(letter).await?;
+        ensure!(state == expected, "{verdict} was foretold, and it is {state}: {item}");
+    }
+    Ok(())
+}

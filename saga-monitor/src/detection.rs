@@ -21,6 +21,7 @@ use serde::Deserialize;
 use serde_json::json;
 use service_runtime::{
     Pool, Tasks,
+    museum::{self, Bug},
     tasks::{Next, Rounds},
 };
 
@@ -130,7 +131,10 @@ impl Detection {
             }
         };
         let read = list_positions(&self.pool.get().await?).await?;
-        let known_until = cluster.as_ref().and_then(|cluster| watermark(events::topics(), cluster, &read, looked_at));
+        let mut known_until = cluster.as_ref().and_then(|cluster| watermark(events::topics(), cluster, &read, looked_at));
+        if museum::is_back(Bug::AlarmAfterOwnAbsence) {
+            known_until = Some(looked_at);
+        }
         self.round_over(cluster.as_ref(), known_until).await
     }
 

@@ -18,6 +18,11 @@
 mod clean_up;
 mod key;
 
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+};
+
 use actix_web::{
     HttpResponse,
     http::{StatusCode, header},
@@ -29,7 +34,11 @@ pub use key::{IdempotencyKey, OptionalIdempotencyKey};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::{Problem, database::Migrations};
+use crate::{
+    Problem,
+    database::Migrations,
+    museum::{self, Bug},
+};
 
 mod embedded {
     refinery::embed_migrations!("migrations");
@@ -99,6 +108,8 @@ pub async fn begin(
     key: &IdempotencyKey,
     request: &impl Serialize,
 ) -> Result<Attempt, IdempotencyError> {
+    let everybody = UserId::try_from("everybody".to_owned()).ok().filter(|_| museum::is_back(Bug::KeyOfEverybody));
+    let user_id = everybody.as_ref().unwrap_or(user_id);
     let request_hash: [u8; 32] = Sha256::digest(serde_json::to_vec(request)?).into();
     let statement = tx.prepare_cached(BEGIN).await?;
     let row =
@@ -107,6 +118,9 @@ pub async fn begin(
         return Err(IdempotencyError::InUse);
     }
     let Some(stored_hash) = row.get::<_, Option<&[u8]>>("request_hash") else {
+        if museum::is_back(Bug::RefusalKeepsKey) && !is_new(lock_of(user_id, call, key)) {
+            return Err(IdempotencyError::InUse);
+        }
         return Ok(Attempt::First(Pending { user_id: user_id.clone(), call, key: key.clone(), request_hash }));
     };
     if stored_hash != request_hash {
@@ -129,6 +143,12 @@ fn lock_of(user_id: &UserId, call: &str, key: &IdempotencyKey) -> i64 {
     }
     let hash: [u8; 32] = hash.finalize().into();
     i64::from_be_bytes(hash[..8].try_into().expect("8 of 32 bytes"))
+}
+
+/// Of a bug: whether the key wasn't seen before.
+fn is_new(key: i64) -> bool {
+    static SEEN: Mutex<BTreeSet<i64>> = Mutex::new(BTreeSet::new());
+    SEEN.lock().unwrap_or_else(PoisonError::into_inner).insert(key)
 }
 
 impl Pending {

@@ -9,6 +9,7 @@
 //! | [`problem`] | errors as the caller sees them |
 //! | [`auth`] | who is asking, and whether he may |
 //! | [`health`] | whether the process can do its work |
+//! | [`museum`] | bugs that can be put back, in a build that is for nothing else |
 //! | [`tasks`] | what it does beside answering; trying again what failed |
 //! | [`idempotency`] | calls that are sent twice and done once |
 //!
@@ -21,6 +22,7 @@ pub mod health;
 pub mod http;
 pub mod idempotency;
 mod metrics;
+pub mod museum;
 pub mod problem;
 mod runtime;
 pub mod settings;

@@ -22,7 +22,10 @@ use common_events::{CouponId, EventId, UserId};
 use futures::FutureExt;
 use messaging::progress;
 use metrics::{counter, gauge};
-use service_runtime::tasks::{Next, Rounds};
+use service_runtime::{
+    museum::{self, Bug},
+    tasks::{Next, Rounds},
+};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tracing::{debug, info, warn};
 
@@ -253,6 +256,9 @@ impl Reconciler {
 
     /// Whoever let these in had his time to tell what became of their requests.
     async fn send_again(&self, coupon_id: &CouponId) -> anyhow::Result<()> {
+        if museum::is_back(Bug::SlotLeaks) {
+            return Ok(());
+        }
         let overdue = self.inner.gate.list_overdue(coupon_id, self.inner.longest, MAX_MENDED).await?;
         if overdue.is_empty() {
             return Ok(());

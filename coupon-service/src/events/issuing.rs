@@ -13,6 +13,7 @@ use common_events::{
 };
 use futures::{FutureExt, future::BoxFuture};
 use messaging::{Event, Failure, Handled, Tx, Unprocessable};
+use service_runtime::museum::{self, Bug};
 use tokio::sync::mpsc;
 use tokio_postgres::Error;
 
@@ -157,6 +158,7 @@ fn answer(tx: &Tx<'_>, event: Asked<'_>, verdict: Verdict) -> Result<Settled, Fa
     };
     match verdict {
         Verdict::Issued(coupon) | Verdict::Held(coupon) => tx.publish(event.causes(told(event, coupon)))?,
+        Verdict::Rejected(_) if museum::is_back(Bug::RejectionUntold) => event.id,
         Verdict::Rejected(reason) => tx.publish(event.causes(rejected(event, reason)))?,
         Verdict::RankTaken => tx.publish(event.causes(rejected(event, ClaimRefusal::SoldOut)))?,
     };

@@ -6,12 +6,15 @@ use chrono::DateTime;
 use common_events::CouponId;
 use futures::future::join_all;
 use redis::Value;
-use service_runtime::tasks::Next;
+use service_runtime::{
+    museum::{self, Bug},
+    tasks::Next,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
     MAX_BATCH, Request, Token, Unanswered, Verdict,
-    link::Link,
+    link::{Link, Live},
     lua::{self, Keys},
 };
 
@@ -101,6 +104,11 @@ async fn ask(coupon_id: &CouponId, asked: &[Asked], link: &Link, prefix: &str) -
     let live = link.live().await?;
     let keys = Keys { prefix, coupon_id }.all();
     let mut call = lua::ADMIT.call(&keys.each_ref().map(String::as_str));
+    if museum::is_back(Bug::CountThenAdd) && is_any_left(&live, &keys).await? {
+        let adds = lua::ADMIT.source.replace("taken >= quantity", "false");
+        call = redis::cmd("EVAL");
+        call.arg(adds).arg(keys.len()).arg(&keys);
+    }
     call.arg(live.run_id());
     for Asked { request, .. } in asked {
         call.arg(request.user_id.as_str()).arg(request.request_id.to_string()).arg(request.trace.to_string());
@@ -112,6 +120,13 @@ async fn ask(coupon_id: &CouponId, asked: &[Asked], link: &Link, prefix: &str) -
         return Err(Unanswered::Nonsense(format!("{} verdicts for {}", verdicts.len(), asked.len())));
     }
     verdicts.iter().zip(asked).map(|(verdict, asked)| verdict_of(verdict, &asked.request, epoch, now)).collect()
+}
+
+/// Of a bug: whether somebody may be let in, so far.
+async fn is_any_left(live: &Live, [state, holders, ..]: &[String; 5]) -> Result<bool, Unanswered> {
+    let taken = lua::number(&live.send(redis::cmd("SCARD").arg(holders)).await?)?;
+    let quantity = live.send(redis::cmd("HGET").arg(state).arg("quantity")).await?;
+    Ok(lua::text(&quantity).is_ok_and(|quantity| quantity.parse().is_ok_and(|quantity: i64| taken < quantity)))
 }
 
 fn verdict_of(verdict: &Value, request: &Request, epoch: i64, now: i64) -> Answer {

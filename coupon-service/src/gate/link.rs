@@ -12,6 +12,7 @@ use std::{
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisError, ServerErrorKind, Value, aio::MultiplexedConnection,
 };
+use service_runtime::museum::{self, Bug};
 use tracing::{info, warn};
 
 use super::{Unanswered, lua::Script};
@@ -123,7 +124,7 @@ impl Link {
 impl Live {
     /// The run of Redis that this connection belongs to.
     pub(super) fn run_id(&self) -> &str {
-        &self.run_id
+        if museum::is_back(Bug::StaleRedisBelieved) { "any" } else { &self.run_id }
     }
 
     /// Runs the script. A Redis that doesn't know it learns it: nothing of it was done before.

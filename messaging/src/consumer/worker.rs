@@ -8,14 +8,17 @@ use std::{
 };
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use service_runtime::tasks::Backoff;
+use service_runtime::{
+    museum::{self, Bug},
+    tasks::Backoff,
+};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::{backlog::Backlog, poll::Rebalances};
 use crate::{
-    delivery::{Due, Group},
+    delivery::{Delivered, Due, Group, Stalled},
     record::Record,
 };
 
@@ -157,7 +160,10 @@ async fn run(group: Arc<Group>, place: Place, mut fed: Fed, backlog: Arc<Backlog
 /// Applies a batch, waiting for the database as long as it takes. False when told to stop meanwhile.
 async fn apply(group: &Group, place: &Place, batch: &[Record], stopping: &CancellationToken) -> bool {
     let Some(last) = batch.last() else { return true };
-    let delivering = place.backoff().until_it_works(|| group.deliver(batch), stopping);
+    if museum::is_back(Bug::OffsetBeforeCommit) {
+        place.store(last.offset);
+    }
+    let delivering = place.backoff().until_it_works(|| deliver(group, batch), stopping);
     let late = async {
         stopping.cancelled().await;
         tokio::time::sleep(LAST_BATCH).await;
@@ -173,6 +179,15 @@ async fn apply(group: &Group, place: &Place, batch: &[Record], stopping: &Cancel
     delivered
 }
 
+async fn deliver(group: &Group, batch: &[Record]) -> Result<Delivered, Stalled> {
+    if museum::is_back(Bug::TwoWorkers) {
+        let (one, another) = batch.split_at(batch.len() / 2);
+        let (another, one) = tokio::join!(group.deliver(another), group.deliver(one));
+        return another.and(one);
+    }
+    group.deliver(batch).await
+}
+
 /// Passes what holds no record. False when told to stop meanwhile.
 async fn pass(group: &Group, place: &Place, next_offset: i64, stopping: &CancellationToken) -> bool {
     let note = || group.note_position(&place.topic, place.partition, next_offset);
@@ -183,7 +198,7 @@ async fn pass(group: &Group, place: &Place, next_offset: i64, stopping: &Cancell
         () = stopping.cancelled() => false,
         noted = noting => noted.is_some(),
     };
-    if noted {
+    if noted && !museum::is_back(Bug::EndIsLastRecord) {
         place.store(next_offset - 1);
     }
     noted

@@ -11,6 +11,7 @@ use futures::FutureExt;
 use metrics::{counter, histogram};
 use service_runtime::{
     chain,
+    museum::{self, Bug},
     telemetry::{self, Span, SpanKind},
 };
 use tracing::Instrument;
@@ -71,6 +72,9 @@ impl Group {
         }
         let mut delivered = Delivered::default();
         let fresh = admission::admit(&tx, part, &mut delivered).await?;
+        if museum::is_back(Bug::InboxApart) {
+            tx.transaction().batch_execute("COMMIT; BEGIN").await?;
+        }
         // One that was not expected to be new has not been called for.
         if fresh.iter().any(|fresh| fresh.hearing.is_remote() && !fresh.decoded.is_answered()) {
             return Err(Overtaken.into());

@@ -12,12 +12,15 @@ use std::{
 use chrono::{DateTime, Utc};
 use common_events::EventId;
 use metrics::counter;
-use service_runtime::chain;
+use service_runtime::{
+    chain,
+    museum::{self, Bug},
+};
 use tracing::warn;
 
 use super::{Delivered, Group, Heard, Reading, Stalled, attempt::Locks};
 use crate::{
-    failure::Failure,
+    failure::{Failure, Transient},
     ladder::{Hope, headers::Trouble, moves::Failed},
 };
 
@@ -143,6 +146,10 @@ impl Group {
                     counter!("event_conflicts_total").increment(1);
                     pass.fail_all(self.call_remotes(&part).await?);
                     parts.push(part);
+                }
+                Err(failure) if part.len() > 1 && museum::is_back(Bug::BatchPoisoned) => {
+                    let all = part.into_iter().map(|item| (item, Transient::new("batch", chain(&failure)).into()));
+                    pass.fail_all(all.collect());
                 }
                 Err(_) if part.len() > 1 && pass.finds_mostly_failures() => {
                     parts.extend(part.into_iter().rev().map(|item| vec![item]));

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, NaiveDate, Utc};
 use common_events::EventId;
 use metrics::counter;
+use service_runtime::museum::{self, Bug};
 
 use super::{
     Came, Hope, OwnTopic, Place,
@@ -55,6 +56,9 @@ impl Group {
             let moved = move_in_inbox(&tx, moving).await?;
             self.move_keys(&tx, &moved).await?;
             let moved = self.write_letters(&tx, moved, now).await?;
+            if museum::is_back(Bug::HopInTwo) {
+                tx.transaction().batch_execute("COMMIT; BEGIN").await?;
+            }
             self.forward(&tx, &moved).await?;
             self.die_on_the_move(&moved, Side::Before)?;
             tx.commit().await?;

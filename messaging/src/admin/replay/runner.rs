@@ -9,7 +9,10 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use chrono::NaiveDate;
 use metrics::counter;
 use serde_json::json;
-use service_runtime::tasks::Next;
+use service_runtime::{
+    museum::{self, Bug},
+    tasks::Next,
+};
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -339,12 +342,16 @@ impl Runner {
             Destination::Origin => (letter.record.topic.clone(), own_headers(&letter.record)),
         };
         let (names, values): (Vec<String>, Vec<Vec<u8>>) = headers.into_iter().unzip();
-        tx.execute(
+        let insert = if to == Destination::Origin && museum::is_back(Bug::ReplayReachesAll) {
+            r#"INSERT INTO outbox (topic, key, payload, header_names, header_values)
+               SELECT $2, key, convert_to(regexp_replace(convert_from(payload, 'UTF8'), '("id": *")[^"]+',
+                                                         '\1' || gen_random_uuid()), 'UTF8'), $3, $4
+               FROM dead_letters WHERE id = $1"#
+        } else {
             "INSERT INTO outbox (topic, key, payload, header_names, header_values)
-             SELECT $2, key, payload, $3, $4 FROM dead_letters WHERE id = $1",
-            &[&letter.id, &topic, &names, &values],
-        )
-        .await?;
+             SELECT $2, key, payload, $3, $4 FROM dead_letters WHERE id = $1"
+        };
+        tx.execute(insert, &[&letter.id, &topic, &names, &values]).await?;
         Ok(())
     }
 

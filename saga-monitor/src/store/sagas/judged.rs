@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use deadpool_postgres::Client;
 use messaging::Tx;
+use service_runtime::museum::{self, Bug};
 use tokio_postgres::{Error, Row};
 
 use super::SEPARATOR;
@@ -13,11 +14,13 @@ use crate::{alarm::CauseClass, domain::State, flows::Flow};
 /// Marks open sagas that haven't moved since then, whatever the reason; at most so many, those that have stood still
 /// for longest first. Returns how many are new.
 pub async fn mark_stuck(tx: &Tx<'_>, unmoved_since: DateTime<Utc>, at_most: i64) -> Result<u64, Error> {
+    let by_age = museum::is_back(Bug::StuckSinceItsStart);
     tx.execute(
         "UPDATE sagas SET stuck = true, judged_at = NULL WHERE saga IN (
-             SELECT saga FROM sagas WHERE state IN ('IN_PROGRESS', 'COMPENSATING') AND NOT stuck AND progress_at <= $1
+             SELECT saga FROM sagas WHERE state IN ('IN_PROGRESS', 'COMPENSATING') AND NOT stuck
+               AND (progress_at <= $1 OR ($3 AND started_at <= $1))
              ORDER BY progress_at LIMIT $2)",
-        &[&unmoved_since, &at_most],
+        &[&unmoved_since, &at_most, &by_age],
     )
     .await
 }

@@ -9,7 +9,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/commerce-suite/target
 BIN_DIR = $(or $(SUITE_BIN_DIR),$(CARGO_TARGET_DIR)/$(or $(SUITE_PROFILE),release))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status logs test load bench check-clients fmt lint
+.PHONY: help demo up down status logs test museum load bench check-clients fmt lint
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,11 @@ test: ## format, lints and all tests on the real parts (which are started if the
 	@$(SUITE) install
 	@$(SUITE) install-for-tests
 	@tests/run
+
+museum: ## put each known bug back, and see which test finds it: make museum BUGS='…'
+	@$(SUITE) install
+	@$(SUITE) install-for-tests
+	@tests/museum/run $(BUGS)
 
 load: ## the load tool against the running suite: make load ARGS='…'
 	@$(SUITE) build load

@@ -119,6 +119,11 @@ impl Subscriptions {
         self.group
     }
 
+    /// Whether later events of a key wait behind one of this topic that failed.
+    pub fn keeps_order_of(&self, topic: Topic) -> bool {
+        self.hearing(topic.name()).is_some_and(|hearing| hearing.order() == Order::PerKey)
+    }
+
     /// The topics heard.
     pub fn topics(&self) -> impl Iterator<Item = Topic> + '_ {
         self.hearings.values().map(|hearing| hearing.topic())

@@ -1,5 +1,6 @@
 //! 7: each event is, for each group, in exactly one place: unread, waiting, on a retry topic, parked, dead, discarded or
-//! applied. Looked at whenever nothing is under way.
+//! applied. 6: nothing that keeps the order of its key is applied before what came before it, dead letters excepted. Looked at
+//! whenever nothing is under way.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,6 +21,8 @@ struct Places {
     group: Service,
     /// Behind its offset, on topics whose events the inbox remembers.
     read: BTreeSet<Uuid>,
+    /// The same by topic and key, as they came, of topics that keep their order.
+    in_order: BTreeMap<(String, Vec<u8>), Vec<Uuid>>,
     /// Before it, by the topic.
     unread: BTreeSet<(String, Uuid)>,
     /// On its own topics, unread or still in the outbox: with the hop.
@@ -57,14 +60,20 @@ fn is_remembered(topic: &str) -> bool {
 impl Places {
     async fn of(shop: &Shop, broker: &Broker, group: Service, topics: &[String]) -> anyhow::Result<Self> {
         let (mut read, mut unread, mut on_the_way) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        let mut in_outbox = BTreeSet::new();
+        let (mut in_outbox, mut in_order) = (BTreeSet::new(), BTreeMap::<_, Vec<Uuid>>::new());
+        let subscriptions = shop.process(group, 0).group.subscriptions();
         for topic in topics {
             let is_own = topic.parse::<Topic>().is_err();
+            let keeps_order = topic.parse().is_ok_and(|topic| subscriptions.keeps_order_of(topic));
             for partition in 0..PARTITIONS {
                 let reading = Reading { group, topic: topic.clone(), partition };
                 let ids = |records: &[Record]| records.iter().filter_map(id_of).collect::<Vec<_>>();
                 if is_remembered(topic) {
                     read.extend(ids(broker.read(&reading)));
+                    for record in broker.read(&reading).iter().filter(|_| keeps_order) {
+                        let key = (topic.clone(), record.key.clone().unwrap_or_default());
+                        in_order.entry(key).or_default().extend(id_of(record));
+                    }
                 }
                 unread.extend(ids(broker.unread(&reading)).into_iter().map(|id| (topic.clone(), id)));
                 if is_own {
@@ -88,7 +97,7 @@ impl Places {
         let waiting = ask(pool, sql, &[&known]).await?.iter().map(|row| row.get(0)).collect();
         let sql = "SELECT event_id, state FROM dead_letters WHERE event_id = ANY($1)";
         let letters = ask(pool, sql, &[&known]).await?.iter().map(|row| (row.get(0), row.get(1))).collect();
-        Ok(Self { group, read, unread, on_the_way, in_outbox, inbox, waiting, letters })
+        Ok(Self { group, read, in_order, unread, on_the_way, in_outbox, inbox, waiting, letters })
     }
 
     fn are_right(&self) -> anyhow::Result<()> {
@@ -115,6 +124,22 @@ impl Places {
         }
         for id in &self.waiting {
             ensure!(self.inbox.contains_key(id), "{id} waits, and {} doesn't know it", self.group);
+        }
+        self.are_in_order()
+    }
+
+    fn are_in_order(&self) -> anyhow::Result<()> {
+        for ((topic, _), ids) in &self.in_order {
+            let mut held: Option<Uuid> = None;
+            for id in ids {
+                let Some((state, ..)) = self.inbox.get(id) else { continue };
+                let was_dead = matches!(self.letters.get(id).map(String::as_str), Some("DEAD" | "REPLAYED" | "DISCARDED"));
+                match state.as_str() {
+                    "waiting" | "retrying" | "parked" if !was_dead => held = held.or(Some(*id)),
+                    "applied" if !was_dead => ensure!(held.is_none(), "{id} of {topic} is applied before {held:?} of its key"),
+                    _ => {}
+                }
+            }
         }
         Ok(())
     }

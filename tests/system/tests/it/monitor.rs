@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Display,
     time::{Duration, Instant},
 };
 
@@ -243,23 +244,57 @@ async fn a_dead_consumer(stage: &Stage<'_>) -> anyhow::Result<()> {
     stage.ends(other).await
 }
 
-/// The stock is deducted, and the answer gets lost on its way into the outbox.
+/// The work is done, and what is said of it gets lost on its way into the outbox: an answer, the next step of whoever joins
+/// them, an undo, and a coupon.
 async fn a_lost_answer(stage: &Stage<'_>) -> anyhow::Result<()> {
-    let database = stage.suite.database(Service::Product).await?;
-    database
-        .batch_execute(
-            "CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
-             CREATE TRIGGER lose BEFORE INSERT ON outbox FOR EACH ROW WHEN (NEW.topic = 'stock-deducted')
-             EXECUTE FUNCTION lose()",
-        )
-        .await?;
+    for (service, topic) in [(Service::Product, "stock-deducted"), (Service::Order, "order-reserved")] {
+        let order = loses(stage, service, topic, async || stage.order().await).await.context(topic)?;
+        is_told_again(stage, order, service).await.context(topic)?;
+        stage.ends(order).await.context(topic)?;
+        stage.resume_is_refused(order, "nothing-owed").await?;
+    }
     let order = stage.order().await?;
+    stage.ends(order).await?;
+    let cancels = async || Ok(stage.kim.cancel(order).await?);
+    loses(stage, Service::Payment, "payment-refunded", cancels).await.context("an undo")?;
+    is_told_again(stage, order, Service::Payment).await.context("an undo")?;
+    stage.olga.saga(order, "COMPENSATED", PATIENCE).await.context("an undo")?;
+    stage.olga.no_alarm_is_left("stuck", PATIENCE).await?;
+    let new = NewCoupon::of(CouponMode::Set, 1, Discount::Amount { value: 1_000 });
+    let coupon = stage.suite.shop.admin().create_coupon(&new).await?;
+    let claims = async || Ok(stage.kim.ask_for(&coupon.coupon_id).await?);
+    let admitted = loses(stage, Service::Coupon, "coupon-issued", claims).await.context("a coupon")?;
+    let saga = stage.olga.look(&format!("/api/sagas/{}", admitted.trace_id)).await?;
+    is_told_again(stage, saga["key"].as_str().context("a key")?, Service::Coupon).await.context("a coupon")?;
+    stage.olga.saga(admitted.trace_id, "COMPLETED", PATIENCE).await?;
+    stage.olga.no_alarm_is_left("stuck", PATIENCE).await
+}
+
+/// Has a service lose what it says on that topic until somebody does something, and his saga is stuck.
+async fn loses<T>(
+    stage: &Stage<'_>,
+    service: Service,
+    topic: &str,
+    does: impl AsyncFnOnce() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let database = stage.suite.database(service).await?;
+    let lose = format!(
+        "CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+         CREATE TRIGGER lose BEFORE INSERT ON outbox FOR EACH ROW WHEN (NEW.topic = '{topic}')
+         EXECUTE FUNCTION lose()"
+    );
+    database.batch_execute(&lose).await?;
+    let done = does().await?;
     stage.one_stuck("ANSWER_LOST", 1).await?;
     database.batch_execute("DROP TRIGGER lose ON outbox; DROP FUNCTION lose()").await?;
-    let (status, resumed) = stage.olga.resume(order).await?;
-    ensure!(status == 202 && resumed["asked"][0]["group"] == "product-service", "{status} {resumed}");
-    stage.ends(order).await?;
-    stage.resume_is_refused(order, "nothing-owed").await
+    Ok(done)
+}
+
+/// The saga is resumed: who lost the answer gives it again.
+async fn is_told_again(stage: &Stage<'_>, saga: impl Display, service: Service) -> anyhow::Result<()> {
+    let (status, resumed) = stage.olga.resume(saga).await?;
+    ensure!(status == 202 && resumed["asked"][0]["group"] == service.name(), "{status} {resumed}");
+    Ok(())
 }
 
 /// A row of the outbox is deleted before it was published. The request that caused it can't be made again; the

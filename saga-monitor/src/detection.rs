@@ -131,7 +131,8 @@ impl Detection {
             }
         };
         let read = list_positions(&self.pool.get().await?).await?;
-        let mut known_until = cluster.as_ref().and_then(|cluster| watermark(events::topics(), cluster, &read, looked_at));
+        let mut known_until =
+            cluster.as_ref().and_then(|cluster| watermark(events::topics(), cluster, &read, looked_at));
         if museum::is_back(Bug::AlarmAfterOwnAbsence) {
             known_until = Some(looked_at);
         }

@@ -133,10 +133,13 @@ impl Places {
             let mut held: Option<Uuid> = None;
             for id in ids {
                 let Some((state, ..)) = self.inbox.get(id) else { continue };
-                let was_dead = matches!(self.letters.get(id).map(String::as_str), Some("DEAD" | "REPLAYED" | "DISCARDED"));
+                let was_dead =
+                    matches!(self.letters.get(id).map(String::as_str), Some("DEAD" | "REPLAYED" | "DISCARDED"));
                 match state.as_str() {
                     "waiting" | "retrying" | "parked" if !was_dead => held = held.or(Some(*id)),
-                    "applied" if !was_dead => ensure!(held.is_none(), "{id} of {topic} is applied before {held:?} of its key"),
+                    "applied" if !was_dead => {
+                        ensure!(held.is_none(), "{id} of {topic} is applied before {held:?} of its key")
+                    }
                     _ => {}
                 }
             }

@@ -41,15 +41,31 @@ impl Desk {
         Ok(())
     }
 
+    /// Whether the fault that was switched on last can still strike.
+    pub(crate) async fn has_fault(&self) -> anyhow::Result<bool> {
+        let (status, said) = self.call(Method::GET, "/admin/faults", None).await?;
+        ensure!(status == 200, "{status} {said}");
+        Ok(!said["fault"].is_null())
+    }
+
     pub(crate) async fn clear_fault(&self) -> anyhow::Result<()> {
         let (status, said) = self.call(Method::DELETE, "/admin/faults", None).await?;
         ensure!(status == 200, "{status} {said}");
         Ok(())
     }
 
-    /// Says what replaying all dead letters would do; `None` when there are none.
-    pub(crate) async fn foretell(&self, to: &str) -> anyhow::Result<Option<Value>> {
-        let asked = json!({"filter": {"state": "DEAD"}, "to": to, "dryRun": true, "reason": "what if"});
+    /// The ids of what is dead, the oldest last.
+    pub(crate) async fn dead_letters(&self) -> anyhow::Result<Vec<String>> {
+        let (status, said) = self.call(Method::GET, "/admin/dead-letters?state=DEAD", None).await?;
+        ensure!(status == 200, "{status} {said}");
+        let letters = said["items"].as_array().context("items")?.iter();
+        letters.map(|letter| Ok(letter["id"].as_str().context("an id")?.to_owned())).collect()
+    }
+
+    /// Says what a replay would do; `None` when there is nothing to replay.
+    pub(crate) async fn foretell(&self, replay: &Value) -> anyhow::Result<Option<Value>> {
+        let mut asked = replay.clone();
+        asked["dryRun"] = json!(true);
         match self.call(Method::POST, "/admin/dead-letters/replay", Some(&asked)).await? {
             (200, foretold) => Ok(Some(foretold)),
             (404, _) => Ok(None),
@@ -57,10 +73,9 @@ impl Desk {
         }
     }
 
-    /// Asks for a replay of all dead letters; its id, or `None` when there are none.
-    pub(crate) async fn ask_for_replay(&self, to: &str) -> anyhow::Result<Option<String>> {
-        let asked = json!({"filter": {"state": "DEAD"}, "to": to, "ratePerSecond": 10_000, "reason": "it is mended"});
-        match self.call(Method::POST, "/admin/dead-letters/replay", Some(&asked)).await? {
+    /// Asks for a replay; its id, or `None` when there is nothing to replay.
+    pub(crate) async fn ask_for_replay(&self, replay: &Value) -> anyhow::Result<Option<String>> {
+        match self.call(Method::POST, "/admin/dead-letters/replay", Some(replay)).await? {
             (202, replay) => Ok(Some(replay["id"].as_str().context("an id")?.to_owned())),
             (404, _) => Ok(None),
             (status, said) => bail!("a replay: {status} {said}"),

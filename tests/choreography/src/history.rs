@@ -13,7 +13,7 @@ use crate::{
     broker::{Broker, Message, Reading},
     law, sale,
     shop::Shop,
-    trouble,
+    trouble::{self, Which},
 };
 
 /// A history ends after so many steps, whatever is left is delivered then.
@@ -71,8 +71,22 @@ counted! {
         timeouts,
         /// Deliveries that were cut off, died behind their COMMIT, or came again.
         crashes,
-        /// Deliveries that died at a named step.
-        deaths,
+        /// Deliveries that died before or after the COMMIT in which events were handled,
+        died_handling,
+        /// waited behind another of their key,
+        died_waiting,
+        /// let their followers go,
+        died_releasing,
+        /// went to a retry topic,
+        died_hopping,
+        /// were parked,
+        died_parking,
+        /// or became dead letters.
+        died_burying,
+        /// Processes that died as they claimed keys with followers,
+        died_draining,
+        /// or sent dead letters again.
+        died_replaying,
         /// Rows that a relay sent twice.
         sent_twice,
         /// Times that a group was set back to an older offset.
@@ -87,8 +101,14 @@ counted! {
         dead,
         /// Events that waited behind another of their key.
         waited,
-        /// Replays.
+        /// Replays,
         replays,
+        /// of these, of one dead letter,
+        replays_of_one,
+        /// and to the topic where each lay first.
+        replays_to_the_origin,
+        /// Dead letters of which it was foretold what a replay would do.
+        foretold,
         /// Dead letters that were applied by one.
         replayed,
         /// Dead letters that were given up.
@@ -391,12 +411,24 @@ impl<'s> History<'s> {
         Ok(())
     }
 
+    /// Counts where a process seemed to die.
     pub(crate) fn note_stalled(&mut self, stalled: &Stalled) {
-        if format!("{:#}", anyhow::anyhow!("{}", service_runtime::chain(stalled))).contains("somebody wants it dead") {
-            self.outcome.deaths += 1;
-        } else {
+        let said = service_runtime::chain(stalled).to_string();
+        let Some((_, at)) = said.split_once("somebody wants it dead: ") else {
             self.outcome.crashes += 1;
-        }
+            return;
+        };
+        let count = match at.split(',').next() {
+            Some("Handle") => &mut self.outcome.died_handling,
+            Some("Wait") => &mut self.outcome.died_waiting,
+            Some("Release") => &mut self.outcome.died_releasing,
+            Some("Hop") => &mut self.outcome.died_hopping,
+            Some("Park") => &mut self.outcome.died_parking,
+            Some("Bury") => &mut self.outcome.died_burying,
+            Some("Drain") => &mut self.outcome.died_draining,
+            step => panic!("{step:?} is a step of which nothing is counted"),
+        };
+        *count += 1;
     }
 
     /// Lets everything end: what fails is mended, what is dead is replayed, and what nobody answers any more runs out of
@@ -412,7 +444,7 @@ impl<'s> History<'s> {
             let mut replayed = 0;
             let services: Vec<Service> = self.shop.participants.keys().copied().collect();
             for service in services {
-                replayed += self.replay(service, "group").await?;
+                replayed += self.replay(service, Which::All, "group").await?;
             }
             self.quiet().await?;
             if replayed == 0 {

@@ -21,6 +21,7 @@ mod law;
 mod sale;
 mod shop;
 mod trouble;
+mod written;
 
 pub use history::{MAX_STEPS, Outcome, run};
 pub use shop::Shop;

@@ -23,7 +23,7 @@ use tokio_postgres::Row;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{broker::Message, desk::Desk};
+use crate::{broker::Message, desk::Desk, written};
 
 /// Nobody waits for anything: an event is due wherever it is, as soon as somebody looks.
 const LADDER: Ladder =
@@ -200,6 +200,7 @@ impl Shop {
 impl Participant {
     async fn new(service: Service, waiting: &Waiting) -> Self {
         let database = Database::new(&[messaging::MIGRATIONS, migrations(service)]).await;
+        written::note(&database.pool).await;
         let process = || {
             let group = Arc::new(Group::new(database.pool.clone(), subscriptions(service, waiting), LADDER));
             Process { desk: Desk::of(service, &group), group }

@@ -1,6 +1,6 @@
 //! What goes wrong in a troubled history: faults that somebody switches on, and operators who do what they can.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use common_events::{Service, Topic};
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::{
     desk::{Desk, REPLAY_PATIENCE},
     history::History,
+    written::{Counts, WRITTEN},
 };
 
 /// How often a step of a troubled history is trouble.
@@ -41,8 +42,9 @@ impl History<'_> {
             550..800 => self.look_after(service, process).await.map(drop),
             800..930 => self.ask_again(service).await,
             930..980 => self.give_up_some().await,
-            980..990 => self.replay(service, "origin").await.map(drop),
-            _ => self.replay(service, "group").await.map(drop),
+            980..985 => self.replay(service, Which::All, "origin").await.map(drop),
+            985..990 => self.replay(service, Which::All, "group").await.map(drop),
+            _ => self.replay(service, Which::One, "group").await.map(drop),
         }
     }
 
@@ -118,42 +120,76 @@ impl History<'_> {
         Ok(())
     }
 
-    /// Operators mend a service, ask what a replay of all its dead letters would do, replay them, and see it come true.
+    /// Operators mend a service, ask what a replay of these dead letters would do, replay them, and see it come true.
     /// Returns how many were sent.
-    pub(crate) async fn replay(&mut self, service: Service, to: &str) -> anyhow::Result<usize> {
+    pub(crate) async fn replay(&mut self, service: Service, which: Which, to: &str) -> anyhow::Result<usize> {
         self.mend().await?;
         // What is under way is on its topic before.
         self.relay(service, i64::from(u16::MAX), false).await?;
         let shop = self.shop;
         let desk = &shop.process(service, 0).desk;
-        let foretold = if to == "group" { desk.foretell(to).await? } else { None };
-        if self.chance.random_bool(0.3) {
+        let mut asked = json!({"to": to, "ratePerSecond": 10_000, "reason": "it is mended"});
+        match which {
+            Which::All => asked["filter"] = json!({"state": "DEAD"}),
+            Which::One => match desk.dead_letters().await?.choose(&mut self.chance) {
+                Some(one) => asked["ids"] = json!([one]),
+                None => return Ok(0),
+            },
+        }
+        let foretold = if to == "group" { desk.foretell(&asked).await? } else { None };
+        let dies = self.chance.random_bool(0.3);
+        if dies {
             let side = SIDES.choose(&mut self.chance);
             let fault = json!({"kind": "death", "step": "replay", "side": side, "times": 1, "reason": "a test"});
             desk.set_fault(&fault).await?;
             self.faulty.push((service, 0));
         }
-        let Some(id) = desk.ask_for_replay(to).await? else { return Ok(0) };
+        let (told, written) = (self.told_by(service), shop.written(service).await?);
+        let Some(id) = desk.ask_for_replay(&asked).await? else { return Ok(0) };
+        let ended = self.until_it_ended(service, to, &id).await?;
+        if dies && !desk.has_fault().await? {
+            self.outcome.died_replaying += 1;
+        }
+        let count = |name: &str| usize::try_from(ended[name].as_u64().unwrap_or_default());
+        self.outcome.replays += 1;
+        self.outcome.replayed += count("applied")?;
+        match which {
+            Which::One => self.outcome.replays_of_one += 1,
+            Which::All if to == "origin" => self.outcome.replays_to_the_origin += 1,
+            Which::All => {}
+        }
+        let Some(foretold) = foretold.filter(|_| ended["state"] != "HALTED") else { return count("sent") };
+        let of = || format!("a replay of {service}: {ended}");
+        self.outcome.foretold += came_true(desk, &foretold).await.with_context(of)?;
+        if matches!(which, Which::One) {
+            // Many come in the order of their partitions, and what comes of one depends on those before it.
+            self.relay(service, i64::from(u16::MAX), false).await?;
+            let came = Effects { answers: self.told_by(service).since(&told), rows: shop.written(service).await?.since(&written) };
+            ensure!(came == Effects::foretold(&foretold)?, "{foretold} was foretold, and {came:?} came of it");
+        }
+        count("sent")
+    }
+
+    async fn until_it_ended(&mut self, service: Service, to: &str, replay: &str) -> anyhow::Result<Value> {
+        let desk = &self.shop.process(service, 0).desk;
         let (runner, began) = (desk.runner(), Instant::now());
         let ended = loop {
             self.relay(service, i64::from(u16::MAX), false).await?;
             self.deliver_replayed(service, to).await?;
-            if let Some(ended) = desk.ended(&id).await? {
+            if let Some(ended) = desk.ended(replay).await? {
                 break ended;
             }
             ensure!(began.elapsed() < REPLAY_PATIENCE, "a replay of {service} doesn't end");
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         };
         runner.stop().await.context("the replays' runner")?;
-        let count = |name: &str| usize::try_from(ended[name].as_u64().unwrap_or_default());
-        self.outcome.replays += 1;
-        self.outcome.replayed += count("applied")?;
-        if let Some(foretold) = foretold
-            && ended["state"] != "HALTED"
-        {
-            came_true(desk, &foretold).await.with_context(|| format!("a replay of {service}: {ended}"))?;
-        }
-        count("sent")
+        Ok(ended)
+    }
+
+    /// How many events a service has published by now, by topic: only what it answers, not what it hands on.
+    fn told_by(&self, service: Service) -> Counts {
+        let own = |record: &&Record| record.topic.parse::<Topic>().is_ok_and(|topic| topic.spec().writer == service);
+        self.broker.records().filter(own).map(|record| record.topic.clone()).collect()
     }
 
     /// Only what the replay sends is read meanwhile.
@@ -177,17 +213,49 @@ impl History<'_> {
     }
 }
 
-/// What was foretold of each dead letter is what became of it.
-async fn came_true(desk: &Desk, foretold: &Value) -> anyhow::Result<()> {
-    for item in foretold["items"].as_array().context("items")? {
+/// Which dead letters a replay is about.
+#[derive(Clone, Copy)]
+pub(crate) enum Which {
+    One,
+    All,
+}
+
+/// What comes of handling events.
+#[derive(Debug, PartialEq, Eq)]
+struct Effects {
+    /// Events, by their topics.
+    answers: Counts,
+    /// Rows written, by their tables.
+    rows: Counts,
+}
+
+impl Effects {
+    fn foretold(foretold: &Value) -> anyhow::Result<Self> {
+        let (mut answers, mut rows) = (Counts::default(), Counts::default());
+        for item in foretold["items"].as_array().context("items")? {
+            for answer in item["answers"].as_array().into_iter().flatten() {
+                answers.add(answer["type"].as_str().context("a type")?, 1);
+            }
+            for (table, count) in item["changes"].as_object().into_iter().flatten() {
+                rows.add(table, count.as_i64().context("a number")?);
+            }
+        }
+        Ok(Self { answers, rows: rows.without(WRITTEN) })
+    }
+}
+
+/// What was foretold of each dead letter is what became of it. Returns of how many.
+async fn came_true(desk: &Desk, foretold: &Value) -> anyhow::Result<usize> {
+    let items = foretold["items"].as_array().context("items")?;
+    for item in items {
         let (letter, verdict) = (item["id"].as_str().context("an id")?, item["verdict"].as_str().context("a verdict")?);
         let expected = match verdict {
-            "will-apply" | "changes-nothing" | "order-already-cancelled" | "already-applied" => "REPLAYED",
+            "will-apply" | "changes-nothing" | "order-already-cancelled" | "came-too-late" | "already-applied" => "REPLAYED",
             "busy" => continue,
             _ => "DEAD",
         };
         let state = desk.state_of(letter).await?;
         ensure!(state == expected, "{verdict} was foretold, and it is {state}: {item}");
     }
-    Ok(())
+    Ok(items.len())
 }

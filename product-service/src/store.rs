@@ -6,9 +6,12 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use common_events::{OrderId, ProductId, Quantity, StockRefusal};
 use deadpool_postgres::Client;
 use messaging::Tx;
-use service_runtime::database::{
-    Migrations,
-    columns::{Amount, Word},
+use service_runtime::{
+    database::{
+        Migrations,
+        columns::{Amount, Word},
+    },
+    museum::{self, Bug},
 };
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;

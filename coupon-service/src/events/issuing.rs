@@ -22,13 +22,16 @@ use crate::{
     store::{self, Asker},
 };
 
+/// Which coupons PostgreSQL took of those it was asked for.
+pub(super) type Taken<'t> = BoxFuture<'t, Result<BTreeSet<IssuedCouponId>, Error>>;
+
 /// The lines of defence behind the gate.
 #[derive(Clone, Copy)]
 pub struct Defences {
     /// The second: what a request comes to by what the tables said when the batch began. `None`: there is no such coupon.
     pub judge: fn(&mut Counter, Request<'_>) -> Option<Verdict>,
     /// The third: issues what it may, in one statement, and says which.
-    pub issue: for<'t> fn(&'t Tx<'t>, &'t [IssuedCoupon]) -> BoxFuture<'t, Result<BTreeSet<IssuedCouponId>, Error>>,
+    pub issue: for<'t> fn(&'t Tx<'t>, &'t [IssuedCoupon]) -> Taken<'t>,
 }
 
 impl Defences {

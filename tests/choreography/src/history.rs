@@ -413,7 +413,7 @@ impl<'s> History<'s> {
 
     /// Counts where a process seemed to die.
     pub(crate) fn note_stalled(&mut self, stalled: &Stalled) {
-        let said = service_runtime::chain(stalled).to_string();
+        let said = service_runtime::chain(stalled);
         let Some((_, at)) = said.split_once("somebody wants it dead: ") else {
             self.outcome.crashes += 1;
             return;

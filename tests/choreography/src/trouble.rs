@@ -158,7 +158,7 @@ impl History<'_> {
             Which::All if to == "origin" => self.outcome.replays_to_the_origin += 1,
             Which::All => {}
         }
-        let Some(foretold) = foretold.filter(|_| ended["state"] != "HALTED") else { return count("sent") };
+        let Some(foretold) = foretold.filter(|_| ended["state"] != "HALTED") else { return Ok(count("sent")?) };
         let of = || format!("a replay of {service}: {ended}");
         self.outcome.foretold += came_true(desk, &foretold).await.with_context(of)?;
         if matches!(which, Which::One) {
@@ -167,7 +167,7 @@ impl History<'_> {
             let came = Effects { answers: self.told_by(service).since(&told), rows: shop.written(service).await?.since(&written) };
             ensure!(came == Effects::foretold(&foretold)?, "{foretold} was foretold, and {came:?} came of it");
         }
-        count("sent")
+        Ok(count("sent")?)
     }
 
     async fn until_it_ended(&mut self, service: Service, to: &str, replay: &str) -> anyhow::Result<Value> {

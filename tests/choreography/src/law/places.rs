@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, ensure};
-use common_events::{Service, Topic, catalogue::Retention, envelope};
+use common_events::{EventId, Service, Topic, catalogue::Retention, envelope};
 use messaging::{Record, ladder::headers::X_HOP};
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -44,7 +44,7 @@ pub(crate) async fn check(shop: &Shop, broker: &Broker) -> anyhow::Result<()> {
 }
 
 fn id_of(record: &Record) -> Option<Uuid> {
-    envelope::peek(record.value.as_deref()?).id.map(|id| id.uuid())
+    envelope::peek(record.value.as_deref()?).id.map(EventId::uuid)
 }
 
 fn hop_of(headers: &[(String, Vec<u8>)]) -> Option<i32> {
@@ -85,7 +85,7 @@ impl Places {
         let pool = shop.pool(group);
         for row in shop.outbox(group, i64::from(u16::MAX)).await? {
             let value = row.message.value.as_deref().unwrap_or_default();
-            let Some(id) = envelope::peek(value).id.map(|id| id.uuid()) else { continue };
+            let Some(id) = envelope::peek(value).id.map(EventId::uuid) else { continue };
             on_the_way.extend(hop_of(&row.message.headers).map(|hop| (id, hop)));
             in_outbox.insert((row.message.topic, id));
         }
@@ -138,7 +138,7 @@ impl Places {
                 match state.as_str() {
                     "waiting" | "retrying" | "parked" if !was_dead => held = held.or(Some(*id)),
                     "applied" if !was_dead => {
-                        ensure!(held.is_none(), "{id} of {topic} is applied before {held:?} of its key")
+                        ensure!(held.is_none(), "{id} of {topic} is applied before {held:?} of its key");
                     }
                     _ => {}
                 }

@@ -125,14 +125,13 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn run_on_shared(runtime: &Runtime, shared: &mut Option<Suite>, test: OnShared) -> anyhow::Result<()> {
-    let suite = match shared.take() {
-        Some(suite) => suite,
-        None => {
-            let stuck_after = format!("{}s", monitor::STUCK_AFTER_OF_SHARED.as_secs());
-            let variables = vec![("STUCK_AFTER".to_owned(), stuck_after)];
-            let settings = Settings { variables, ..Settings::default() };
-            runtime.block_on(Suite::start(settings)).context("starting the suite")?
-        }
+    let suite = if let Some(suite) = shared.take() {
+        suite
+    } else {
+        let stuck_after = format!("{}s", monitor::STUCK_AFTER_OF_SHARED.as_secs());
+        let variables = vec![("STUCK_AFTER".to_owned(), stuck_after)];
+        let settings = Settings { variables, ..Settings::default() };
+        runtime.block_on(Suite::start(settings)).context("starting the suite")?
     };
     runtime.block_on(async {
         test(&suite).await?;

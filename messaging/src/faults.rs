@@ -25,10 +25,10 @@ const CLASS: &str = "injected-fault";
 /// Of a failure that is none: the process is to seem dead.
 const DEATH: &str = "injected-death";
 
-/// What happens to what a fault hits.
+/// How handling fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Handling it fails.
+    /// It may do better later.
     Transient,
     /// It makes no sense.
     Unprocessable,
@@ -38,8 +38,6 @@ pub(crate) enum Kind {
     Conflict,
     /// Its transaction waits too long for a lock.
     LockWait,
-    /// Nothing is done after this step, as if the process had died there. What brought it comes again.
-    Death(Step, Side),
 }
 
 /// Something that is done to events in one transaction.
@@ -70,15 +68,18 @@ pub(crate) enum Side {
     After,
 }
 
-/// Whom a fault hits: all of what is said must be so.
+/// What goes wrong, and whom it hits: all of what is said must be so.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Fault {
-    pub(crate) kind: Kind,
+    /// What handlers do.
+    pub(crate) fails: Option<Kind>,
+    /// Nothing is done after this step, as if the process had died there. What brought it comes again.
+    pub(crate) dies: Option<(Step, Side)>,
     pub(crate) topic: Option<String>,
     pub(crate) key: Option<String>,
     /// Of the events, by their ids: the same ones each time. 0 to 1.
     pub(crate) share: f64,
-    /// It ends when it has struck so often.
+    /// It ends when it has struck so often; when the process has died so often, where it dies.
     pub(crate) times: Option<u32>,
     pub(crate) until: Instant,
 }
@@ -94,6 +95,11 @@ impl Lasting {
     fn is_on(&self) -> bool {
         Instant::now() < self.fault.until
             && self.fault.times.is_none_or(|times| self.struck.load(Ordering::Relaxed) < times)
+    }
+
+    /// What fails until the process dies fails as often as it comes.
+    fn takes_failure(&self) -> bool {
+        self.fault.dies.is_some() || self.takes_one()
     }
 
     /// Takes one of the times that are left. False when another was faster.
@@ -122,7 +128,7 @@ impl Faults {
     /// Fails in place of their handler if one of these events is to fail; panics, if it is to panic.
     pub(crate) async fn strike<'e>(&self, tx: &Tx<'_>, events: impl Iterator<Item = (&'e Record, EventId)>) -> Handled {
         let events = events.map(|(record, id)| (record, Some(id)));
-        match self.hit(Kind::is_of_handlers, events, Lasting::takes_one) {
+        match self.hit(|fault| fault.fails, events, Lasting::takes_failure) {
             Some(kind) => kind.strike(tx).await,
             None => Ok(()),
         }
@@ -130,7 +136,7 @@ impl Faults {
 
     /// The same, in a rehearsal: it counts for nothing.
     pub(crate) async fn foretell(&self, tx: &Tx<'_>, (record, id): (&Record, EventId)) -> Handled {
-        match self.hit(Kind::is_of_handlers, std::iter::once((record, Some(id))), |_| true) {
+        match self.hit(|fault| fault.fails, std::iter::once((record, Some(id))), |_| true) {
             Some(kind) => kind.strike(tx).await,
             None => Ok(()),
         }
@@ -142,34 +148,30 @@ impl Faults {
         at: (Step, Side),
         records: impl Iterator<Item = (&'e Record, Option<EventId>)>,
     ) -> Result<(), Death> {
-        let (step, side) = at;
-        match self.hit(|kind| kind == Kind::Death(step, side), records, Lasting::takes_one) {
-            Some(_) => Err(Death(step, side)),
+        match self.hit(|fault| fault.dies.filter(|dies| *dies == at), records, Lasting::takes_one) {
+            Some((step, side)) => Err(Death(step, side)),
             None => Ok(()),
         }
     }
 
-    /// The kind of the fault that is on, if it is one of these and hits one of the events. What is about no event in
-    /// particular is hit by every fault.
-    fn hit<'e>(
+    /// What the fault that is on does, if it hits one of the events. What is about no event in particular is hit by every
+    /// fault.
+    fn hit<'e, T>(
         &self,
-        is_meant: impl Fn(Kind) -> bool,
+        does: impl Fn(&Fault) -> Option<T>,
         events: impl Iterator<Item = (&'e Record, Option<EventId>)>,
         takes_one: impl Fn(&Lasting) -> bool,
-    ) -> Option<Kind> {
+    ) -> Option<T> {
         let lasting = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let lasting = lasting.as_ref().filter(|lasting| lasting.is_on() && is_meant(lasting.fault.kind))?;
+        let lasting = lasting.as_ref().filter(|lasting| lasting.is_on())?;
+        let what = does(&lasting.fault)?;
         let mut events = events.peekable();
         let hits = events.peek().is_none() || events.any(|(record, id)| lasting.fault.hits(record, id));
-        (hits && takes_one(lasting)).then_some(lasting.fault.kind)
+        (hits && takes_one(lasting)).then_some(what)
     }
 }
 
 impl Kind {
-    fn is_of_handlers(self) -> bool {
-        !matches!(self, Self::Death(..))
-    }
-
     /// What the handler would do.
     async fn strike(self, tx: &Tx<'_>) -> Handled {
         match self {
@@ -179,7 +181,6 @@ impl Kind {
             Self::Panic => panic!("injected-fault: somebody switched a fault on"),
             Self::Conflict => Ok(raise(tx, "40001").await?),
             Self::LockWait => Ok(raise(tx, "55P03").await?),
-            Self::Death(..) => Ok(()),
         }
     }
 }
@@ -248,7 +249,7 @@ mod tests {
 
     fn fault() -> Fault {
         let until = Instant::now() + Duration::from_mins(1);
-        Fault { kind: Kind::Transient, topic: None, key: None, share: 1.0, times: None, until }
+        Fault { fails: Some(Kind::Transient), dies: None, topic: None, key: None, share: 1.0, times: None, until }
     }
 
     fn struck(faults: &Faults, key: &str, id: EventId) -> bool {
@@ -261,7 +262,7 @@ mod tests {
             value: None,
             headers: Vec::new(),
         };
-        faults.hit(|_| true, [(&record, Some(id))].into_iter(), Lasting::takes_one).is_some()
+        faults.hit(|fault| fault.fails, [(&record, Some(id))].into_iter(), Lasting::takes_failure).is_some()
     }
 
     #[test]
@@ -297,9 +298,19 @@ mod tests {
     }
 
     #[test]
+    fn what_fails_until_the_process_dies_fails_until_then() {
+        let (faults, id) = (Faults::default(), EventId::new(Uuid::now_v7()));
+        faults.set(Some(Fault { dies: Some((Step::Park, Side::Before)), times: Some(1), ..fault() }));
+        assert!((0..9).all(|_| struck(&faults, "kim", id)));
+        assert!(faults.die((Step::Hop, Side::Before), std::iter::empty()).is_ok());
+        assert!(faults.die((Step::Park, Side::Before), std::iter::empty()).is_err());
+        assert!(!struck(&faults, "kim", id) && faults.get().is_none());
+    }
+
+    #[test]
     fn death_comes_at_its_step_and_on_its_side_only() {
         let faults = Faults::default();
-        faults.set(Some(Fault { kind: Kind::Death(Step::Hop, Side::After), ..fault() }));
+        faults.set(Some(Fault { dies: Some((Step::Hop, Side::After)), ..fault() }));
         let dies = |step, side| faults.die((step, side), std::iter::empty()).is_err();
         assert!(!dies(Step::Hop, Side::Before) && !dies(Step::Bury, Side::After) && dies(Step::Hop, Side::After));
         assert!(Failure::from(Death(Step::Hop, Side::After)).is_death());

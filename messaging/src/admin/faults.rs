@@ -40,7 +40,7 @@ enum FaultKind {
     Conflict,
     /// Its transaction waits too long for a lock.
     LockWait,
-    /// Nothing is done after `step`, as if the process had died there; what brought the event comes again.
+    /// Handling it works, and the process seems dead at a step.
     Death,
 }
 
@@ -108,7 +108,8 @@ same_words! {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct AskedFault {
     kind: FaultKind,
-    /// Where it dies: of `death` only.
+    /// Where the process seems dead then: nothing is done after it, and what brought the event comes again. A `death` says it;
+    /// what fails may.
     #[serde(skip_serializing_if = "Option::is_none")]
     step: Option<FaultStep>,
     /// On which side of the step's COMMIT; default before it.
@@ -124,7 +125,7 @@ pub(super) struct AskedFault {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 1)]
     share: Option<f64>,
-    /// It ends when it has struck so often: 1 to 1,000, default as often as it likes.
+    /// It ends when it has struck so often, or with a `step` when the process died so often: 1 to 1,000, default as often as it likes.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 1_000)]
     times: Option<u32>,
@@ -190,49 +191,50 @@ impl AskedFault {
         }
         let until = Instant::now() + Duration::from_secs(seconds.into());
         let text = |text: &Option<Text>| text.clone().map(String::from);
-        let (kind, times) = (self.kind()?, self.times);
-        Ok(Fault { kind, topic: text(&self.topic), key: text(&self.key), share, times, until })
+        let (fails, dies, times) = (self.kind.fails(), self.dies()?, self.times);
+        Ok(Fault { fails, dies, topic: text(&self.topic), key: text(&self.key), share, times, until })
     }
 
-    fn kind(&self) -> Result<Kind, Problem> {
-        Ok(match (self.kind, self.step) {
-            (FaultKind::Death, None) => {
-                return Err(Problem::invalid_field("step", "Say where it dies."));
-            }
-            (FaultKind::Death, Some(step)) => {
-                Kind::Death(step.into(), self.side.unwrap_or(FaultSide::BeforeCommit).into())
-            }
-            (_, Some(_)) => return Err(Problem::invalid_field("step", "Only a death has a step.")),
-            (_, None) if self.side.is_some() => {
-                return Err(Problem::invalid_field("side", "Only a death has a side."));
-            }
-            (FaultKind::Transient, None) => Kind::Transient,
-            (FaultKind::Unprocessable, None) => Kind::Unprocessable,
-            (FaultKind::Panic, None) => Kind::Panic,
-            (FaultKind::Conflict, None) => Kind::Conflict,
-            (FaultKind::LockWait, None) => Kind::LockWait,
-        })
+    fn dies(&self) -> Result<Option<(Step, Side)>, Problem> {
+        match (self.step, self.side) {
+            (None, _) if self.kind == FaultKind::Death => Err(Problem::invalid_field("step", "Say where it dies.")),
+            (None, Some(_)) => Err(Problem::invalid_field("side", "A side of which step?")),
+            (None, None) => Ok(None),
+            (Some(step), side) => Ok(Some((step.into(), side.unwrap_or(FaultSide::BeforeCommit).into()))),
+        }
+    }
+}
+
+impl FaultKind {
+    /// What handlers do.
+    const fn fails(self) -> Option<Kind> {
+        match self {
+            Self::Transient => Some(Kind::Transient),
+            Self::Unprocessable => Some(Kind::Unprocessable),
+            Self::Panic => Some(Kind::Panic),
+            Self::Conflict => Some(Kind::Conflict),
+            Self::LockWait => Some(Kind::LockWait),
+            Self::Death => None,
+        }
+    }
+
+    const fn of(fault: &Fault) -> Self {
+        match fault.fails {
+            Some(Kind::Transient) => Self::Transient,
+            Some(Kind::Unprocessable) => Self::Unprocessable,
+            Some(Kind::Panic) => Self::Panic,
+            Some(Kind::Conflict) => Self::Conflict,
+            Some(Kind::LockWait) => Self::LockWait,
+            None => Self::Death,
+        }
     }
 }
 
 fn switch(office: &Office) -> FaultSwitch {
     let fault = office.group().faults.get().map(|fault| FaultView {
-        kind: match fault.kind {
-            Kind::Transient => FaultKind::Transient,
-            Kind::Unprocessable => FaultKind::Unprocessable,
-            Kind::Panic => FaultKind::Panic,
-            Kind::Conflict => FaultKind::Conflict,
-            Kind::LockWait => FaultKind::LockWait,
-            Kind::Death(..) => FaultKind::Death,
-        },
-        step: match fault.kind {
-            Kind::Death(step, _) => Some(step.into()),
-            _ => None,
-        },
-        side: match fault.kind {
-            Kind::Death(_, side) => Some(side.into()),
-            _ => None,
-        },
+        kind: FaultKind::of(&fault),
+        step: fault.dies.map(|(step, _)| step.into()),
+        side: fault.dies.map(|(_, side)| side.into()),
         topic: fault.topic,
         key: fault.key,
         share: fault.share,

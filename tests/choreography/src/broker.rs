@@ -27,6 +27,9 @@ pub(crate) struct Message {
     pub(crate) headers: Vec<(String, Vec<u8>)>,
 }
 
+/// How long each log was.
+pub(crate) type Ends = BTreeMap<(String, usize), usize>;
+
 /// All logs of a history, and who has read how far.
 #[derive(Default)]
 pub(crate) struct Broker {
@@ -100,6 +103,21 @@ impl Broker {
     /// Moves all offsets to the beginning.
     pub(crate) fn rewind_all(&mut self) {
         self.positions.clear();
+    }
+
+    /// How long each log is by now.
+    pub(crate) fn ends(&self) -> Ends {
+        self.logs.iter().map(|(place, log)| (place.clone(), log.len())).collect()
+    }
+
+    /// What was published before these ends.
+    pub(crate) fn before<'b>(&'b self, ends: &'b Ends) -> impl Iterator<Item = &'b Record> {
+        self.logs.iter().flat_map(|(place, log)| &log[..ends.get(place).copied().unwrap_or_default()])
+    }
+
+    /// What was published behind these ends.
+    pub(crate) fn since<'b>(&'b self, ends: &'b Ends) -> impl Iterator<Item = &'b Record> {
+        self.logs.iter().flat_map(|(place, log)| &log[ends.get(place).copied().unwrap_or_default()..])
     }
 
     /// Everything that was published, topic by topic.

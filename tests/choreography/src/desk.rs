@@ -6,10 +6,18 @@ use anyhow::{Context, bail, ensure};
 use common_events::Service;
 use messaging::{admin::Office, delivery::Group};
 use reqwest::Method;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use service_runtime::{Health, Tasks};
 use test_support::{Served, runtime_with};
 use tokio_util::sync::CancellationToken;
+
+/// A dead letter, as lists have it.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Letter {
+    pub(crate) id: String,
+    pub(crate) topic: String,
+}
 
 /// The operators' calls of one process.
 pub(crate) struct Desk {
@@ -54,12 +62,11 @@ impl Desk {
         Ok(())
     }
 
-    /// The ids of what is dead, the oldest last.
-    pub(crate) async fn dead_letters(&self) -> anyhow::Result<Vec<String>> {
-        let (status, said) = self.call(Method::GET, "/admin/dead-letters?state=DEAD", None).await?;
+    /// What is dead, the oldest last.
+    pub(crate) async fn dead_letters(&self) -> anyhow::Result<Vec<Letter>> {
+        let (status, mut said) = self.call(Method::GET, "/admin/dead-letters?state=DEAD", None).await?;
         ensure!(status == 200, "{status} {said}");
-        let letters = said["items"].as_array().context("items")?.iter();
-        letters.map(|letter| Ok(letter["id"].as_str().context("an id")?.to_owned())).collect()
+        serde_json::from_value(said["items"].take()).context("dead letters")
     }
 
     /// Says what a replay would do; `None` when there is nothing to replay.

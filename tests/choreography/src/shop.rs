@@ -53,9 +53,10 @@ impl Shop {
     /// New databases for all services.
     pub async fn open() -> Self {
         let waiting = Waiting::new(CancellationToken::new());
+        let unnoted = written::tables_of_messaging().await;
         let mut participants = BTreeMap::new();
         for service in [Service::Order, Service::Product, Service::Payment, Service::Coupon, Service::Ranking] {
-            participants.insert(service, Participant::new(service, &waiting).await);
+            participants.insert(service, Participant::new(service, &waiting, &unnoted).await);
         }
         let topics = |(service, participant): (&Service, &Participant)| {
             let heard = participant.processes[0].group.subscriptions().topics().map(|topic| topic.name().to_owned());
@@ -198,9 +199,9 @@ impl Shop {
 }
 
 impl Participant {
-    async fn new(service: Service, waiting: &Waiting) -> Self {
+    async fn new(service: Service, waiting: &Waiting, unnoted: &[String]) -> Self {
         let database = Database::new(&[messaging::MIGRATIONS, migrations(service)]).await;
-        written::note(&database.pool).await;
+        written::note(&database.pool, unnoted).await;
         let process = || {
             let group = Arc::new(Group::new(database.pool.clone(), subscriptions(service, waiting), LADDER));
             Process { desk: Desk::of(service, &group), group }

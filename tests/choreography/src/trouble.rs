@@ -9,7 +9,7 @@ use rand::{RngExt, seq::IndexedRandom};
 use serde_json::{Value, json};
 
 use crate::{
-    desk::{Desk, REPLAY_PATIENCE},
+    desk::{Desk, Letter, REPLAY_PATIENCE},
     history::History,
     written::{Counts, WRITTEN},
 };
@@ -38,41 +38,51 @@ impl History<'_> {
         let service = *services.choose(&mut self.chance).context("a service")?;
         let process = self.chance.random_range(0..=1);
         match self.chance.random_range(0..1_000) {
-            0..550 => self.break_something(service, process).await,
+            0..550 => self.break_something().await,
             550..800 => self.look_after(service, process).await.map(drop),
             800..930 => self.ask_again(service).await,
-            930..980 => self.give_up_some().await,
+            930..980 => self.give_up_some(service).await,
             980..985 => self.replay(service, Which::All, "origin").await.map(drop),
             985..990 => self.replay(service, Which::All, "group").await.map(drop),
             _ => self.replay(service, Which::One, "group").await.map(drop),
         }
     }
 
-    /// Somebody switches a fault on: some event of some topic will fail, once or a few times, or the process seems dead
-    /// at some step.
-    async fn break_something(&mut self, service: Service, process: usize) -> anyhow::Result<()> {
-        let mut fault = json!({"reason": "a test"});
+    /// Somebody switches a fault on: events will fail, once or until it is over, or a process seems dead at some step; in one
+    /// process or in both.
+    async fn break_something(&mut self) -> anyhow::Result<()> {
+        // Where something is to be done soon.
+        let waiting = self.broker.waiting(&self.shop.topics);
+        let Some(reading) = waiting.choose(&mut self.chance) else { return Ok(()) };
+        let (service, topic) = (reading.group, reading.topic.parse::<Topic>().ok());
         let kind = match self.chance.random_range(0..100) {
-            0..35 => "death",
-            35..60 => "transient",
+            0..15 => "death",
+            15..60 => "transient",
             60..72 => "unprocessable",
             72..82 => "panic",
             82..92 => "conflict",
             _ => "lock-wait",
         };
-        fault["kind"] = json!(kind);
-        let at_most = if kind == "death" { 1 } else { 5 };
+        let mut fault = json!({"kind": kind, "reason": "a test"});
+        let at_most = if self.chance.random_bool(0.2) { 20 } else { 4 };
         fault["times"] = json!(self.chance.random_range(1..=at_most));
-        if kind == "death" {
+        if kind == "death" || self.chance.random_bool(0.4) {
+            fault["times"] = json!(1);
             fault["step"] = json!(STEPS.choose(&mut self.chance));
             fault["side"] = json!(SIDES.choose(&mut self.chance));
-        } else if self.chance.random_bool(0.6) {
-            let heard: Vec<Topic> = self.shop.process(service, 0).group.subscriptions().topics().collect();
-            fault["topic"] = json!(heard.choose(&mut self.chance).map(|topic| topic.name()));
         }
-        self.shop.process(service, process).desk.set_fault(&fault).await?;
-        self.faulty.push((service, process));
-        self.outcome.faults += 1;
+        if let Some(topic) = topic
+            && self.chance.random_bool(0.6)
+        {
+            fault["topic"] = json!(topic.name());
+        }
+        let first = self.chance.random_range(0..=1);
+        let many = self.chance.random_range(1..=2);
+        for process in [first, 1 - first].into_iter().take(many) {
+            self.shop.process(service, process).desk.set_fault(&fault).await?;
+            self.faulty.push((service, process));
+            self.outcome.faults += 1;
+        }
         Ok(())
     }
 
@@ -114,9 +124,13 @@ impl History<'_> {
         tx.commit().await.context("asking again")
     }
 
-    async fn give_up_some(&mut self) -> anyhow::Result<()> {
-        let (service, topic) = *DISCARDABLE.choose(&mut self.chance).context("something")?;
-        self.outcome.discarded += self.shop.process(service, 0).desk.discard(topic.name()).await?;
+    async fn give_up_some(&mut self, service: Service) -> anyhow::Result<()> {
+        let desk = &self.shop.process(service, 0).desk;
+        let may_be_given_up =
+            |letter: &&Letter| DISCARDABLE.iter().any(|(of, topic)| *of == service && topic.name() == letter.topic);
+        let letters = desk.dead_letters().await?;
+        let Some(one) = letters.iter().find(may_be_given_up) else { return Ok(()) };
+        self.outcome.discarded += desk.discard(&one.topic).await?;
         Ok(())
     }
 
@@ -132,7 +146,7 @@ impl History<'_> {
         match which {
             Which::All => asked["filter"] = json!({"state": "DEAD"}),
             Which::One => match desk.dead_letters().await?.choose(&mut self.chance) {
-                Some(one) => asked["ids"] = json!([one]),
+                Some(one) => asked["ids"] = json!([one.id]),
                 None => return Ok(0),
             },
         }
@@ -164,7 +178,10 @@ impl History<'_> {
         if matches!(which, Which::One) {
             // Many come in the order of their partitions, and what comes of one depends on those before it.
             self.relay(service, i64::from(u16::MAX), false).await?;
-            let came = Effects { answers: self.told_by(service).since(&told), rows: shop.written(service).await?.since(&written) };
+            let came = Effects {
+                answers: self.told_by(service).since(&told),
+                rows: shop.written(service).await?.since(&written),
+            };
             ensure!(came == Effects::foretold(&foretold)?, "{foretold} was foretold, and {came:?} came of it");
         }
         Ok(count("sent")?)
@@ -250,7 +267,9 @@ async fn came_true(desk: &Desk, foretold: &Value) -> anyhow::Result<usize> {
     for item in items {
         let (letter, verdict) = (item["id"].as_str().context("an id")?, item["verdict"].as_str().context("a verdict")?);
         let expected = match verdict {
-            "will-apply" | "changes-nothing" | "order-already-cancelled" | "came-too-late" | "already-applied" => "REPLAYED",
+            "will-apply" | "changes-nothing" | "order-already-cancelled" | "came-too-late" | "already-applied" => {
+                "REPLAYED"
+            }
             "busy" => continue,
             _ => "DEAD",
         };

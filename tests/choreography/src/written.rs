@@ -46,10 +46,13 @@ impl FromIterator<String> for Counts {
     }
 }
 
-/// Notes from now on what is written, but for the tables of messaging's own.
-pub(crate) async fn note(pool: &Pool) {
-    let messaging = Database::new(&[messaging::MIGRATIONS]).await;
-    let of_messaging = tables(&messaging.pool).await;
+/// The tables of messaging's own.
+pub(crate) async fn tables_of_messaging() -> Vec<String> {
+    tables(&Database::new(&[messaging::MIGRATIONS]).await.pool).await
+}
+
+/// Notes from now on what is written, but for these tables.
+pub(crate) async fn note(pool: &Pool, unnoted: &[String]) {
     let client = pool.get().await.expect("a connection");
     let noting = format!(
         "CREATE TABLE {WRITTEN} (relation text NOT NULL);
@@ -58,7 +61,7 @@ pub(crate) async fn note(pool: &Pool) {
     );
     let of_the_service = tables(pool).await;
     client.batch_execute(&noting).await.expect("a table and a function");
-    for table in of_the_service.iter().filter(|table| !of_messaging.contains(table)) {
+    for table in of_the_service.iter().filter(|table| !unnoted.contains(table)) {
         let trigger = format!(
             "CREATE TRIGGER note_written AFTER INSERT OR UPDATE OR DELETE ON {table}
              FOR EACH ROW EXECUTE FUNCTION note_written()"

@@ -10,6 +10,7 @@ use service_runtime::{
     database::{self, Migrations, Pool},
     settings::{DatabaseSettings, DatabaseUrl, Env, Setting},
 };
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
@@ -67,7 +68,14 @@ impl Drop for Database {
                 .expect("a runtime")
                 .block_on(async { execute(&connect_to_server().await, &drop).await });
         });
-        let _ = dropping.join();
+        let wait = || {
+            let _ = dropping.join();
+        };
+        match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+            // Who is about to connect goes on elsewhere: PostgreSQL drops nothing as long as somebody is half in.
+            Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(wait),
+            _ => wait(),
+        }
     }
 }
 

@@ -115,8 +115,10 @@ impl Days {
 /// nobody who reads the table.
 async fn make(tx: &Transaction<'_>, table: &str, day: NaiveDate) -> Result<(), Error> {
     let (name, next) = (format!("{table}_{}", day.format("%Y%m%d")), day + Span::new(1));
-    let is_there = tx.query_one("SELECT to_regclass($1) IS NOT NULL", &[&name]).await?.get(0);
-    if is_there {
+    // Not by to_regclass: a session that has looked for it before remembers that it isn't there.
+    let sql =
+        "SELECT EXISTS (SELECT FROM pg_class WHERE relname = $1 AND relnamespace = current_schema()::regnamespace)";
+    if tx.query_one(sql, &[&name]).await?.get(0) {
         return Ok(());
     }
     tx.batch_execute(&format!(

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::ensure;
 use common_events::{
-    EventData, OrderId, ProductId, Service, Topic, UserId,
+    EventData, EventId, OrderId, ProductId, Service, Topic, UserId,
     envelope::{self, Event},
     events::{OrderCancelled, OrderConfirmed, OrderCreated, PaymentCompleted, PaymentRefunded},
 };
@@ -43,6 +43,12 @@ async fn ask(pool: &Pool, sql: &str, params: &[&(dyn ToSql + Sync)]) -> anyhow::
     let client = pool.get().await?;
     let statement = client.prepare_cached(sql).await?;
     Ok(client.query(&statement, params).await?)
+}
+
+/// The events that operators gave up in this service.
+async fn given_up(shop: &Shop, service: Service) -> anyhow::Result<BTreeSet<EventId>> {
+    let sql = "SELECT event_id FROM dead_letters WHERE state = 'DISCARDED' AND event_id IS NOT NULL";
+    Ok(ask(shop.pool(service), sql, &[]).await?.iter().map(|row| EventId::new(row.get(0))).collect())
 }
 
 /// 8: every saga ends.

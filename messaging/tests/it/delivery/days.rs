@@ -5,6 +5,7 @@ use std::slice::from_ref;
 use chrono::{Days, NaiveDate, Utc};
 use common_events::Service;
 use messaging::{Delivered, Record, delivery::Group};
+use test_support::eventually;
 
 use crate::toys::{self, Coin, Mood, Toy, ToyShop, Toys, event, ladder, record};
 
@@ -53,6 +54,38 @@ async fn events_of_topics_that_are_kept_for_ever_are_never_too_old() {
     let mut coin = event(Coin { key: "kim".to_owned(), n: 1 });
     coin.time = "2016-02-29T00:00:00Z".parse().unwrap();
     assert_eq!(shop.deliver(&[record(&coin, 0)]).await.applied, 1);
+}
+
+#[tokio::test]
+async fn a_partition_that_another_makes_meanwhile_is_seen() {
+    let shop = ToyShop::open().await;
+    let today = Utc::now().date_naive();
+    let (name, tomorrow) = (today.format("%Y%m%d").to_string(), today + ONE_DAY);
+    let mut sessions = Vec::new();
+    for _ in 0..shop.pool().status().max_size {
+        let session = shop.pool().get().await.unwrap();
+        let missing = session.query_one("SELECT to_regclass('inbox_' || $1) IS NULL", &[&name]).await.unwrap();
+        assert!(missing.get::<_, bool>(0), "which the session remembers");
+        sessions.push(session);
+    }
+    let mut another = sessions.pop().expect("a few");
+    drop(sessions);
+    let making = another.transaction().await.unwrap();
+    let make = format!(
+        "SELECT pg_advisory_xact_lock(x'696e626f78'::bigint);
+         CREATE TABLE inbox_{name} PARTITION OF inbox FOR VALUES FROM ('{today}') TO ('{tomorrow}');
+         CREATE TABLE kept_answers_{name} PARTITION OF kept_answers FOR VALUES FROM ('{today}') TO ('{tomorrow}')"
+    );
+    making.batch_execute(&make).await.unwrap();
+    let toy = [toy_of(today, 0)];
+    let is_made = async {
+        let waits = "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database
+                     WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()";
+        eventually("it waits for the other", || async { (shop.count(waits).await == 1).then_some(()) }).await;
+        making.commit().await.unwrap();
+    };
+    let (delivered, ()) = futures::join!(shop.try_to_deliver(&toy), is_made);
+    assert_eq!(delivered.expect("it is there").applied, 1);
 }
 
 #[tokio::test]

@@ -7,17 +7,19 @@ use common_events::{
     EventId, Service, UserId,
     events::{
         CouponIssueRejected, CouponIssueRequested, CouponIssued, CouponRestored, CouponUseFailed, CouponUsed, Discount,
+        OrderCreated,
     },
 };
 use coupon_service::domain::{Coupon, Mode};
 use uuid::Uuid;
 
-use super::{ask, ids_by_order, unique};
+use super::{ask, given_up, ids_by_order, unique};
 use crate::{broker::Broker, shop::Shop};
 
-/// Never more than there are, exactly as many as were asked for, and each request answered once.
+/// Never more than there are, exactly as many as were asked for and weren't given up, and each request answered once.
 pub(super) async fn issued(shop: &Shop, broker: &Broker, coupons: &[Coupon]) -> anyhow::Result<()> {
     let requested = unique::<CouponIssueRequested>(broker)?;
+    let given_up = given_up(shop, Service::Coupon).await?;
     let mut rows: BTreeSet<Uuid> = BTreeSet::new();
     for coupon in coupons {
         let id = coupon.coupon_id.as_str();
@@ -27,11 +29,13 @@ pub(super) async fn issued(shop: &Shop, broker: &Broker, coupons: &[Coupon]) -> 
         let (counted, held): (i64, Vec<Uuid>) = (found[0].get(0), found[0].get(1));
         let issued = i64::try_from(held.len())?;
         ensure!(counted == issued && issued <= coupon.quantity, "{id}: {issued} held, {counted} counted");
-        let of_this = requested.values().filter(|event| event.data.coupon_id == coupon.coupon_id);
-        let askers: BTreeSet<&UserId> = of_this.map(|event| &event.data.user_id).collect();
+        let of_this = || requested.values().filter(|event| event.data.coupon_id == coupon.coupon_id);
+        let askers: BTreeSet<&UserId> = of_this().map(|event| &event.data.user_id).collect();
         let due = coupon.quantity.min(i64::try_from(askers.len())?);
+        let given_up = of_this().filter(|event| given_up.contains(&event.id)).count();
         // A rank that somebody asked with who had one already is nobody's.
-        ensure!(issued == due || (coupon.mode == Mode::Ranked && issued <= due), "{id}: {issued} held, {due} due");
+        let at_least = if coupon.mode == Mode::Ranked { 0 } else { due - i64::try_from(given_up)? };
+        ensure!((at_least..=due).contains(&issued), "{id}: {issued} held, {due} due");
         rows.extend(held);
     }
     let issued = unique::<CouponIssued>(broker)?;
@@ -47,12 +51,18 @@ pub(super) async fn issued(shop: &Shop, broker: &Broker, coupons: &[Coupon]) -> 
 }
 
 /// An order that is confirmed uses its coupon and pays what that leaves; one that isn't gave it back if it
-/// had it. Returns how many coupons are in use, and how many were used more than once.
+/// had it. Of an order that operators gave up there nobody knows. Returns how many coupons are in use, and how many were used more than once.
 pub(super) async fn used(shop: &Shop, broker: &Broker, orders: &[Uuid]) -> anyhow::Result<(usize, usize)> {
     let used = ids_by_order::<CouponUsed>(broker, |data| data.order_id)?;
     let failed = ids_by_order::<CouponUseFailed>(broker, |data| data.order_id)?;
     let restored = ids_by_order::<CouponRestored>(broker, |data| data.order_id)?;
     let discounts = discounts(broker)?;
+    let given_up = given_up(shop, Service::Coupon).await?;
+    let unheard: BTreeSet<_> = unique::<OrderCreated>(broker)?
+        .values()
+        .filter(|event| given_up.contains(&event.id))
+        .map(|event| event.data.order_id)
+        .collect();
     let sql = "SELECT order_id, status, issued_coupon_id, subtotal, discount FROM orders
                WHERE order_id = ANY($1) AND issued_coupon_id IS NOT NULL";
     let mut using: BTreeMap<Uuid, Uuid> = BTreeMap::new();
@@ -63,7 +73,7 @@ pub(super) async fn used(shop: &Shop, broker: &Broker, orders: &[Uuid]) -> anyho
         let is_confirmed = status == "CONFIRMED";
         let undone = if is_confirmed { 0 } else { used };
         ensure!(
-            used + failed == 1 && restored == undone && (used == 1 || !is_confirmed),
+            used + failed == usize::from(!unheard.contains(&id)) && restored == undone && (used == 1 || !is_confirmed),
             "order {order} is {status}; its coupon: {used} × used, {failed} × refused, {restored} × restored"
         );
         if is_confirmed {

@@ -27,11 +27,11 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    pub(crate) fn of(service: Service, group: &Arc<Group>) -> Self {
+    pub(crate) fn of(service: Service, group: &Arc<Group>, web: &reqwest::Client) -> Self {
         let runtime = runtime_with(service, &[("FAULT_INJECTION", "true")]);
         let office = Office::of(Arc::clone(group), &runtime.settings);
         let served = Served::new(&runtime, office.routes());
-        Self { office, served, web: reqwest::Client::new() }
+        Self { office, served, web: web.clone() }
     }
 
     pub(crate) async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<(u16, Value)> {
@@ -80,11 +80,12 @@ impl Desk {
         }
     }
 
-    /// Asks for a replay; its id, or `None` when there is nothing to replay.
+    /// Asks for a replay; its id, or `None` when there is nothing to replay, or nothing that may go where it is to go.
     pub(crate) async fn ask_for_replay(&self, replay: &Value) -> anyhow::Result<Option<String>> {
         match self.call(Method::POST, "/admin/dead-letters/replay", Some(replay)).await? {
             (202, replay) => Ok(Some(replay["id"].as_str().context("an id")?.to_owned())),
             (404, _) => Ok(None),
+            (409, problem) if problem["code"] == "topic-not-remembered" => Ok(None),
             (status, said) => bail!("a replay: {status} {said}"),
         }
     }

@@ -13,7 +13,7 @@ use crate::{
     broker::{Broker, Message, Reading},
     law, sale,
     shop::Shop,
-    trouble::{self, Which},
+    trouble::{self, To, Which},
 };
 
 /// A history ends after so many steps, whatever is left is delivered then.
@@ -201,7 +201,11 @@ pub(crate) struct History<'s> {
     /// Whether handlers fail, operators act and processes die at named steps in it.
     is_troubled: bool,
     /// The processes in which a fault was switched on: it may last.
-    pub(crate) faulty: Vec<(Service, usize)>,
+    pub(crate) faulty: BTreeSet<(Service, usize)>,
+    /// The services in which an event may be parked, or wait for another.
+    pub(crate) uneasy: BTreeSet<Service>,
+    /// The services that had dead letters.
+    pub(crate) with_letters: BTreeSet<Service>,
     pub(crate) outcome: Outcome,
 }
 
@@ -231,7 +235,9 @@ impl<'s> History<'s> {
             actions: Vec::new(),
             scene,
             is_troubled,
-            faulty: Vec::new(),
+            faulty: BTreeSet::new(),
+            uneasy: BTreeSet::new(),
+            with_letters: BTreeSet::new(),
             outcome: Outcome::default(),
         };
         let early = history.chance.random_bool(0.7);
@@ -391,11 +397,11 @@ impl<'s> History<'s> {
                 Some(Ok(delivered)) => delivered,
                 // It may have done something before it died; nobody knows.
                 None => {
-                    self.outcome.crashes += 1;
+                    self.note_crash(reading.group);
                     continue;
                 }
                 Some(Err(stalled)) if self.is_troubled => {
-                    self.note_stalled(&stalled);
+                    self.note_stalled(reading.group, &stalled);
                     continue;
                 }
                 Some(Err(stalled)) => return Err(stalled.into()),
@@ -420,6 +426,12 @@ impl<'s> History<'s> {
         let set_aside = retrying + waiting + parked + dead;
         // Conflicts aside, nothing fails by itself.
         ensure!(self.is_troubled || set_aside == 0, "{group} set {set_aside} records aside");
+        if set_aside > 0 {
+            self.uneasy.insert(group);
+        }
+        if dead > 0 {
+            self.with_letters.insert(group);
+        }
         self.outcome.hops += retrying;
         self.outcome.waited += waiting;
         self.outcome.parked += parked;
@@ -428,13 +440,25 @@ impl<'s> History<'s> {
         Ok(())
     }
 
+    /// What it did before it died nobody knows.
+    fn note_crash(&mut self, group: Service) {
+        self.outcome.crashes += 1;
+        self.set_something_aside(group);
+    }
+
+    /// It may have.
+    fn set_something_aside(&mut self, group: Service) {
+        if self.is_troubled {
+            self.uneasy.insert(group);
+            self.with_letters.insert(group);
+        }
+    }
+
     /// Counts where a process seemed to die.
-    pub(crate) fn note_stalled(&mut self, stalled: &Stalled) {
+    pub(crate) fn note_stalled(&mut self, group: Service, stalled: &Stalled) {
         let said = service_runtime::chain(stalled);
-        let Some((_, at)) = said.split_once("somebody wants it dead: ") else {
-            self.outcome.crashes += 1;
-            return;
-        };
+        let Some((_, at)) = said.split_once("somebody wants it dead: ") else { return self.note_crash(group) };
+        self.set_something_aside(group);
         let count = match at.split(',').next() {
             Some("Handle") => &mut self.outcome.died_handling,
             Some("Wait") => &mut self.outcome.died_waiting,
@@ -461,7 +485,7 @@ impl<'s> History<'s> {
             let mut replayed = 0;
             let services: Vec<Service> = self.shop.participants.keys().copied().collect();
             for service in services {
-                replayed += self.replay(service, Which::All, "group").await?;
+                replayed += self.replay(service, Which::All, To::Group).await?;
             }
             self.quiet().await?;
             if replayed == 0 {
@@ -481,7 +505,7 @@ impl<'s> History<'s> {
             let mut moved = 0;
             for service in &services {
                 moved += self.relay(*service, i64::from(u16::MAX), false).await?;
-                if self.is_troubled {
+                if self.uneasy.contains(service) {
                     moved += self.look_after(*service, 0).await?;
                 }
             }

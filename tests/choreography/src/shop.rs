@@ -1,6 +1,13 @@
 //! The services without their processes: each with its own database and its handlers.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use anyhow::Context;
 use chrono::TimeDelta;
@@ -31,8 +38,10 @@ const LADDER: Ladder =
 
 /// One service: its database, and two processes that share it, with its handlers behind the seam.
 pub(crate) struct Participant {
-    pub(crate) database: Database,
-    pub(crate) processes: [Process; 2],
+    database: Database,
+    processes: [Process; 2],
+    /// Whether it may have told something since its outbox was seen empty.
+    may_have_told: AtomicBool,
 }
 
 /// One process of a service.
@@ -53,10 +62,10 @@ impl Shop {
     /// New databases for all services.
     pub async fn open() -> Self {
         let waiting = Waiting::new(CancellationToken::new());
-        let unnoted = written::tables_of_messaging().await;
+        let (unnoted, web) = (written::tables_of_messaging().await, reqwest::Client::new());
         let mut participants = BTreeMap::new();
         for service in [Service::Order, Service::Product, Service::Payment, Service::Coupon, Service::Ranking] {
-            participants.insert(service, Participant::new(service, &waiting, &unnoted).await);
+            participants.insert(service, Participant::new(service, &waiting, &unnoted, &web).await);
         }
         let topics = |(service, participant): (&Service, &Participant)| {
             let heard = participant.processes[0].group.subscriptions().topics().map(|topic| topic.name().to_owned());
@@ -66,21 +75,31 @@ impl Shop {
         Self { participants, topics, waiting }
     }
 
+    /// For whatever is done to its tables.
     pub(crate) fn pool(&self, service: Service) -> &Pool {
-        &self.participants[&service].database.pool
+        &self.touched(service).database.pool
     }
 
+    /// For whatever it does.
     pub(crate) fn process(&self, service: Service, number: usize) -> &Process {
-        &self.participants[&service].processes[number]
+        &self.touched(service).processes[number]
     }
 
-    /// Whatever waits for its time has waited long enough.
-    pub(crate) async fn let_time_pass(&self, service: Service) -> anyhow::Result<()> {
+    fn touched(&self, service: Service) -> &Participant {
+        let participant = &self.participants[&service];
+        participant.may_have_told.store(true, Relaxed);
+        participant
+    }
+
+    /// Whatever waits for its time, or for others, has waited long enough. Returns whether anything does.
+    pub(crate) async fn let_time_pass(&self, service: Service) -> anyhow::Result<bool> {
         let client = self.pool(service).get().await?;
         let sql =
-            "UPDATE dead_letters SET due_at = clock_timestamp() WHERE state = 'PARKED' AND due_at > clock_timestamp();
-                   UPDATE waiting_keys SET drain_after = clock_timestamp() WHERE drain_after > clock_timestamp()";
-        client.batch_execute(sql).await.context("letting time pass")
+            "WITH parked AS (UPDATE dead_letters SET due_at = clock_timestamp() WHERE state = 'PARKED' RETURNING id),
+                        keys AS (UPDATE waiting_keys SET drain_after = clock_timestamp() RETURNING drain_after)
+                   SELECT EXISTS (SELECT FROM parked) OR EXISTS (SELECT FROM keys)";
+        let row = client.query_one(&client.prepare_cached(sql).await?, &[]).await.context("letting time pass")?;
+        Ok(row.get(0))
     }
 
     /// Puts a product on the shelf and tells of it.
@@ -174,9 +193,14 @@ impl Shop {
 
     /// What lies in a service's outbox, at most so much, in order.
     pub(crate) async fn outbox(&self, service: Service, at_most: i64) -> anyhow::Result<Vec<OutboxRow>> {
-        let client = self.pool(service).get().await?;
+        let participant = &self.participants[&service];
+        if !participant.may_have_told.load(Relaxed) {
+            return Ok(Vec::new());
+        }
+        let client = participant.database.pool.get().await?;
         let sql = "SELECT id, topic, key, payload, header_names, header_values FROM outbox ORDER BY id LIMIT $1";
         let rows = client.query(&client.prepare_cached(sql).await?, &[&at_most]).await?;
+        participant.may_have_told.store(!rows.is_empty(), Relaxed);
         Ok(rows.iter().map(OutboxRow::read).collect())
     }
 
@@ -199,15 +223,15 @@ impl Shop {
 }
 
 impl Participant {
-    async fn new(service: Service, waiting: &Waiting, unnoted: &[String]) -> Self {
+    async fn new(service: Service, waiting: &Waiting, unnoted: &[String], web: &reqwest::Client) -> Self {
         let database = Database::new(&[messaging::MIGRATIONS, migrations(service)]).await;
         written::note(&database.pool, unnoted).await;
         let process = || {
             let group = Arc::new(Group::new(database.pool.clone(), subscriptions(service, waiting), LADDER));
-            Process { desk: Desk::of(service, &group), group }
+            Process { desk: Desk::of(service, &group, web), group }
         };
         let processes = [process(), process()];
-        Self { database, processes }
+        Self { database, processes, may_have_told: AtomicBool::new(true) }
     }
 }
 

@@ -1,6 +1,9 @@
 //! What goes wrong in a troubled history: faults that somebody switches on, and operators who do what they can.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, ensure};
 use common_events::{Service, Topic};
@@ -17,8 +20,15 @@ use crate::{
 /// How often a step of a troubled history is trouble.
 pub(crate) const PER_STEP: f64 = 0.2;
 
-/// Where a process can be made to seem dead; replays apart.
-const STEPS: [&str; 7] = ["handle", "wait", "release", "hop", "park", "bury", "drain"];
+/// How handling fails, how often of a hundred times, and where a process can be made to seem dead then; replays apart.
+const FAULTS: [(&str, u32, &[&str]); 6] = [
+    ("death", 15, &["handle", "wait", "release", "drain"]),
+    ("transient", 45, &["hop", "park", "bury", "wait"]),
+    ("unprocessable", 12, &["bury"]),
+    ("panic", 10, &["hop", "bury"]),
+    ("conflict", 10, &["hop", "wait"]),
+    ("lock-wait", 8, &["hop", "park"]),
+];
 const SIDES: [&str; 2] = ["before-commit", "after-commit"];
 
 /// What an operator may give up, and the order ends all the same: it runs out of time, or he who asked is turned away.
@@ -34,18 +44,31 @@ const DISCARDABLE: [(Service, Topic); 7] = [
 
 impl History<'_> {
     pub(crate) async fn make_trouble(&mut self) -> anyhow::Result<()> {
-        let services: Vec<Service> = self.shop.participants.keys().copied().collect();
-        let service = *services.choose(&mut self.chance).context("a service")?;
-        let process = self.chance.random_range(0..=1);
-        match self.chance.random_range(0..1_000) {
-            0..550 => self.break_something().await,
-            550..800 => self.look_after(service, process).await.map(drop),
-            800..930 => self.ask_again(service).await,
-            930..980 => self.give_up_some(service).await,
-            980..985 => self.replay(service, Which::All, "origin").await.map(drop),
-            985..990 => self.replay(service, Which::All, "group").await.map(drop),
-            _ => self.replay(service, Which::One, "group").await.map(drop),
+        if let Some(service) = self.one_of(|history| &history.with_letters)
+            && self.chance.random_bool(0.15)
+        {
+            return match self.chance.random_range(0..100) {
+                0..30 => self.give_up_some(service).await,
+                30..40 => self.replay(service, Which::All, To::Origin).await.map(drop),
+                40..50 => self.replay(service, Which::All, To::Group).await.map(drop),
+                _ => self.replay(service, Which::One, To::Group).await.map(drop),
+            };
         }
+        if let Some(service) = self.one_of(|history| &history.uneasy)
+            && self.chance.random_bool(0.3)
+        {
+            let process = self.chance.random_range(0..=1);
+            return self.look_after(service, process).await.map(drop);
+        }
+        if self.chance.random_bool(0.15) {
+            return self.ask_again().await;
+        }
+        self.break_something().await
+    }
+
+    fn one_of(&mut self, these: impl Fn(&Self) -> &BTreeSet<Service>) -> Option<Service> {
+        let these: Vec<Service> = these(self).iter().copied().collect();
+        these.choose(&mut self.chance).copied()
     }
 
     /// Somebody switches a fault on: events will fail, once or until it is over, or a process seems dead at some step; in one
@@ -55,20 +78,13 @@ impl History<'_> {
         let waiting = self.broker.waiting(&self.shop.topics);
         let Some(reading) = waiting.choose(&mut self.chance) else { return Ok(()) };
         let (service, topic) = (reading.group, reading.topic.parse::<Topic>().ok());
-        let kind = match self.chance.random_range(0..100) {
-            0..15 => "death",
-            15..60 => "transient",
-            60..72 => "unprocessable",
-            72..82 => "panic",
-            82..92 => "conflict",
-            _ => "lock-wait",
-        };
+        let (kind, _, steps) = *FAULTS.choose_weighted(&mut self.chance, |(_, often, _)| *often)?;
         let mut fault = json!({"kind": kind, "reason": "a test"});
         let at_most = if self.chance.random_bool(0.2) { 20 } else { 4 };
         fault["times"] = json!(self.chance.random_range(1..=at_most));
         if kind == "death" || self.chance.random_bool(0.4) {
             fault["times"] = json!(1);
-            fault["step"] = json!(STEPS.choose(&mut self.chance));
+            fault["step"] = json!(steps.choose(&mut self.chance));
             fault["side"] = json!(SIDES.choose(&mut self.chance));
         }
         if let Some(topic) = topic
@@ -80,7 +96,7 @@ impl History<'_> {
         let many = self.chance.random_range(1..=2);
         for process in [first, 1 - first].into_iter().take(many) {
             self.shop.process(service, process).desk.set_fault(&fault).await?;
-            self.faulty.push((service, process));
+            self.faulty.insert((service, process));
             self.outcome.faults += 1;
         }
         Ok(())
@@ -97,7 +113,10 @@ impl History<'_> {
     /// What a running consumer does beside reading: it tries parked events, and handles those whose turn it is. Returns how
     /// many were handled, or moved.
     pub(crate) async fn look_after(&mut self, service: Service, process: usize) -> anyhow::Result<usize> {
-        self.shop.let_time_pass(service).await?;
+        if !self.shop.let_time_pass(service).await? {
+            self.uneasy.remove(&service);
+            return Ok(0);
+        }
         let group = &self.shop.process(service, process).group;
         let mut moved = 0;
         for outcome in [group.try_parked().await, group.drain().await] {
@@ -106,14 +125,16 @@ impl History<'_> {
                     moved += delivered.applied + delivered.parked + delivered.retrying + delivered.dead;
                     self.note(service, delivered)?;
                 }
-                Err(stalled) => self.note_stalled(&stalled),
+                Err(stalled) => self.note_stalled(service, &stalled),
             }
         }
         Ok(moved)
     }
 
     /// A monitor that believes an answer to be lost asks for it, whether it is or not.
-    async fn ask_again(&mut self, service: Service) -> anyhow::Result<()> {
+    async fn ask_again(&mut self) -> anyhow::Result<()> {
+        let services: Vec<Service> = self.shop.participants.keys().copied().collect();
+        let service = *services.choose(&mut self.chance).context("a service")?;
         let heard: Vec<Topic> = self.shop.process(service, 0).group.subscriptions().topics().collect();
         let heard = |record: &&Record| heard.iter().any(|topic| topic.name() == record.topic);
         let records: Vec<Record> = self.broker.records().filter(heard).cloned().collect();
@@ -136,13 +157,16 @@ impl History<'_> {
 
     /// Operators mend a service, ask what a replay of these dead letters would do, replay them, and see it come true.
     /// Returns how many were sent.
-    pub(crate) async fn replay(&mut self, service: Service, which: Which, to: &str) -> anyhow::Result<usize> {
+    pub(crate) async fn replay(&mut self, service: Service, which: Which, to: To) -> anyhow::Result<usize> {
         self.mend().await?;
-        // What is under way is on its topic before.
-        self.relay(service, i64::from(u16::MAX), false).await?;
+        if matches!(which, Which::One) {
+            // Nothing else happens meanwhile.
+            while self.go_on(service, To::Group).await? > 0 {}
+        }
         let shop = self.shop;
         let desk = &shop.process(service, 0).desk;
-        let mut asked = json!({"to": to, "ratePerSecond": 10_000, "reason": "it is mended"});
+        let to_where = if to == To::Group { "group" } else { "origin" };
+        let mut asked = json!({"to": to_where, "ratePerSecond": 10_000, "reason": "it is mended"});
         match which {
             Which::All => asked["filter"] = json!({"state": "DEAD"}),
             Which::One => match desk.dead_letters().await?.choose(&mut self.chance) {
@@ -150,13 +174,13 @@ impl History<'_> {
                 None => return Ok(0),
             },
         }
-        let foretold = if to == "group" { desk.foretell(&asked).await? } else { None };
+        let foretold = if to == To::Group { desk.foretell(&asked).await? } else { None };
         let dies = self.chance.random_bool(0.3);
         if dies {
             let side = SIDES.choose(&mut self.chance);
             let fault = json!({"kind": "death", "step": "replay", "side": side, "times": 1, "reason": "a test"});
             desk.set_fault(&fault).await?;
-            self.faulty.push((service, 0));
+            self.faulty.insert((service, 0));
         }
         let (told, written) = (self.told_by(service), shop.written(service).await?);
         let Some(id) = desk.ask_for_replay(&asked).await? else { return Ok(0) };
@@ -169,7 +193,7 @@ impl History<'_> {
         self.outcome.replayed += count("applied")?;
         match which {
             Which::One => self.outcome.replays_of_one += 1,
-            Which::All if to == "origin" => self.outcome.replays_to_the_origin += 1,
+            Which::All if to == To::Origin => self.outcome.replays_to_the_origin += 1,
             Which::All => {}
         }
         let Some(foretold) = foretold.filter(|_| ended["state"] != "HALTED") else { return Ok(count("sent")?) };
@@ -187,13 +211,11 @@ impl History<'_> {
         Ok(count("sent")?)
     }
 
-    async fn until_it_ended(&mut self, service: Service, to: &str, replay: &str) -> anyhow::Result<Value> {
-        let desk = &self.shop.process(service, 0).desk;
-        let (runner, began) = (desk.runner(), Instant::now());
+    async fn until_it_ended(&mut self, service: Service, to: To, replay: &str) -> anyhow::Result<Value> {
+        let (runner, began) = (self.shop.process(service, 0).desk.runner(), Instant::now());
         let ended = loop {
-            self.relay(service, i64::from(u16::MAX), false).await?;
-            self.deliver_replayed(service, to).await?;
-            if let Some(ended) = desk.ended(replay).await? {
+            self.go_on(service, to).await?;
+            if let Some(ended) = self.shop.process(service, 0).desk.ended(replay).await? {
                 break ended;
             }
             ensure!(began.elapsed() < REPLAY_PATIENCE, "a replay of {service} doesn't end");
@@ -209,24 +231,27 @@ impl History<'_> {
         self.broker.records().filter(own).map(|record| record.topic.clone()).collect()
     }
 
-    /// Only what the replay sends is read meanwhile.
-    async fn deliver_replayed(&mut self, group: Service, to: &str) -> anyhow::Result<()> {
-        let own = OwnTopic::Replay.name(group);
+    /// What is on its way in a service goes on: what lies on its own topics, on all of them if the replay goes to origins.
+    /// Returns how much did.
+    async fn go_on(&mut self, group: Service, replays: To) -> anyhow::Result<usize> {
+        let own = OwnTopic::ALL.map(|own| own.name(group));
+        let mut moved = self.relay(group, i64::from(u16::MAX), false).await?;
+        moved += self.look_after(group, 0).await?;
         for reading in self.broker.waiting(&self.shop.topics) {
-            let is_meant = reading.group == group && if to == "group" { reading.topic == own } else { true };
-            if !is_meant {
+            if reading.group != group || (replays == To::Group && !own.contains(&reading.topic)) {
                 continue;
             }
             let records = self.broker.unread(&reading).to_vec();
+            moved += records.len();
             match self.shop.deliver((group, 0), &records).await {
                 Ok(delivered) => {
                     self.note(group, delivered)?;
                     self.broker.commit(&reading, self.broker.position(&reading) + records.len());
                 }
-                Err(stalled) => self.note_stalled(&stalled),
+                Err(stalled) => self.note_stalled(group, &stalled),
             }
         }
-        Ok(())
+        Ok(moved)
     }
 }
 
@@ -235,6 +260,13 @@ impl History<'_> {
 pub(crate) enum Which {
     One,
     All,
+}
+
+/// Where it sends them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum To {
+    Group,
+    Origin,
 }
 
 /// What comes of handling events.

@@ -131,7 +131,9 @@ impl Places {
     fn are_in_order(&self) -> anyhow::Result<()> {
         for ((topic, _), ids) in &self.in_order {
             let mut held: Option<Uuid> = None;
-            for id in ids {
+            let mut seen = BTreeSet::new();
+            // What a relay sent twice has its place where it came first.
+            for id in ids.iter().filter(|id| seen.insert(**id)) {
                 let Some((state, ..)) = self.inbox.get(id) else { continue };
                 let was_dead =
                     matches!(self.letters.get(id).map(String::as_str), Some("DEAD" | "REPLAYED" | "DISCARDED"));

@@ -22,7 +22,7 @@ pub(crate) const PER_STEP: f64 = 0.2;
 
 /// How handling fails, how often of a hundred times, and where a process can be made to seem dead then; replays apart.
 const FAULTS: [(&str, u32, &[&str]); 6] = [
-    ("death", 15, &["handle", "wait", "release", "drain"]),
+    ("death", 15, &["handle", "wait", "release"]),
     ("transient", 45, &["hop", "park", "bury", "wait"]),
     ("unprocessable", 12, &["bury"]),
     ("panic", 10, &["hop", "bury"]),
@@ -58,6 +58,12 @@ impl History<'_> {
             && self.chance.random_bool(0.3)
         {
             let process = self.chance.random_range(0..=1);
+            if self.chance.random_bool(0.1) {
+                let side = SIDES.choose(&mut self.chance);
+                let fault = json!({"kind": "death", "step": "drain", "side": side, "times": 1, "reason": "a test"});
+                self.shop.process(service, process).desk.set_fault(&fault).await?;
+                self.faulty.insert((service, process));
+            }
             return self.look_after(service, process).await.map(drop);
         }
         if self.chance.random_bool(0.15) {

@@ -33,7 +33,7 @@ use tracing::{error, warn};
 
 use crate::{
     dead_letters,
-    faults::Faults,
+    faults::{Death, Faults},
     inbox::{self, Arrival},
     ladder::{Alarm, Came, Ladder, OwnTopic},
     partitions::Days,
@@ -98,6 +98,11 @@ impl std::ops::AddAssign for Delivered {
 pub struct Stalled(#[source] pub(crate) Box<dyn Error + Send + Sync>);
 
 impl Stalled {
+    /// Whether nothing is away: somebody switched a fault on, so that the process seems dead.
+    pub fn death(&self) -> Option<Death> {
+        self.0.downcast_ref().copied()
+    }
+
     /// Whether nothing is away: somebody holds a row for too long.
     pub(crate) fn is_lock_wait(&self) -> bool {
         self.0.downcast_ref().is_some_and(is_lock_wait)

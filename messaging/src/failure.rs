@@ -4,7 +4,7 @@
 
 use std::{error::Error, fmt};
 
-use crate::ladder::Hope;
+use crate::{faults::Death, ladder::Hope};
 
 /// What a handler returns: done, or why not.
 pub type Handled = Result<(), Failure>;
@@ -50,8 +50,13 @@ impl Transient {
         Self { class, source: source.into() }
     }
 
-    fn database_error(&self) -> Option<&tokio_postgres::Error> {
+    /// What it came of, if it is one of these.
+    fn is_of<T: Error + 'static>(&self) -> Option<&T> {
         self.source.downcast_ref()
+    }
+
+    fn database_error(&self) -> Option<&tokio_postgres::Error> {
+        self.is_of()
     }
 }
 
@@ -69,6 +74,14 @@ impl Failure {
         match self {
             Self::Unprocessable(_) => Hope::None,
             Self::Transient(_) => Hope::Some,
+        }
+    }
+
+    /// None of the record's: the process is to seem dead.
+    pub(crate) fn death(&self) -> Option<Death> {
+        match self {
+            Self::Transient(transient) => transient.is_of().copied(),
+            Self::Unprocessable(_) => None,
         }
     }
 

@@ -1,5 +1,5 @@
-//! The fault switch: a consumer group is made to fail on purpose, so that its ladder can be watched, and what becomes of
-//! its events wherever its process dies (`FAULT_INJECTION`, on loopback only).
+//! The fault switch: a consumer group is made to fail on purpose, or to seem dead at a step, so that everybody can watch its
+//! ladder, and what becomes of its events (`FAULT_INJECTION`, on loopback only).
 //!
 //! A fault is this process's, and ends by itself: one that was forgotten hurts nobody for long.
 
@@ -12,6 +12,8 @@ use std::{
 };
 
 use common_events::{EventId, ids::in_lower_case};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{
     delivery::Stalled,
@@ -22,8 +24,6 @@ use crate::{
 
 /// What dead letters of an injected transient fault are grouped by.
 const CLASS: &str = "injected-fault";
-/// Of a failure that is none: the process is to seem dead.
-const DEATH: &str = "injected-death";
 
 /// How handling fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,9 +41,11 @@ pub(crate) enum Kind {
 }
 
 /// Something that is done to events in one transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// Their handler has worked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schema(as = FaultStep)]
+pub enum Step {
+    /// They are handled.
     Handle,
     /// They wait behind another of their key.
     Wait,
@@ -61,10 +63,22 @@ pub(crate) enum Step {
     Replay,
 }
 
+impl Step {
+    /// Whether it is done to keys or dead letters of any kind at once, not to certain events.
+    pub(crate) const fn is_of_no_event(self) -> bool {
+        matches!(self, Self::Drain | Self::Replay)
+    }
+}
+
 /// On which side of that transaction's COMMIT.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Side {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[schema(as = FaultSide)]
+pub enum Side {
+    /// Everything is written, and none of it stays.
+    #[serde(rename = "before-commit")]
     Before,
+    /// It stays, and nobody in this process was told.
+    #[serde(rename = "after-commit")]
     After,
 }
 
@@ -120,9 +134,12 @@ impl Faults {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = lasting;
     }
 
+    /// The fault that is on, with the times that are left of it.
     pub(crate) fn get(&self) -> Option<Fault> {
         let lasting = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        lasting.as_ref().filter(|lasting| lasting.is_on()).map(|lasting| lasting.fault.clone())
+        let lasting = lasting.as_ref().filter(|lasting| lasting.is_on())?;
+        let times = lasting.fault.times.map(|times| times.saturating_sub(lasting.struck.load(Ordering::Relaxed)));
+        Some(Fault { times, ..lasting.fault.clone() })
     }
 
     /// Fails in place of their handler if one of these events is to fail; panics, if it is to panic.
@@ -134,7 +151,12 @@ impl Faults {
         }
     }
 
-    /// The same, in a rehearsal: it counts for nothing.
+    /// Whether handling it would fail.
+    pub(crate) fn would_strike(&self, record: &Record, id: EventId) -> bool {
+        self.hit(|fault| fault.fails, std::iter::once((record, Some(id))), |_| true).is_some()
+    }
+
+    /// Strikes in a rehearsal: it counts for nothing.
     pub(crate) async fn foretell(&self, tx: &Tx<'_>, (record, id): (&Record, EventId)) -> Handled {
         match self.hit(|fault| fault.fails, std::iter::once((record, Some(id))), |_| true) {
             Some(kind) => kind.strike(tx).await,
@@ -149,7 +171,7 @@ impl Faults {
         records: impl Iterator<Item = (&'e Record, Option<EventId>)>,
     ) -> Result<(), Death> {
         match self.hit(|fault| fault.dies.filter(|dies| *dies == at), records, Lasting::takes_one) {
-            Some((step, side)) => Err(Death(step, side)),
+            Some((step, side)) => Err(Death { step, side }),
             None => Ok(()),
         }
     }
@@ -192,9 +214,14 @@ async fn raise(tx: &Tx<'_>, code: &str) -> Result<(), tokio_postgres::Error> {
 }
 
 /// The process is to seem dead.
-#[derive(Debug, thiserror::Error)]
-#[error("somebody wants it dead: {0:?}, {1:?} COMMIT")]
-pub(crate) struct Death(Step, Side);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+#[error("somebody switched a fault on: it is to seem dead, {step:?}, {side:?} COMMIT")]
+pub struct Death {
+    /// What was being done.
+    pub step: Step,
+    /// How far it went.
+    pub side: Side,
+}
 
 impl From<Death> for Stalled {
     fn from(death: Death) -> Self {
@@ -204,14 +231,7 @@ impl From<Death> for Stalled {
 
 impl From<Death> for Failure {
     fn from(death: Death) -> Self {
-        Transient::new(DEATH, death).into()
-    }
-}
-
-impl Failure {
-    /// None of the record's: the process is to seem dead.
-    pub(crate) fn is_death(&self) -> bool {
-        matches!(self, Self::Transient(_)) && self.class() == DEATH
+        Transient::new("death", death).into()
     }
 }
 
@@ -313,6 +333,8 @@ mod tests {
         faults.set(Some(Fault { dies: Some((Step::Hop, Side::After)), ..fault() }));
         let dies = |step, side| faults.die((step, side), std::iter::empty()).is_err();
         assert!(!dies(Step::Hop, Side::Before) && !dies(Step::Bury, Side::After) && dies(Step::Hop, Side::After));
-        assert!(Failure::from(Death(Step::Hop, Side::After)).is_death());
+        let death = Death { step: Step::Hop, side: Side::After };
+        assert_eq!(Failure::from(death).death(), Some(death));
+        assert_eq!(Stalled::from(death).death(), Some(death));
     }
 }

@@ -22,7 +22,7 @@ pub mod delivery;
 pub mod direct;
 mod event;
 mod failure;
-mod faults;
+pub mod faults;
 mod figures;
 mod inbox;
 pub mod kafka;

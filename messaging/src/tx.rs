@@ -20,6 +20,7 @@ use uuid::{ContextV7, Timestamp, Uuid};
 use crate::{
     event::Draft,
     failure::{Failure, Transient},
+    faults::Side,
     outbox::{self, OutboxRow},
     relay,
 };
@@ -186,8 +187,22 @@ impl<'t> Tx<'t> {
     /// # Errors
     /// What the database answers, also when a statement failed before and the caller overlooked it. An
     /// error of the commit itself leaves open whether it happened.
-    pub async fn commit(mut self) -> Result<(), tokio_postgres::Error> {
+    pub async fn commit(self) -> Result<(), tokio_postgres::Error> {
+        self.commit_unless(|_| Ok(())).await
+    }
+
+    /// The same, unless the process is to seem dead: with everything written, and none of it committed, or committed, and
+    /// nobody told.
+    pub(crate) async fn commit_unless<E: From<tokio_postgres::Error>>(
+        mut self,
+        dies: impl Fn(Side) -> Result<(), E>,
+    ) -> Result<(), E> {
         let Unwritten { rows, after_commit, came_too_late: _ } = std::mem::take(&mut *self.unwritten());
+        if let Err(death) = dies(Side::Before) {
+            let insert = outbox::prepare_insert(self.client).await?;
+            outbox::insert(self.client, &insert, &rows).await?;
+            return Err(death);
+        }
         if rows.is_empty() {
             // What is refused in an aborted transaction keeps COMMIT from being run at all; an insert of rows does
             // the same by itself.
@@ -208,6 +223,7 @@ impl<'t> Tx<'t> {
             }
         }
         self.open = false;
+        dies(Side::After)?;
         if !rows.is_empty() {
             outbox::count_written(&rows);
             relay::hint();

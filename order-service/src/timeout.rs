@@ -11,7 +11,6 @@ use messaging::{Cause, Failure, Tx};
 use metrics::{counter, describe_counter};
 use service_runtime::{
     Pool, Tasks, chain,
-    museum::{self, Bug},
     tasks::{Next, Rounds},
 };
 
@@ -74,9 +73,7 @@ pub async fn sweep(pool: &Pool, waiting: &Waiting, order_timeout: TimeDelta) -> 
 
 fn time_out(tx: &Tx<'_>, order: &mut Order, waiting: &Waiting) -> Result<(), Failure> {
     if let Some(cancelled) = order.time_out(tx.now()) {
-        if !museum::is_back(Bug::UndoOnlyAfterFailure) {
-            tx.publish(Cause::trace(order.trace).causes(cancelled))?;
-        }
+        tx.publish(Cause::trace(order.trace).causes(cancelled))?;
         waiting.wake_after(tx, order.id);
     }
     Ok(())

@@ -77,13 +77,13 @@ async fn insert_orders(tx: &Tx<'_>, ids: &BTreeSet<OrderId>) -> Result<BTreeSet<
 pub async fn update_orders(tx: &Tx<'_>, cancelled: &[OrderId]) -> Result<(), Error> {
     if !cancelled.is_empty() {
         let ids: Vec<Uuid> = cancelled.iter().map(|id| id.uuid()).collect();
-        let forgets_others = museum::is_back(Bug::NoTombstone);
-        tx.execute(
+        let sql = if museum::is_back(Bug::NoTombstone) {
             "UPDATE stock_orders SET cancelled = true
-             WHERE order_id = ANY($1) AND (NOT $2 OR EXISTS (SELECT FROM stock_lines WHERE order_id = stock_orders.order_id))",
-            &[&ids, &forgets_others],
-        )
-        .await?;
+             WHERE order_id = ANY($1) AND EXISTS (SELECT FROM stock_lines l WHERE l.order_id = stock_orders.order_id)"
+        } else {
+            "UPDATE stock_orders SET cancelled = true WHERE order_id = ANY($1)"
+        };
+        tx.execute(sql, &[&ids]).await?;
     }
     Ok(())
 }

@@ -7,10 +7,7 @@ use chrono::{DateTime, Utc};
 use common_events::{ProductId, events::ProductCatalog};
 use deadpool_postgres::Client;
 use messaging::Tx;
-use service_runtime::{
-    database::Migrations,
-    museum::{self, Bug},
-};
+use service_runtime::database::Migrations;
 use tokio_postgres::Error;
 
 use crate::domain::{By, Sums, Window};
@@ -38,8 +35,6 @@ pub struct Ranked {
 
 /// Adds sums to what is counted already.
 pub async fn update_sales(tx: &Tx<'_>, sums: &Sums) -> Result<(), Error> {
-    let never_down = museum::is_back(Bug::RankingKeepsRefunded);
-    let sums: Vec<_> = sums.iter().filter(|(_, sold)| !never_down || sold.quantity > 0).collect();
     let windows: Vec<&str> = sums.iter().map(|(key, _)| key.window.as_str()).collect();
     let starts: Vec<DateTime<Utc>> = sums.iter().map(|(key, _)| key.from).collect();
     let products: Vec<&str> = sums.iter().map(|(key, _)| key.product_id.as_str()).collect();

@@ -108,7 +108,7 @@ pub async fn begin(
     key: &IdempotencyKey,
     request: &impl Serialize,
 ) -> Result<Attempt, IdempotencyError> {
-    let everybody = UserId::try_from("everybody".to_owned()).ok().filter(|_| museum::is_back(Bug::KeyOfEverybody));
+    let everybody = museum::is_back(Bug::KeyOfEverybody).then(|| "everybody".to_owned().try_into().ok()).flatten();
     let user_id = everybody.as_ref().unwrap_or(user_id);
     let request_hash: [u8; 32] = Sha256::digest(serde_json::to_vec(request)?).into();
     let statement = tx.prepare_cached(BEGIN).await?;

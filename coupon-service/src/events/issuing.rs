@@ -104,10 +104,10 @@ fn judge(
     counter: &mut Counter,
     event: Asked<'_>,
     issued_coupon_id: IssuedCouponId,
-    judge: fn(&mut Counter, Request<'_>) -> Option<Verdict>,
+    second_line: fn(&mut Counter, Request<'_>) -> Option<Verdict>,
 ) -> Result<Verdict, Unprocessable> {
     let request = Request { request_id: event.id, admission: &event.data, issued_coupon_id };
-    judge(counter, request)
+    second_line(counter, request)
         .ok_or_else(|| Unprocessable::new(format!("a request for coupon {}, which never was", event.data.coupon_id)))
 }
 

@@ -44,77 +44,19 @@ enum FaultKind {
     Death,
 }
 
-/// Something that is done to events in one transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-enum FaultStep {
-    /// They are handled.
-    Handle,
-    /// They wait behind another of their key.
-    Wait,
-    /// One that others wait for is through.
-    Release,
-    /// They go to a retry topic.
-    Hop,
-    /// They are parked.
-    Park,
-    /// They are dead letters.
-    Bury,
-    /// Keys are claimed whose followers are next.
-    Drain,
-    /// Dead letters are sent again.
-    Replay,
-}
-
-/// On which side of that transaction's COMMIT.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-enum FaultSide {
-    /// None of it happened.
-    BeforeCommit,
-    /// It happened, and nobody was told.
-    AfterCommit,
-}
-
-macro_rules! same_words {
-    ($($asked:ident => $meant:ty { $($word:ident = $meaning:ident),+ })+) => {$(
-        impl From<$asked> for $meant {
-            fn from(asked: $asked) -> Self {
-                match asked {
-                    $($asked::$word => Self::$meaning),+
-                }
-            }
-        }
-
-        impl From<$meant> for $asked {
-            fn from(meant: $meant) -> Self {
-                match meant {
-                    $(<$meant>::$meaning => Self::$word),+
-                }
-            }
-        }
-    )+};
-}
-same_words! {
-    FaultStep => Step {
-        Handle = Handle, Wait = Wait, Release = Release, Hop = Hop, Park = Park, Bury = Bury, Drain = Drain,
-        Replay = Replay
-    }
-    FaultSide => Side { BeforeCommit = Before, AfterCommit = After }
-}
-
 /// What this process is made to fail at, and with which events; all of what is said must be so.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct AskedFault {
     kind: FaultKind,
-    /// Where the process seems dead then: nothing is done after it, and what brought the event comes again. A `death` says it;
-    /// what fails may.
+    /// Where the process seems dead: nothing is done after it, and what brought the event comes again. Required with `death`;
+    /// optional with the others, which then fail until it dies. `drain` and `replay` are of no event in particular: with
+    /// them no topic, key or share is said.
     #[serde(skip_serializing_if = "Option::is_none")]
-    step: Option<FaultStep>,
+    step: Option<Step>,
     /// On which side of the step's COMMIT; default before it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    side: Option<FaultSide>,
+    side: Option<Side>,
     /// Only those of this topic, without prefix.
     #[serde(skip_serializing_if = "Option::is_none")]
     topic: Option<Text>,
@@ -125,7 +67,8 @@ pub(super) struct AskedFault {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 1)]
     share: Option<f64>,
-    /// It ends when it has struck so often, or with a `step` when the process died so often: 1 to 1,000, default as often as it likes.
+    /// It ends when so many attempts have failed, each at one event or a batch of them, or with a `step` when the process died so
+    /// often: 1 to 1,000, default as often as it likes.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 1_000)]
     times: Option<u32>,
@@ -154,14 +97,17 @@ impl Asked for AskedFault {
 struct FaultView {
     kind: FaultKind,
     #[serde(skip_serializing_if = "Option::is_none")]
-    step: Option<FaultStep>,
+    step: Option<Step>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    side: Option<FaultSide>,
+    side: Option<Side>,
     #[serde(skip_serializing_if = "Option::is_none")]
     topic: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
     share: f64,
+    /// How often it still strikes, if that is limited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    times_left: Option<u32>,
     /// How long it still lasts.
     seconds_left: u64,
 }
@@ -195,12 +141,27 @@ impl AskedFault {
         Ok(Fault { fails, dies, topic: text(&self.topic), key: text(&self.key), share, times, until })
     }
 
+    /// Whether it is for some events only.
+    const fn is_of_some(&self) -> bool {
+        self.topic.is_some() || self.key.is_some() || self.share.is_some()
+    }
+
     fn dies(&self) -> Result<Option<(Step, Side)>, Problem> {
         match (self.step, self.side) {
             (None, _) if self.kind == FaultKind::Death => Err(Problem::invalid_field("step", "Say where it dies.")),
             (None, Some(_)) => Err(Problem::invalid_field("side", "A side of which step?")),
             (None, None) => Ok(None),
-            (Some(step), side) => Ok(Some((step.into(), side.unwrap_or(FaultSide::BeforeCommit).into()))),
+            (Some(step), _) if step.is_of_no_event() && self.is_of_some() => {
+                let field = if self.topic.is_some() {
+                    "topic"
+                } else if self.key.is_some() {
+                    "key"
+                } else {
+                    "share"
+                };
+                Err(Problem::invalid_field(field, "That step is of no event in particular."))
+            }
+            (Some(step), side) => Ok(Some((step, side.unwrap_or(Side::Before)))),
         }
     }
 }
@@ -233,11 +194,12 @@ impl FaultKind {
 fn switch(office: &Office) -> FaultSwitch {
     let fault = office.group().faults.get().map(|fault| FaultView {
         kind: FaultKind::of(&fault),
-        step: fault.dies.map(|(step, _)| step.into()),
-        side: fault.dies.map(|(_, side)| side.into()),
+        step: fault.dies.map(|(step, _)| step),
+        side: fault.dies.map(|(_, side)| side),
         topic: fault.topic,
         key: fault.key,
         share: fault.share,
+        times_left: fault.times,
         seconds_left: fault.until.saturating_duration_since(Instant::now()).as_secs(),
     });
     FaultSwitch { allowed: office.allows_faults(), fault }
@@ -254,7 +216,7 @@ pub(super) async fn find_fault(_: Operator, office: Data<Office>) -> Json<FaultS
     Json(switch(&office))
 }
 
-/// Makes this process fail to handle some events, in place of what was switched on before.
+/// Makes this process fail to handle some events, or seem dead at a step, in place of what was switched on before.
 #[utoipa::path(
     tag = "admin",
     security(("identity" = ["operator"])),

@@ -17,7 +17,7 @@ use service_runtime::{
 use tracing::Instrument;
 
 use super::{
-    Delivered, Group, Stalled,
+    Delivered, Group, Heard, Stalled,
     admission::{self, Fresh},
     passes::Item,
 };
@@ -49,8 +49,10 @@ impl Group {
             Err(error) => Err(error.into()),
         };
         drop(client);
+        if let Some(death) = outcome.as_ref().err().and_then(Failure::death) {
+            return Err(death.into());
+        }
         match outcome {
-            Err(failure) if failure.is_death() => Err(Stalled(chain(&failure).into())),
             // Somebody holds what one record needs: that is the record's own matter, and others needn't wait for it.
             Err(failure) if failure.is_lock_wait() => Ok(Err(failure)),
             // Too much for one transaction, perhaps. What is too much of one record is too much for the database.
@@ -84,33 +86,25 @@ impl Group {
             let struck = self.faults.strike(&tx, run.iter().map(|fresh| (fresh.heard.record, fresh.decoded.id)));
             self.handle(run[0].hearing, &tx, &events, struck).await?;
         }
-        self.die_if_asked(part, &fresh, delivered, Side::Before)?;
-        tx.commit().await?;
-        self.die_if_asked(part, &fresh, delivered, Side::After)?;
+        tx.commit_unless(|side| self.die_if_asked(part, &fresh, side).map_err(Failure::from)).await?;
         delivered.applied = fresh.len();
         self.tell(&fresh, delivered, start);
         histogram!("event_batch_seconds").record(started.elapsed().as_secs_f64());
         Ok(delivered)
     }
 
-    fn die_if_asked(
-        &self,
-        part: &[Item<'_>],
-        fresh: &[Fresh<'_>],
-        delivered: Delivered,
-        side: Side,
-    ) -> Result<(), Death> {
-        let is_through = |fresh: &Fresh<'_>| !matches!(fresh.heard.came, Came::First | Came::Asked);
-        let steps = [
-            (Step::Handle, !fresh.is_empty()),
-            (Step::Wait, delivered.waiting > 0),
-            (Step::Release, fresh.iter().any(is_through)),
-        ];
-        for (step, _) in steps.into_iter().filter(|(_, is_done)| *is_done) {
-            let records = part.iter().map(|item| (item.heard.record, item.heard.event().map(|event| event.id)));
-            self.faults.die((step, side), records)?;
-        }
-        Ok(())
+    fn die_if_asked(&self, part: &[Item<'_>], fresh: &[Fresh<'_>], side: Side) -> Result<(), Death> {
+        let is_through = |heard: &&Heard<'_>| !matches!(heard.came, Came::First | Came::Asked);
+        let is_fresh = |heard: &Heard<'_>| fresh.iter().any(|fresh| std::ptr::eq(fresh.heard, heard));
+        let handled = || fresh.iter().map(|fresh| fresh.heard);
+        let not_handled = part.iter().map(|item| item.heard).filter(|heard| !is_through(heard) && !is_fresh(heard));
+        let die = |step, heard: &mut dyn Iterator<Item = &Heard<'_>>| {
+            let mut records = heard.map(|heard| (heard.record, heard.event().map(|event| event.id))).peekable();
+            if records.peek().is_some() { self.faults.die((step, side), records) } else { Ok(()) }
+        };
+        die(Step::Handle, &mut handled())?;
+        die(Step::Release, &mut handled().filter(is_through))?;
+        die(Step::Wait, &mut not_handled.into_iter())
     }
 
     /// Lets the handler work, unless it is struck before. Its log lines carry the group, the event and the trace, as far as

@@ -106,7 +106,7 @@ impl Group {
         let (claimed_at, mut pause) = (Instant::now(), FIRST_PAUSE);
         loop {
             match self.work(heard).await {
-                Err(stalled) if claimed_at.elapsed() + pause < claimed => {
+                Err(stalled) if stalled.death().is_none() && claimed_at.elapsed() + pause < claimed => {
                     if pause == FIRST_PAUSE {
                         warn!(error = chain(&stalled), "what was claimed waits");
                     }

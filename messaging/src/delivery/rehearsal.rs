@@ -62,6 +62,9 @@ impl Group {
             Reading::Refused { class, message } => return Ok(Rehearsed::Refused { class, message }),
             Reading::Event { decoded, hearing } => (decoded, hearing),
         };
+        if hearing.is_remote() && !self.faults.would_strike(record, decoded.id) {
+            return Ok(Rehearsed::Remote);
+        }
         let before = written(tx).await?;
         tx.transaction().batch_execute("SAVEPOINT rehearsal").await?;
         let struck = self.faults.foretell(tx, (record, decoded.id));

@@ -60,9 +60,7 @@ impl Group {
                 tx.transaction().batch_execute("COMMIT; BEGIN").await?;
             }
             self.forward(&tx, &moved).await?;
-            self.die_on_the_move(&moved, Side::Before)?;
-            tx.commit().await?;
-            self.die_on_the_move(&moved, Side::After)?;
+            tx.commit_unless(|side| self.die_on_the_move(&moved, side).map_err(Stalled::from)).await?;
             delivered.duplicates += failed.len() - moved.len();
             delivered += self.tell_moved(&moved);
         }

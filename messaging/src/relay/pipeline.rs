@@ -1,8 +1,8 @@
 //! The way of a row: claimed → produced → acknowledged → deleted, many at a time.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    sync::atomic::{AtomicI64, Ordering},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -281,7 +281,7 @@ impl<'s> Pipeline<'s> {
         self.acknowledged.clear();
         let claimed = rows.len();
         for row in rows {
-            if museum::is_back(Bug::OutboxByCursor) && is_before_the_cursor(row.id) {
+            if museum::is_back(Bug::OutboxByCursor) && is_passed_over(self.source.name, row.id) {
                 continue;
             }
             // One before it may just have failed.
@@ -552,10 +552,16 @@ fn by_topic<'f>(in_flight: impl Iterator<Item = &'f Flying>) -> HashMap<&'f str,
     loads
 }
 
-/// Of a bug: whether a higher id was seen before.
-fn is_before_the_cursor(id: i64) -> bool {
-    static CURSOR: AtomicI64 = AtomicI64::new(0);
-    CURSOR.fetch_max(id, Ordering::Relaxed) > id
+/// Of a bug: whether a higher id of this database was seen before this one.
+fn is_passed_over(source: &'static str, id: i64) -> bool {
+    static SEEN: Mutex<BTreeMap<&str, BTreeSet<i64>>> = Mutex::new(BTreeMap::new());
+    let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let seen = seen.entry(source).or_default();
+    let is_passed_over = !seen.contains(&id) && seen.last().is_some_and(|highest| id < *highest);
+    if !is_passed_over {
+        seen.insert(id);
+    }
+    is_passed_over
 }
 
 /// The headers of a row's record.

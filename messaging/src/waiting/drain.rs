@@ -10,7 +10,7 @@ use service_runtime::database::Pool;
 use super::{OwnedKey, delete_drained};
 use crate::{
     delivery::{Delivered, Group, Heard, History, Stalled},
-    faults::{Faults, Side, Step},
+    faults::{Faults, Step},
     ladder::Came,
     record::Record,
     tx::Tx,
@@ -81,13 +81,14 @@ async fn claim(pool: &Pool, faults: &Faults) -> Result<Vec<OwnedKey>, Stalled> {
         delete_drained(&tx, &free).await?;
     }
     let claimed: Vec<OwnedKey> = with_followers.into_iter().map(super::read_key).collect();
-    if !claimed.is_empty() {
-        faults.die((Step::Drain, Side::Before), std::iter::empty())?;
-    }
-    tx.commit().await?;
-    if !claimed.is_empty() {
-        faults.die((Step::Drain, Side::After), std::iter::empty())?;
-    }
+    let dies = |side| {
+        if claimed.is_empty() {
+            Ok(())
+        } else {
+            faults.die((Step::Drain, side), std::iter::empty()).map_err(Stalled::from)
+        }
+    };
+    tx.commit_unless(dies).await?;
     Ok(claimed)
 }
 

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use chrono::Utc;
-use common_events::Service;
+use common_events::{EventId, Service, envelope};
 use messaging::Record;
+use uuid::Uuid;
 
 /// As many as the catalogue's topics begin with.
 pub(crate) const PARTITIONS: usize = 3;
@@ -19,7 +20,7 @@ pub(crate) struct Reading {
 }
 
 /// What somebody publishes.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Message {
     pub(crate) topic: String,
     pub(crate) key: Option<Vec<u8>>,
@@ -34,6 +35,8 @@ pub(crate) type Ends = BTreeMap<(String, usize), usize>;
 #[derive(Default)]
 pub(crate) struct Broker {
     logs: BTreeMap<(String, usize), Vec<Record>>,
+    /// Of each record which event it is; it is asked after every step.
+    ids: BTreeMap<(String, usize), Vec<Option<Uuid>>>,
     positions: BTreeMap<Reading, usize>,
     /// Keys in the order they came: ids differ from run to run, the partitions of a seed must not.
     keys: BTreeMap<Vec<u8>, usize>,
@@ -45,7 +48,10 @@ impl Broker {
         let Message { topic, key, value, headers } = message;
         let newest = self.keys.len();
         let partition = key.as_ref().map_or(0, |key| *self.keys.entry(key.clone()).or_insert(newest)) % PARTITIONS;
-        let log = self.logs.entry((topic.clone(), partition)).or_default();
+        let place = (topic.clone(), partition);
+        let id = value.as_deref().and_then(|value| envelope::peek(value).id).map(EventId::uuid);
+        self.ids.entry(place.clone()).or_default().push(id);
+        let log = self.logs.entry(place).or_default();
         log.push(Record {
             topic,
             partition: i32::try_from(partition).expect("below PARTITIONS"),
@@ -78,9 +84,15 @@ impl Broker {
         self.log(reading).get(self.position(reading)..).unwrap_or_default()
     }
 
-    /// What it has behind it.
-    pub(crate) fn read(&self, reading: &Reading) -> &[Record] {
-        &self.log(reading)[..self.position(reading)]
+    /// Which events lie there, and how many of these records it has behind it.
+    pub(crate) fn ids(&self, reading: &Reading) -> (&[Option<Uuid>], usize) {
+        let place = (reading.topic.clone(), reading.partition);
+        (self.ids.get(&place).map(Vec::as_slice).unwrap_or_default(), self.position(reading))
+    }
+
+    /// Every event that lies anywhere.
+    pub(crate) fn all_ids(&self) -> impl Iterator<Item = Uuid> {
+        self.ids.values().flatten().filter_map(|id| *id)
     }
 
     /// How far this reading is.
@@ -94,10 +106,12 @@ impl Broker {
         *committed = position.max(*committed);
     }
 
-    /// Moves the offset back: everything from there is delivered again.
-    pub(crate) fn rewind(&mut self, reading: &Reading, to: usize) {
+    /// Moves the offset back: everything from there is delivered again. Returns whether it moved.
+    pub(crate) fn rewind(&mut self, reading: &Reading, to: usize) -> bool {
         let position = self.positions.entry(reading.clone()).or_default();
+        let moves = to < *position;
         *position = to.min(*position);
+        moves
     }
 
     /// Moves all offsets to the beginning.
@@ -125,7 +139,8 @@ impl Broker {
         self.logs.values().flatten()
     }
 
-    fn log(&self, reading: &Reading) -> &[Record] {
+    /// Everything that lies there.
+    pub(crate) fn log(&self, reading: &Reading) -> &[Record] {
         let place = (reading.topic.clone(), reading.partition);
         self.logs.get(&place).map(Vec::as_slice).unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! The law (ARCHITECTURE.md, "The law"), checked on the databases once everything is quiet.
+//! The law (ARCHITECTURE.md, "The law"), checked on the databases: some of it at any moment, all of it once everything is quiet.
 
 mod coupons;
 pub(crate) mod places;
@@ -15,11 +15,20 @@ use service_runtime::Pool;
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
-use crate::{
-    broker::Broker,
-    history::{Outcome, Scene},
-    shop::Shop,
-};
+use crate::{broker::Broker, outcome::Outcome, plan::Scene, shop::Shop};
+
+/// Checks what holds at any moment: sums, and limits.
+pub(crate) async fn always(shop: &Shop, scene: &Scene) -> anyhow::Result<()> {
+    let ids: Vec<Uuid> = scene.orders.iter().map(|order| order.uuid()).collect();
+    ledgers(shop, &ids, &scene.users).await?;
+    for (product, initial) in &scene.products {
+        shelf(shop, product, *initial).await?;
+    }
+    for coupon in &scene.coupons {
+        coupons::held(shop, coupon).await?;
+    }
+    Ok(())
+}
 
 /// Checks everything that holds when all is quiet. Returns what the history came to.
 pub(crate) async fn check(shop: &Shop, broker: &Broker, scene: &Scene) -> anyhow::Result<Outcome> {
@@ -30,13 +39,18 @@ pub(crate) async fn check(shop: &Shop, broker: &Broker, scene: &Scene) -> anyhow
     stock(shop, products).await?;
     nothing_set_aside(shop).await?;
     told_once(broker, &ended)?;
+    bytes_stay(broker)?;
     ranking(shop, broker, products).await?;
     one_trace_each(broker, orders)?;
     coupons::issued(shop, broker, coupons).await?;
     let (coupons_used, coupons_reused) = coupons::used(shop, broker, &ids).await?;
     let confirmed = ended.values().filter(|status| *status == "CONFIRMED").count();
-    let cancelled = ended.len() - confirmed;
-    Ok(Outcome { confirmed, cancelled, coupons_used, coupons_reused, ..Outcome::default() })
+    let mut outcome = Outcome::default();
+    outcome.count("orders confirmed", confirmed);
+    outcome.count("orders cancelled", ended.len() - confirmed);
+    outcome.count("coupons used", coupons_used);
+    outcome.count("coupons used again", coupons_reused);
+    Ok(outcome)
 }
 
 async fn ask(pool: &Pool, sql: &str, params: &[&(dyn ToSql + Sync)]) -> anyhow::Result<Vec<Row>> {
@@ -69,41 +83,38 @@ async fn money(shop: &Shop, ids: &[Uuid], users: &[UserId]) -> anyhow::Result<()
         "SELECT order_id, CASE WHEN status = 'CONFIRMED' THEN total ELSE 0 END FROM orders WHERE order_id = ANY($1)";
     let owed: BTreeMap<Uuid, i64> =
         ask(shop.pool(Service::Order), sql, &[&ids]).await?.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let kept = ledgers(shop, ids, users).await?;
+    for (order, owed) in &owed {
+        let kept = kept.get(order).copied().unwrap_or_default();
+        ensure!(kept == *owed, "order {order}: {kept} won kept, {owed} owed");
+    }
+    Ok(())
+}
+
+/// Nothing is refunded that wasn't deducted, and each ledger sums to its balance. Returns what is kept of each order.
+async fn ledgers(shop: &Shop, ids: &[Uuid], users: &[UserId]) -> anyhow::Result<BTreeMap<Uuid, i64>> {
     let sql = "SELECT order_id, (-sum(delta))::bigint, count(*) FILTER (WHERE kind = 'DEDUCTED'),
                       count(*) FILTER (WHERE kind = 'REFUNDED')
                FROM points_ledger WHERE order_id = ANY($1) GROUP BY order_id";
     let rows = ask(shop.pool(Service::Payment), sql, &[&ids]).await?;
-    let kept: BTreeMap<Uuid, i64> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     for row in &rows {
         let (order, deducted, refunded): (Uuid, i64, i64) = (row.get(0), row.get(2), row.get(3));
         ensure!(deducted <= 1 && refunded <= deducted, "order {order}: {deducted} × deducted, {refunded} × refunded");
-    }
-    for (order, owed) in &owed {
-        let kept = kept.get(order).copied().unwrap_or_default();
-        ensure!(kept == *owed, "order {order}: {kept} won kept, {owed} owed");
     }
     let users: Vec<&str> = users.iter().map(UserId::as_str).collect();
     let sql = "SELECT user_id, balance, (SELECT sum(delta)::bigint FROM points_ledger l WHERE l.user_id = a.user_id)
                FROM points_accounts a WHERE user_id = ANY($1)";
     for row in ask(shop.pool(Service::Payment), sql, &[&users]).await? {
         let (user, balance, sum): (String, i64, i64) = (row.get(0), row.get(1), row.get(2));
-        ensure!(balance == sum, "{user}: balance {balance}, ledger {sum}");
+        ensure!(balance == sum && balance >= 0, "{user}: balance {balance}, ledger {sum}");
     }
-    Ok(())
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
 /// 2: initial = available + held, and what is held is exactly what confirmed orders hold.
 async fn stock(shop: &Shop, products: &[(ProductId, i64)]) -> anyhow::Result<()> {
-    let pool = shop.pool(Service::Product);
-    let sql = "SELECT stock, (SELECT coalesce(sum(quantity), 0)::bigint FROM stock_lines l
-                              WHERE l.product_id = p.product_id AND l.state = 'HELD'),
-                      ARRAY(SELECT order_id FROM stock_lines l WHERE l.product_id = p.product_id AND l.state = 'HELD')
-               FROM products p WHERE product_id = $1";
     for (product, initial) in products {
-        let rows = ask(pool, sql, &[&product.as_str()]).await?;
-        let (available, held): (i64, i64) = (rows[0].get(0), rows[0].get(1));
-        ensure!(available >= 0 && available + held == *initial, "{product}: {available} + {held} ≠ {initial}");
-        let holders: Vec<Uuid> = rows[0].get(2);
+        let holders = shelf(shop, product, *initial).await?;
         let sql = "SELECT count(*) FROM orders WHERE order_id = ANY($1) AND status <> 'CONFIRMED'";
         let wrong: i64 = ask(shop.pool(Service::Order), sql, &[&holders]).await?[0].get(0);
         ensure!(wrong == 0, "{product}: {wrong} orders hold stock and aren't confirmed");
@@ -111,13 +122,36 @@ async fn stock(shop: &Shop, products: &[(ProductId, i64)]) -> anyhow::Result<()>
     Ok(())
 }
 
+/// Nothing is lost or made up of a product. Returns the orders that hold some.
+async fn shelf(shop: &Shop, product: &ProductId, initial: i64) -> anyhow::Result<Vec<Uuid>> {
+    let sql = "SELECT stock, (SELECT coalesce(sum(quantity), 0)::bigint FROM stock_lines l
+                              WHERE l.product_id = p.product_id AND l.state = 'HELD'),
+                      ARRAY(SELECT order_id FROM stock_lines l WHERE l.product_id = p.product_id AND l.state = 'HELD')
+               FROM products p WHERE product_id = $1";
+    let rows = ask(shop.pool(Service::Product), sql, &[&product.as_str()]).await?;
+    let (available, held): (i64, i64) = (rows[0].get(0), rows[0].get(1));
+    ensure!(available >= 0 && available + held == initial, "{product}: {available} + {held} ≠ {initial}");
+    Ok(rows[0].get(2))
+}
+
+/// 9: wherever an event lies, and however often, it has the key and the bytes it was published with.
+fn bytes_stay(broker: &Broker) -> anyhow::Result<()> {
+    let mut published: BTreeMap<EventId, (&Option<Vec<u8>>, &Option<Vec<u8>>)> = BTreeMap::new();
+    for record in broker.records() {
+        let Some(id) = envelope::peek(record.value.as_deref().unwrap_or_default()).id else { continue };
+        let first = *published.entry(id).or_insert((&record.key, &record.value));
+        ensure!(first == (&record.key, &record.value), "{id} on {} has other bytes", record.topic);
+    }
+    Ok(())
+}
+
 /// 7: when all is quiet, no event is left anywhere but applied or discarded.
 async fn nothing_set_aside(shop: &Shop) -> anyhow::Result<()> {
-    for service in shop.participants.keys() {
+    for service in shop.services() {
         let sql = "SELECT (SELECT count(*) FROM dead_letters WHERE state IN ('DEAD', 'PARKED')),
                           (SELECT count(*) FROM waiting_events), (SELECT count(*) FROM waiting_keys),
                           (SELECT count(*) FROM outbox)";
-        let rows = ask(shop.pool(*service), sql, &[]).await?;
+        let rows = ask(shop.pool(service), sql, &[]).await?;
         let [dead, waiting, blocked, unsent] = [0, 1, 2, 3].map(|column| rows[0].get::<_, i64>(column));
         ensure!(
             dead + waiting + blocked + unsent == 0,

@@ -11,7 +11,9 @@ use std::{
 
 use anyhow::Context;
 use chrono::TimeDelta;
-use common_events::{IssuedCouponId, OrderId, ProductId, Quantity, Service, UserId, Won, events::ProductCatalog};
+use common_events::{
+    IssuedCouponId, OrderId, ProductId, Quantity, Service, Topic, UserId, Won, events::ProductCatalog,
+};
 use coupon_service::domain::Coupon;
 use messaging::{
     Cause, Delivered, OwnTopic, Record, Subscriptions, Tx,
@@ -50,9 +52,12 @@ pub(crate) struct Process {
     pub(crate) desk: Desk,
 }
 
+/// What came of parked events, and of those that waited.
+pub(crate) type LookedAfter = [Result<Delivered, Stalled>; 2];
+
 /// All services of the order saga, ready for one history after the other.
 pub struct Shop {
-    pub(crate) participants: BTreeMap<Service, Participant>,
+    participants: BTreeMap<Service, Participant>,
     /// What each group reads, its own topics too.
     pub(crate) topics: Vec<(Service, Vec<String>)>,
     waiting: Waiting,
@@ -80,9 +85,38 @@ impl Shop {
         &self.touched(service).database.pool
     }
 
+    /// To look at its tables only.
+    pub(crate) fn database(&self, service: Service) -> &Pool {
+        &self.participants[&service].database.pool
+    }
+
+    /// Whether later events of a key wait, in this group, behind one of this topic that failed.
+    pub(crate) fn keeps_order_of(&self, group: Service, topic: Topic) -> bool {
+        self.participants[&group].processes[0].group.subscriptions().keeps_order_of(topic)
+    }
+
     /// For whatever it does.
     pub(crate) fn process(&self, service: Service, number: usize) -> &Process {
         &self.touched(service).processes[number]
+    }
+
+    pub(crate) fn services(&self) -> impl Iterator<Item = Service> + use<> {
+        self.participants.keys().copied().collect::<Vec<_>>().into_iter()
+    }
+
+    /// Whatever was cut off may have told something since.
+    pub(crate) fn touch_all(&self) {
+        self.services().for_each(|service| drop(self.touched(service)));
+    }
+
+    /// A process does what a running consumer does beside reading: it tries parked events, and handles those whose turn it
+    /// is, whatever their time. `None` when there are none.
+    pub(crate) async fn look_after(&self, service: Service, process: usize) -> anyhow::Result<Option<LookedAfter>> {
+        if !self.let_time_pass(service).await? {
+            return Ok(None);
+        }
+        let group = &self.process(service, process).group;
+        Ok(Some([group.try_parked().await, group.drain().await]))
     }
 
     fn touched(&self, service: Service) -> &Participant {
@@ -92,7 +126,7 @@ impl Shop {
     }
 
     /// Whatever waits for its time, or for others, has waited long enough. Returns whether anything does.
-    pub(crate) async fn let_time_pass(&self, service: Service) -> anyhow::Result<bool> {
+    async fn let_time_pass(&self, service: Service) -> anyhow::Result<bool> {
         let client = self.pool(service).get().await?;
         let sql =
             "WITH parked AS (UPDATE dead_letters SET due_at = clock_timestamp() WHERE state = 'PARKED' RETURNING id),

@@ -1,35 +1,33 @@
 //! What goes wrong in a troubled history: faults that somebody switches on, and operators who do what they can.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::collections::BTreeSet;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use common_events::{Service, Topic};
-use messaging::{OwnTopic, Record, Tx, resume::ask_for_answers};
+use messaging::{Record, Tx, faults::Step, resume::ask_for_answers};
 use rand::{RngExt, seq::IndexedRandom};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
-    desk::{Desk, Letter, REPLAY_PATIENCE},
+    desk::{Letter, death},
     history::History,
-    written::{Counts, WRITTEN},
+    replay::{Replaying, To, Which},
+    shop::LookedAfter,
 };
 
 /// How often a step of a troubled history is trouble.
 pub(crate) const PER_STEP: f64 = 0.2;
 
-/// How handling fails, how often of a hundred times, and where a process can be made to seem dead then; replays apart.
-const FAULTS: [(&str, u32, &[&str]); 6] = [
-    ("death", 15, &["handle", "wait", "release"]),
-    ("transient", 45, &["hop", "park", "bury", "wait"]),
-    ("unprocessable", 12, &["bury"]),
-    ("panic", 10, &["hop", "bury"]),
-    ("conflict", 10, &["hop", "wait"]),
-    ("lock-wait", 8, &["hop", "park"]),
+/// How handling fails, how often of a hundred times, and where a process can be made to seem dead then.
+const FAULTS: [(&str, u32, &[Step]); 6] = [
+    ("death", 15, &[Step::Handle, Step::Wait, Step::Release]),
+    ("transient", 45, &[Step::Hop, Step::Park, Step::Bury, Step::Wait]),
+    ("unprocessable", 12, &[Step::Bury]),
+    ("panic", 10, &[Step::Hop, Step::Bury]),
+    // Tried again at once, it would never get anywhere else.
+    ("conflict", 10, &[]),
+    ("lock-wait", 8, &[Step::Hop, Step::Park]),
 ];
-const SIDES: [&str; 2] = ["before-commit", "after-commit"];
 
 /// What an operator may give up, and the order ends all the same: it runs out of time, or he who asked is turned away.
 const DISCARDABLE: [(Service, Topic); 7] = [
@@ -47,11 +45,12 @@ impl History<'_> {
         if let Some(service) = self.one_of(|history| &history.with_letters)
             && self.chance.random_bool(0.15)
         {
+            let to = if self.chance.random_bool(0.3) { To::Origin } else { To::Group };
+            let which = if self.chance.random_bool(0.6) { Which::One } else { Which::All };
+            let is_mended = which == Which::One || to == To::Origin || self.chance.random_bool(0.5);
             return match self.chance.random_range(0..100) {
-                0..30 => self.give_up_some(service).await,
-                30..40 => self.replay(service, Which::All, To::Origin).await.map(drop),
-                40..50 => self.replay(service, Which::All, To::Group).await.map(drop),
-                _ => self.replay(service, Which::One, To::Group).await.map(drop),
+                0..25 => self.give_up_some(service).await,
+                _ => self.replay(service, Replaying { which, to, is_mended }).await.map(drop),
             };
         }
         if let Some(service) = self.one_of(|history| &history.uneasy)
@@ -59,20 +58,15 @@ impl History<'_> {
         {
             let process = self.chance.random_range(0..=1);
             if self.chance.random_bool(0.1) {
-                let side = SIDES.choose(&mut self.chance);
-                let fault = json!({"kind": "death", "step": "drain", "side": side, "times": 1, "reason": "a test"});
-                self.shop.process(service, process).desk.set_fault(&fault).await?;
-                self.faulty.insert((service, process));
+                let fault = death(Step::Drain, self.chance.random_bool(0.5));
+                self.break_process((service, process), &fault).await?;
             }
             return self.look_after(service, process).await.map(drop);
         }
-        if self.chance.random_bool(0.15) {
-            return self.ask_again().await;
-        }
-        self.break_something().await
+        if self.chance.random_bool(0.15) { self.ask_again().await } else { self.break_something().await }
     }
 
-    fn one_of(&mut self, these: impl Fn(&Self) -> &BTreeSet<Service>) -> Option<Service> {
+    pub(crate) fn one_of(&mut self, these: impl Fn(&Self) -> &BTreeSet<Service>) -> Option<Service> {
         let these: Vec<Service> = these(self).iter().copied().collect();
         these.choose(&mut self.chance).copied()
     }
@@ -83,17 +77,16 @@ impl History<'_> {
         // Where something is to be done soon.
         let waiting = self.broker.waiting(&self.shop.topics);
         let Some(reading) = waiting.choose(&mut self.chance) else { return Ok(()) };
-        let (service, topic) = (reading.group, reading.topic.parse::<Topic>().ok());
         let (kind, _, steps) = *FAULTS.choose_weighted(&mut self.chance, |(_, often, _)| *often)?;
-        let mut fault = json!({"kind": kind, "reason": "a test"});
-        let at_most = if self.chance.random_bool(0.2) { 20 } else { 4 };
-        fault["times"] = json!(self.chance.random_range(1..=at_most));
-        if kind == "death" || self.chance.random_bool(0.4) {
-            fault["times"] = json!(1);
-            fault["step"] = json!(steps.choose(&mut self.chance));
-            fault["side"] = json!(SIDES.choose(&mut self.chance));
-        }
-        if let Some(topic) = topic
+        let step = steps.choose(&mut self.chance).filter(|_| kind == "death" || self.chance.random_bool(0.4));
+        let mut fault = if let Some(step) = step {
+            death(*step, self.chance.random_bool(0.5))
+        } else {
+            let at_most = if kind != "conflict" && self.chance.random_bool(0.2) { 20 } else { 4 };
+            json!({"times": self.chance.random_range(1..=at_most), "reason": "a test"})
+        };
+        fault["kind"] = json!(kind);
+        if let Ok(topic) = reading.topic.parse::<Topic>()
             && self.chance.random_bool(0.6)
         {
             fault["topic"] = json!(topic.name());
@@ -101,10 +94,19 @@ impl History<'_> {
         let first = self.chance.random_range(0..=1);
         let many = self.chance.random_range(1..=2);
         for process in [first, 1 - first].into_iter().take(many) {
-            self.shop.process(service, process).desk.set_fault(&fault).await?;
-            self.faulty.insert((service, process));
-            self.outcome.faults += 1;
+            self.break_process((reading.group, process), &fault).await?;
         }
+        Ok(())
+    }
+
+    pub(crate) async fn break_process(
+        &mut self,
+        (service, process): (Service, usize),
+        fault: &serde_json::Value,
+    ) -> anyhow::Result<()> {
+        self.shop.process(service, process).desk.set_fault(fault).await?;
+        self.faulty.insert((service, process));
+        self.outcome.count("faults", 1);
         Ok(())
     }
 
@@ -119,19 +121,25 @@ impl History<'_> {
     /// What a running consumer does beside reading: it tries parked events, and handles those whose turn it is. Returns how
     /// many were handled, or moved.
     pub(crate) async fn look_after(&mut self, service: Service, process: usize) -> anyhow::Result<usize> {
-        if !self.shop.let_time_pass(service).await? {
+        let Some(looked_after) = self.shop.look_after(service, process).await? else {
             self.uneasy.remove(&service);
             return Ok(0);
-        }
-        let group = &self.shop.process(service, process).group;
+        };
+        self.note_looked_after(service, looked_after)
+    }
+
+    pub(crate) fn note_looked_after(&mut self, service: Service, looked_after: LookedAfter) -> anyhow::Result<usize> {
         let mut moved = 0;
-        for outcome in [group.try_parked().await, group.drain().await] {
+        for outcome in looked_after {
             match outcome {
                 Ok(delivered) => {
                     moved += delivered.applied + delivered.parked + delivered.retrying + delivered.dead;
                     self.note(service, delivered)?;
                 }
-                Err(stalled) => self.note_stalled(service, &stalled),
+                Err(stalled) => {
+                    moved += 1;
+                    self.note_stalled(service, stalled)?;
+                }
             }
         }
         Ok(moved)
@@ -139,7 +147,7 @@ impl History<'_> {
 
     /// A monitor that believes an answer to be lost asks for it, whether it is or not.
     async fn ask_again(&mut self) -> anyhow::Result<()> {
-        let services: Vec<Service> = self.shop.participants.keys().copied().collect();
+        let services: Vec<Service> = self.shop.services().collect();
         let service = *services.choose(&mut self.chance).context("a service")?;
         let heard: Vec<Topic> = self.shop.process(service, 0).group.subscriptions().topics().collect();
         let heard = |record: &&Record| heard.iter().any(|topic| topic.name() == record.topic);
@@ -157,162 +165,7 @@ impl History<'_> {
             |letter: &&Letter| DISCARDABLE.iter().any(|(of, topic)| *of == service && topic.name() == letter.topic);
         let letters = desk.dead_letters().await?;
         let Some(one) = letters.iter().find(may_be_given_up) else { return Ok(()) };
-        self.outcome.discarded += desk.discard(&one.topic).await?;
+        self.outcome.count("letters given up", desk.discard(&one.topic).await?);
         Ok(())
     }
-
-    /// Operators mend a service, ask what a replay of these dead letters would do, replay them, and see it come true.
-    /// Returns how many were sent.
-    pub(crate) async fn replay(&mut self, service: Service, which: Which, to: To) -> anyhow::Result<usize> {
-        self.mend().await?;
-        if matches!(which, Which::One) {
-            // Nothing else happens meanwhile.
-            while self.go_on(service, To::Group).await? > 0 {}
-        }
-        let shop = self.shop;
-        let desk = &shop.process(service, 0).desk;
-        let to_where = if to == To::Group { "group" } else { "origin" };
-        let mut asked = json!({"to": to_where, "ratePerSecond": 10_000, "reason": "it is mended"});
-        match which {
-            Which::All => asked["filter"] = json!({"state": "DEAD"}),
-            Which::One => match desk.dead_letters().await?.choose(&mut self.chance) {
-                Some(one) => asked["ids"] = json!([one.id]),
-                None => return Ok(0),
-            },
-        }
-        let foretold = if to == To::Group { desk.foretell(&asked).await? } else { None };
-        let dies = self.chance.random_bool(0.3);
-        if dies {
-            let side = SIDES.choose(&mut self.chance);
-            let fault = json!({"kind": "death", "step": "replay", "side": side, "times": 1, "reason": "a test"});
-            desk.set_fault(&fault).await?;
-            self.faulty.insert((service, 0));
-        }
-        let (told, written) = (self.told_by(service), shop.written(service).await?);
-        let Some(id) = desk.ask_for_replay(&asked).await? else { return Ok(0) };
-        let ended = self.until_it_ended(service, to, &id).await?;
-        if dies && !desk.has_fault().await? {
-            self.outcome.died_replaying += 1;
-        }
-        let count = |name: &str| usize::try_from(ended[name].as_u64().unwrap_or_default());
-        self.outcome.replays += 1;
-        self.outcome.replayed += count("applied")?;
-        match which {
-            Which::One => self.outcome.replays_of_one += 1,
-            Which::All if to == To::Origin => self.outcome.replays_to_the_origin += 1,
-            Which::All => {}
-        }
-        let Some(foretold) = foretold.filter(|_| ended["state"] != "HALTED") else { return Ok(count("sent")?) };
-        let of = || format!("a replay of {service}: {ended}");
-        self.outcome.foretold += came_true(desk, &foretold).await.with_context(of)?;
-        if matches!(which, Which::One) {
-            // Many come in the order of their partitions, and what comes of one depends on those before it.
-            self.relay(service, i64::from(u16::MAX), false).await?;
-            let came = Effects {
-                answers: self.told_by(service).since(&told),
-                rows: shop.written(service).await?.since(&written),
-            };
-            ensure!(came == Effects::foretold(&foretold)?, "{foretold} was foretold, and {came:?} came of it");
-        }
-        Ok(count("sent")?)
-    }
-
-    async fn until_it_ended(&mut self, service: Service, to: To, replay: &str) -> anyhow::Result<Value> {
-        let (runner, began) = (self.shop.process(service, 0).desk.runner(), Instant::now());
-        let ended = loop {
-            self.go_on(service, to).await?;
-            if let Some(ended) = self.shop.process(service, 0).desk.ended(replay).await? {
-                break ended;
-            }
-            ensure!(began.elapsed() < REPLAY_PATIENCE, "a replay of {service} doesn't end");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        };
-        runner.stop().await.context("the replays' runner")?;
-        Ok(ended)
-    }
-
-    /// How many events a service has published by now, by topic: only what it answers, not what it hands on.
-    fn told_by(&self, service: Service) -> Counts {
-        let own = |record: &&Record| record.topic.parse::<Topic>().is_ok_and(|topic| topic.spec().writer == service);
-        self.broker.records().filter(own).map(|record| record.topic.clone()).collect()
-    }
-
-    /// What is on its way in a service goes on: what lies on its own topics, on all of them if the replay goes to origins.
-    /// Returns how much did.
-    async fn go_on(&mut self, group: Service, replays: To) -> anyhow::Result<usize> {
-        let own = OwnTopic::ALL.map(|own| own.name(group));
-        let mut moved = self.relay(group, i64::from(u16::MAX), false).await?;
-        moved += self.look_after(group, 0).await?;
-        for reading in self.broker.waiting(&self.shop.topics) {
-            if reading.group != group || (replays == To::Group && !own.contains(&reading.topic)) {
-                continue;
-            }
-            let records = self.broker.unread(&reading).to_vec();
-            moved += records.len();
-            match self.shop.deliver((group, 0), &records).await {
-                Ok(delivered) => {
-                    self.note(group, delivered)?;
-                    self.broker.commit(&reading, self.broker.position(&reading) + records.len());
-                }
-                Err(stalled) => self.note_stalled(group, &stalled),
-            }
-        }
-        Ok(moved)
-    }
-}
-
-/// Which dead letters a replay is about.
-#[derive(Clone, Copy)]
-pub(crate) enum Which {
-    One,
-    All,
-}
-
-/// Where it sends them.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum To {
-    Group,
-    Origin,
-}
-
-/// What comes of handling events.
-#[derive(Debug, PartialEq, Eq)]
-struct Effects {
-    /// Events, by their topics.
-    answers: Counts,
-    /// Rows written, by their tables.
-    rows: Counts,
-}
-
-impl Effects {
-    fn foretold(foretold: &Value) -> anyhow::Result<Self> {
-        let (mut answers, mut rows) = (Counts::default(), Counts::default());
-        for item in foretold["items"].as_array().context("items")? {
-            for answer in item["answers"].as_array().into_iter().flatten() {
-                answers.add(answer["type"].as_str().context("a type")?, 1);
-            }
-            for (table, count) in item["changes"].as_object().into_iter().flatten() {
-                rows.add(table, count.as_i64().context("a number")?);
-            }
-        }
-        Ok(Self { answers, rows: rows.without(WRITTEN) })
-    }
-}
-
-/// What was foretold of each dead letter is what became of it. Returns of how many.
-async fn came_true(desk: &Desk, foretold: &Value) -> anyhow::Result<usize> {
-    let items = foretold["items"].as_array().context("items")?;
-    for item in items {
-        let (letter, verdict) = (item["id"].as_str().context("an id")?, item["verdict"].as_str().context("a verdict")?);
-        let expected = match verdict {
-            "will-apply" | "changes-nothing" | "order-already-cancelled" | "came-too-late" | "already-applied" => {
-                "REPLAYED"
-            }
-            "busy" => continue,
-            _ => "DEAD",
-        };
-        let state = desk.state_of(letter).await?;
-        ensure!(state == expected, "{verdict} was foretold, and it is {state}: {item}");
-    }
-    Ok(items.len())
 }

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     dead_letters::State,
     delivery::{Group, Stalled},
-    faults::{Side, Step},
+    faults::Step,
     inbox,
     ladder::{
         OwnTopic,
@@ -278,10 +278,11 @@ impl Runner {
         let sent = if room > 0 { self.send(&tx, &mut replay, room).await? } else { 0 };
         close(&tx, &applied).await?;
         self.update_replay(&tx, &replay, sent).await?;
-        self.group.faults.die((Step::Replay, Side::Before), std::iter::empty())?;
-        tx.commit().await?;
-        self.group.faults.die((Step::Replay, Side::After), std::iter::empty())?;
-        Ok(())
+        tx.commit_unless(|side| match sent {
+            0 => Ok(()),
+            _ => self.group.faults.die((Step::Replay, side), std::iter::empty()).map_err(Stalled::from),
+        })
+        .await
     }
 
     async fn halt(&self, tx: &Tx<'_>, replay: &mut Locked) -> Result<(), tokio_postgres::Error> {

@@ -1,5 +1,7 @@
 //! The fault switch.
 
+use std::slice::from_ref;
+
 use actix_web::http::Method;
 use messaging::{Delivered, Record};
 use serde_json::{Value, json};
@@ -40,6 +42,24 @@ async fn a_share_of_the_events_fails_and_it_is_the_same_ones_each_time() {
 }
 
 #[actix_web::test]
+async fn a_process_seems_dead_on_either_side_of_a_commit() {
+    let desk = Desk::open().await;
+    let toys: Vec<Record> = (0..2).map(|n| desk.record(&event(answering(n)))).collect();
+    // What was written by the second one stays, its answer, too; of the first nothing, until it comes again.
+    for (toy, side, stays, applied) in [(&toys[0], "before-commit", 0, 1), (&toys[1], "after-commit", 2, 0)] {
+        let fault = json!({"kind": "death", "step": "handle", "side": side, "times": 1, "reason": "a test"});
+        let set = desk.call(Method::PUT, FAULTS, &fault).await.body["fault"].clone();
+        assert_eq!((&set["step"], &set["side"], &set["timesLeft"]), (&json!("handle"), &json!(side), &json!(1)));
+        let stalled = desk.group.deliver(from_ref(toy)).await.expect_err("it seems dead");
+        assert!(stalled.death().is_some(), "{stalled:?}");
+        let applied_by_then = desk.count("SELECT count(*) FROM inbox WHERE state = 'applied'").await;
+        assert_eq!((applied_by_then, desk.count("SELECT count(*) FROM outbox").await), (stays, stays));
+        assert_eq!(desk.get(FAULTS).await.body, json!({"allowed": true}), "it was to die once");
+        assert_eq!(desk.deliver(from_ref(toy)).await.applied, applied);
+    }
+}
+
+#[actix_web::test]
 async fn it_is_refused_where_fault_injection_is_off_and_the_refusal_is_written_down() {
     let desk = Desk::open_with("false").await;
     let refused = desk.call(Method::PUT, FAULTS, &json!({"kind": "transient", "reason": "the demo"})).await;
@@ -61,6 +81,14 @@ async fn a_fault_that_cannot_be_is_refused_and_named() {
         (json!({"kind": "transient", "forSeconds": 0, "reason": "r"}), "forSeconds"),
         (json!({"kind": "transient", "forSeconds": 3_601, "reason": "r"}), "forSeconds"),
         (json!({"kind": "transient", "colour": "red", "reason": "r"}), "colour"),
+        (json!({"kind": "transient", "times": 0, "reason": "r"}), "times"),
+        (json!({"kind": "transient", "times": 1_001, "reason": "r"}), "times"),
+        (json!({"kind": "death", "reason": "r"}), "step"),
+        (json!({"kind": "death", "step": "sleep", "reason": "r"}), "step"),
+        (json!({"kind": "transient", "side": "after-commit", "reason": "r"}), "side"),
+        (json!({"kind": "death", "step": "drain", "key": "bear", "reason": "r"}), "key"),
+        (json!({"kind": "death", "step": "replay", "topic": "order-created", "reason": "r"}), "topic"),
+        (json!({"kind": "death", "step": "replay", "share": 0.5, "reason": "r"}), "share"),
     ] {
         assert_eq!(desk.call(Method::PUT, FAULTS, &body).await.refusal(), (422, "invalid-field", field), "{body}");
     }

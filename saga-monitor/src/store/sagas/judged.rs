@@ -14,15 +14,18 @@ use crate::{alarm::CauseClass, domain::State, flows::Flow};
 /// Marks open sagas that haven't moved since then, whatever the reason; at most so many, those that have stood still
 /// for longest first. Returns how many are new.
 pub async fn mark_stuck(tx: &Tx<'_>, unmoved_since: DateTime<Utc>, at_most: i64) -> Result<u64, Error> {
-    let by_age = museum::is_back(Bug::StuckSinceItsStart);
-    tx.execute(
-        "UPDATE sagas SET stuck = true, judged_at = NULL WHERE saga IN (
-             SELECT saga FROM sagas WHERE state IN ('IN_PROGRESS', 'COMPENSATING') AND NOT stuck
-               AND (progress_at <= $1 OR ($3 AND started_at <= $1))
-             ORDER BY progress_at LIMIT $2)",
-        &[&unmoved_since, &at_most, &by_age],
-    )
-    .await
+    macro_rules! mark {
+        ($since:literal) => {
+            concat!(
+                "UPDATE sagas SET stuck = true, judged_at = NULL WHERE saga IN (
+                     SELECT saga FROM sagas WHERE state IN ('IN_PROGRESS', 'COMPENSATING') AND NOT stuck AND ",
+                $since,
+                " <= $1 ORDER BY progress_at LIMIT $2)"
+            )
+        };
+    }
+    let sql = if museum::is_back(Bug::StuckSinceItsStart) { mark!("started_at") } else { mark!("progress_at") };
+    tx.execute(sql, &[&unmoved_since, &at_most]).await
 }
 
 fn flow_names() -> Vec<&'static str> {

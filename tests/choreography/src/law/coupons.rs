@@ -23,12 +23,8 @@ pub(super) async fn issued(shop: &Shop, broker: &Broker, coupons: &[Coupon]) -> 
     let mut rows: BTreeSet<Uuid> = BTreeSet::new();
     for coupon in coupons {
         let id = coupon.coupon_id.as_str();
-        let sql = "SELECT issued, ARRAY(SELECT issued_coupon_id FROM issued_coupons i WHERE i.coupon_id = c.coupon_id)
-                   FROM coupons c WHERE coupon_id = $1";
-        let found = ask(shop.pool(Service::Coupon), sql, &[&id]).await?;
-        let (counted, held): (i64, Vec<Uuid>) = (found[0].get(0), found[0].get(1));
+        let held = held(shop, coupon).await?;
         let issued = i64::try_from(held.len())?;
-        ensure!(counted == issued && issued <= coupon.quantity, "{id}: {issued} held, {counted} counted");
         let of_this = || requested.values().filter(|event| event.data.coupon_id == coupon.coupon_id);
         let askers: BTreeSet<&UserId> = of_this().map(|event| &event.data.user_id).collect();
         let due = coupon.quantity.min(i64::try_from(askers.len())?);
@@ -50,8 +46,20 @@ pub(super) async fn issued(shop: &Shop, broker: &Broker, coupons: &[Coupon]) -> 
     Ok(())
 }
 
+/// Never more than there are, and as many as are counted. Returns which are held.
+pub(super) async fn held(shop: &Shop, coupon: &Coupon) -> anyhow::Result<Vec<Uuid>> {
+    let id = coupon.coupon_id.as_str();
+    let sql = "SELECT issued, ARRAY(SELECT issued_coupon_id FROM issued_coupons i WHERE i.coupon_id = c.coupon_id)
+               FROM coupons c WHERE coupon_id = $1";
+    let found = ask(shop.pool(Service::Coupon), sql, &[&id]).await?;
+    let (counted, held): (i64, Vec<Uuid>) = (found[0].get(0), found[0].get(1));
+    let issued = i64::try_from(held.len())?;
+    ensure!(counted == issued && issued <= coupon.quantity, "{id}: {issued} held, {counted} counted");
+    Ok(held)
+}
+
 /// An order that is confirmed uses its coupon and pays what that leaves; one that isn't gave it back if it
-/// had it. Of an order that operators gave up there nobody knows. Returns how many coupons are in use, and how many were used more than once.
+/// had it. An order whose `order-created` was discarded isn't known there. Returns how many coupons are in use, and how many were used more than once.
 pub(super) async fn used(shop: &Shop, broker: &Broker, orders: &[Uuid]) -> anyhow::Result<(usize, usize)> {
     let used = ids_by_order::<CouponUsed>(broker, |data| data.order_id)?;
     let failed = ids_by_order::<CouponUseFailed>(broker, |data| data.order_id)?;

@@ -1,12 +1,13 @@
 //! 7: each event is, for each group, in exactly one place: unread, waiting, on a retry topic, parked, dead, discarded or
 //! applied. 6: nothing that keeps the order of its key is applied before what came before it, dead letters excepted. Looked at
-//! whenever nothing is under way.
+//! after every step that moved some.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, ensure};
-use common_events::{EventId, Service, Topic, catalogue::Retention, envelope};
-use messaging::{Record, ladder::headers::X_HOP};
+use common_events::{Service, Topic, catalogue::Retention, envelope};
+use messaging::ladder::headers::X_HOP;
+use service_runtime::Pool;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -21,34 +22,36 @@ struct Places {
     group: Service,
     /// Behind its offset, on topics whose events the inbox remembers.
     read: BTreeSet<Uuid>,
-    /// The same by topic and key, as they came, of topics that keep their order.
+    /// The events of topics that keep their order, by topic and key, as they came.
     in_order: BTreeMap<(String, Vec<u8>), Vec<Uuid>>,
     /// Before it, by the topic.
     unread: BTreeSet<(String, Uuid)>,
     /// On its own topics, unread or still in the outbox: with the hop.
     on_the_way: BTreeSet<(Uuid, i32)>,
-    /// In the outbox, by the topic.
-    in_outbox: BTreeSet<(String, Uuid)>,
-    /// What the inbox says: state, hop, and the topic where it lay first.
+    database: Noted,
+}
+
+/// What the group's database says, in one snapshot.
+#[derive(Default)]
+struct Noted {
+    /// Of the inbox: state, hop, and the topic where it lay first.
     inbox: BTreeMap<Uuid, (String, i32, String)>,
     waiting: BTreeSet<Uuid>,
     letters: BTreeMap<Uuid, String>,
+    /// In the outbox: topic, event, and the hop that its headers say.
+    outbox: Vec<(String, Uuid, Option<i32>)>,
 }
 
-/// Looks where each event is, in each group.
-pub(crate) async fn check(shop: &Shop, broker: &Broker) -> anyhow::Result<()> {
-    for (group, topics) in &shop.topics {
+/// Looks where each event is, in these groups.
+pub(crate) async fn check(shop: &Shop, broker: &Broker, groups: &BTreeSet<Service>) -> anyhow::Result<()> {
+    for (group, topics) in shop.topics.iter().filter(|(group, _)| groups.contains(group)) {
         Places::of(shop, broker, *group, topics).await?.are_right().with_context(|| format!("in {group}"))?;
     }
     Ok(())
 }
 
-fn id_of(record: &Record) -> Option<Uuid> {
-    envelope::peek(record.value.as_deref()?).id.map(EventId::uuid)
-}
-
-fn hop_of(headers: &[(String, Vec<u8>)]) -> Option<i32> {
-    let (_, hop) = headers.iter().find(|(name, _)| name == X_HOP)?;
+fn hop_of<'h>(mut headers: impl Iterator<Item = (&'h str, &'h [u8])>) -> Option<i32> {
+    let (_, hop) = headers.find(|(name, _)| *name == X_HOP)?;
     std::str::from_utf8(hop).ok()?.parse().ok()
 }
 
@@ -57,73 +60,94 @@ fn is_remembered(topic: &str) -> bool {
     topic.parse::<Topic>().is_ok_and(|topic| matches!(topic.spec().retention, Retention::Days(_)))
 }
 
+impl Noted {
+    async fn of(pool: &Pool, known: &[Uuid]) -> anyhow::Result<Self> {
+        let sql = "
+            SELECT 'inbox', event_id, state, hop, topic, NULL::bytea, NULL::text[], NULL::bytea[]
+            FROM inbox WHERE event_id = ANY($1)
+            UNION ALL SELECT 'waiting', event_id, NULL, NULL, NULL, NULL, NULL, NULL
+            FROM waiting_events WHERE event_id = ANY($1)
+            UNION ALL SELECT 'letter', event_id, state, NULL, NULL, NULL, NULL, NULL
+            FROM dead_letters WHERE event_id = ANY($1)
+            UNION ALL SELECT 'outbox', NULL, NULL, NULL, topic, payload, header_names, header_values FROM outbox";
+        let mut noted = Self::default();
+        for row in ask(pool, sql, &[&known]).await? {
+            match row.get(0) {
+                "inbox" => drop(noted.inbox.insert(row.get(1), (row.get(2), row.get(3), row.get(4)))),
+                "waiting" => drop(noted.waiting.insert(row.get(1))),
+                "letter" => drop(noted.letters.insert(row.get(1), row.get(2))),
+                _ => noted.outbox.extend(sent(&row)),
+            }
+        }
+        Ok(noted)
+    }
+}
+
+/// A row of the outbox.
+fn sent(row: &Row) -> Option<(String, Uuid, Option<i32>)> {
+    let (payload, names, values): (Option<&[u8]>, Option<Vec<&str>>, Option<Vec<&[u8]>>) =
+        (row.get(5), row.get(6), row.get(7));
+    let id = envelope::peek(payload?).id?;
+    let headers = names.unwrap_or_default().into_iter().zip(values.unwrap_or_default());
+    Some((row.get(4), id.uuid(), hop_of(headers)))
+}
+
 impl Places {
     async fn of(shop: &Shop, broker: &Broker, group: Service, topics: &[String]) -> anyhow::Result<Self> {
         let (mut read, mut unread, mut on_the_way) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        let (mut in_outbox, mut in_order) = (BTreeSet::new(), BTreeMap::<_, Vec<Uuid>>::new());
-        let subscriptions = shop.process(group, 0).group.subscriptions();
+        let mut in_order = BTreeMap::<_, Vec<Uuid>>::new();
         for topic in topics {
-            let is_own = topic.parse::<Topic>().is_err();
-            let keeps_order = topic.parse().is_ok_and(|topic| subscriptions.keeps_order_of(topic));
+            let heard = topic.parse::<Topic>().ok();
+            let keeps_order = heard.is_some_and(|heard| shop.keeps_order_of(group, heard));
             for partition in 0..PARTITIONS {
                 let reading = Reading { group, topic: topic.clone(), partition };
-                let ids = |records: &[Record]| records.iter().filter_map(id_of).collect::<Vec<_>>();
+                let (ids, position) = broker.ids(&reading);
                 if is_remembered(topic) {
-                    read.extend(ids(broker.read(&reading)));
-                    for record in broker.read(&reading).iter().filter(|_| keeps_order) {
+                    read.extend(ids[..position].iter().flatten());
+                    for (record, id) in broker.log(&reading).iter().zip(ids).filter(|_| keeps_order) {
                         let key = (topic.clone(), record.key.clone().unwrap_or_default());
-                        in_order.entry(key).or_default().extend(id_of(record));
+                        in_order.entry(key).or_default().extend(*id);
                     }
                 }
-                unread.extend(ids(broker.unread(&reading)).into_iter().map(|id| (topic.clone(), id)));
-                if is_own {
-                    let hops = broker.unread(&reading).iter().filter_map(|r| Some((id_of(r)?, hop_of(&r.headers)?)));
-                    on_the_way.extend(hops);
+                unread.extend(ids[position..].iter().flatten().map(|id| (topic.clone(), *id)));
+                if heard.is_none() {
+                    for (record, id) in broker.unread(&reading).iter().zip(&ids[position..]) {
+                        let headers = record.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
+                        on_the_way.extend(id.zip(hop_of(headers)));
+                    }
                 }
             }
         }
-        let pool = shop.pool(group);
-        for row in shop.outbox(group, i64::from(u16::MAX)).await? {
-            let value = row.message.value.as_deref().unwrap_or_default();
-            let Some(id) = envelope::peek(value).id.map(EventId::uuid) else { continue };
-            on_the_way.extend(hop_of(&row.message.headers).map(|hop| (id, hop)));
-            in_outbox.insert((row.message.topic, id));
-        }
-        let known: Vec<Uuid> = broker.records().filter_map(id_of).collect();
-        let state = |row: &Row| (row.get::<_, Uuid>(0), (row.get(1), row.get(2), row.get(3)));
-        let sql = "SELECT event_id, state, hop, topic FROM inbox WHERE event_id = ANY($1)";
-        let inbox = ask(pool, sql, &[&known]).await?.iter().map(state).collect();
-        let sql = "SELECT event_id FROM waiting_events WHERE event_id = ANY($1)";
-        let waiting = ask(pool, sql, &[&known]).await?.iter().map(|row| row.get(0)).collect();
-        let sql = "SELECT event_id, state FROM dead_letters WHERE event_id = ANY($1)";
-        let letters = ask(pool, sql, &[&known]).await?.iter().map(|row| (row.get(0), row.get(1))).collect();
-        Ok(Self { group, read, in_order, unread, on_the_way, in_outbox, inbox, waiting, letters })
+        let known: Vec<Uuid> = broker.all_ids().collect();
+        let database = Noted::of(shop.database(group), &known).await?;
+        on_the_way.extend(database.outbox.iter().filter_map(|(_, id, hop)| Some((*id, (*hop)?))));
+        unread.extend(database.outbox.iter().map(|(topic, id, _)| (topic.clone(), *id)));
+        Ok(Self { group, read, in_order, unread, on_the_way, database })
     }
 
     fn are_right(&self) -> anyhow::Result<()> {
         for id in &self.read {
-            ensure!(self.inbox.contains_key(id), "{id} was read, and is in no place");
+            ensure!(self.database.inbox.contains_key(id), "{id} was read, and is in no place");
         }
-        for (id, (state, hop, topic)) in &self.inbox {
-            let letter = self.letters.get(id).map(String::as_str);
+        for (id, (state, hop, topic)) in &self.database.inbox {
+            let letter = self.database.letters.get(id).map(String::as_str);
+            // Whoever is on his way may have been dead before.
+            let is_nobody_s_letter = matches!(letter, None | Some("REPLAYED"));
             let is_there = match state.as_str() {
                 "applied" => !matches!(letter, Some("DEAD" | "PARKED")),
-                "waiting" => self.waiting.contains(id),
-                "retrying" => self.on_the_way.contains(&(*id, *hop)),
+                "waiting" => is_nobody_s_letter && self.database.waiting.contains(id),
+                "retrying" => is_nobody_s_letter && self.on_the_way.contains(&(*id, *hop)),
                 "parked" => letter == Some("PARKED"),
                 "dead" => letter == Some("DEAD"),
                 "discarded" => letter == Some("DISCARDED"),
-                "unread" => {
-                    let at_origin = (topic.clone(), *id);
-                    self.unread.contains(&at_origin) || self.in_outbox.contains(&at_origin)
-                }
+                "unread" => is_nobody_s_letter && self.unread.contains(&(topic.clone(), *id)),
                 other => anyhow::bail!("{id} is {other}"),
             };
             ensure!(is_there, "{id} of {topic} is {state} (hop {hop}), and isn't there; its dead letter: {letter:?}");
-            ensure!(state == "waiting" || !self.waiting.contains(id), "{id} is {state}, and waits, too");
+            ensure!(state == "waiting" || !self.database.waiting.contains(id), "{id} is {state}, and waits, too");
         }
-        for id in &self.waiting {
-            ensure!(self.inbox.contains_key(id), "{id} waits, and {} doesn't know it", self.group);
+        for id in &self.database.waiting {
+            ensure!(self.database.inbox.contains_key(id), "{id} waits, and {} doesn't know it", self.group);
         }
         self.are_in_order()
     }
@@ -134,9 +158,11 @@ impl Places {
             let mut seen = BTreeSet::new();
             // What a relay sent twice has its place where it came first.
             for id in ids.iter().filter(|id| seen.insert(**id)) {
-                let Some((state, ..)) = self.inbox.get(id) else { continue };
-                let was_dead =
-                    matches!(self.letters.get(id).map(String::as_str), Some("DEAD" | "REPLAYED" | "DISCARDED"));
+                let Some((state, ..)) = self.database.inbox.get(id) else { continue };
+                let was_dead = matches!(
+                    self.database.letters.get(id).map(String::as_str),
+                    Some("DEAD" | "REPLAYED" | "DISCARDED")
+                );
                 match state.as_str() {
                     "waiting" | "retrying" | "parked" if !was_dead => held = held.or(Some(*id)),
                     "applied" if !was_dead => {

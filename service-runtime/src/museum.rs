@@ -1,4 +1,4 @@
-//! The museum: bugs that real projects had, kept to see which test finds them. In a build of its own (`cfg(museum)`,
+//! The museum: bugs that other projects had or warn of, kept to see which test finds them. In a build of its own (`cfg(museum)`,
 //! `make museum`) one of them is put back by the name in `MUSEUM`; in any other build nothing of them is left.
 //!
 //! `tests/museum/bugs` has a line for each: whose bug it was, and which tests look for it.
@@ -54,11 +54,11 @@ bugs! {
     TooLargeForItsTopic = "too-large-for-its-topic",
     /// A replay to the origin is a new event: every group handles it.
     ReplayReachesAll = "replay-reaches-all",
-    /// What an order holds goes back when a step failed, and not when the order timed out.
+    /// The stock of an order goes back when a step failed, and not when the order timed out.
     UndoOnlyAfterFailure = "undo-only-after-failure",
     /// A cancel that comes before its order's lines leaves nothing behind.
     NoTombstone = "no-tombstone",
-    /// Each cancel of a paid order refunds it.
+    /// Each cancel of a paid order refunds it: only the ledger's key stands in the way.
     RefundTwice = "refund-twice",
     /// A call that was refused keeps its idempotency key.
     RefusalKeepsKey = "refusal-keeps-key",

@@ -86,14 +86,20 @@ impl Group {
             let struck = self.faults.strike(&tx, run.iter().map(|fresh| (fresh.heard.record, fresh.decoded.id)));
             self.handle(run[0].hearing, &tx, &events, struck).await?;
         }
-        tx.commit_unless(|side| self.die_if_asked(part, &fresh, side).map_err(Failure::from)).await?;
+        tx.commit_unless(|side| self.die_if_asked(part, &fresh, delivered, side).map_err(Failure::from)).await?;
         delivered.applied = fresh.len();
         self.tell(&fresh, delivered, start);
         histogram!("event_batch_seconds").record(started.elapsed().as_secs_f64());
         Ok(delivered)
     }
 
-    fn die_if_asked(&self, part: &[Item<'_>], fresh: &[Fresh<'_>], side: Side) -> Result<(), Death> {
+    fn die_if_asked(
+        &self,
+        part: &[Item<'_>],
+        fresh: &[Fresh<'_>],
+        delivered: Delivered,
+        side: Side,
+    ) -> Result<(), Death> {
         let is_through = |heard: &&Heard<'_>| !matches!(heard.came, Came::First | Came::Asked);
         let is_fresh = |heard: &Heard<'_>| fresh.iter().any(|fresh| std::ptr::eq(fresh.heard, heard));
         let handled = || fresh.iter().map(|fresh| fresh.heard);
@@ -104,7 +110,7 @@ impl Group {
         };
         die(Step::Handle, &mut handled())?;
         die(Step::Release, &mut handled().filter(is_through))?;
-        die(Step::Wait, &mut not_handled.into_iter())
+        if delivered.waiting > 0 { die(Step::Wait, &mut not_handled.into_iter()) } else { Ok(()) }
     }
 
     /// Lets the handler work, unless it is struck before. Its log lines carry the group, the event and the trace, as far as

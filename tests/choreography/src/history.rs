@@ -118,7 +118,7 @@ impl<'s> History<'s> {
     /// What holds at any moment holds.
     async fn look(&mut self, nth: usize) -> anyhow::Result<()> {
         law::places::check(self.shop, &self.broker, &std::mem::take(&mut self.moved)).await?;
-        if nth % LOOK_EVERY == 0 {
+        if nth.is_multiple_of(LOOK_EVERY) {
             law::always(self.shop, &self.scene).await?;
         }
         Ok(())

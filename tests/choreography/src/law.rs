@@ -11,6 +11,7 @@ use common_events::{
     envelope::{self, Event},
     events::{OrderCancelled, OrderConfirmed, OrderCreated, PaymentCompleted, PaymentRefunded},
 };
+use messaging::Record;
 use service_runtime::Pool;
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
@@ -136,11 +137,11 @@ async fn shelf(shop: &Shop, product: &ProductId, initial: i64) -> anyhow::Result
 
 /// 9: wherever an event lies, and however often, it has the key and the bytes it was published with.
 fn bytes_stay(broker: &Broker) -> anyhow::Result<()> {
-    let mut published: BTreeMap<EventId, (&Option<Vec<u8>>, &Option<Vec<u8>>)> = BTreeMap::new();
+    let mut published: BTreeMap<EventId, &Record> = BTreeMap::new();
     for record in broker.records() {
         let Some(id) = envelope::peek(record.value.as_deref().unwrap_or_default()).id else { continue };
-        let first = *published.entry(id).or_insert((&record.key, &record.value));
-        ensure!(first == (&record.key, &record.value), "{id} on {} has other bytes", record.topic);
+        let first = *published.entry(id).or_insert(record);
+        ensure!(first.key == record.key && first.value == record.value, "{id} on {} has other bytes", record.topic);
     }
     Ok(())
 }

@@ -106,7 +106,9 @@ impl Shop {
 
     /// Whatever was cut off may have told something since.
     pub(crate) fn touch_all(&self) {
-        self.services().for_each(|service| drop(self.touched(service)));
+        for service in self.services() {
+            self.touched(service);
+        }
     }
 
     /// A process does what a running consumer does beside reading: it tries parked events, and handles those whose turn it

@@ -43,21 +43,21 @@ const DISCARDABLE: [(Service, Topic); 7] = [
 impl History<'_> {
     pub(crate) async fn make_trouble(&mut self) -> anyhow::Result<()> {
         if let Some(service) = self.one_of(|history| &history.with_letters)
-            && self.chance.random_bool(0.15)
+            && self.chance.random_bool(0.25)
         {
             let to = if self.chance.random_bool(0.3) { To::Origin } else { To::Group };
             let which = if self.chance.random_bool(0.6) { Which::One } else { Which::All };
-            let is_mended = which == Which::One || to == To::Origin || self.chance.random_bool(0.5);
+            let is_mended = which == Which::One || to == To::Origin || self.chance.random_bool(0.3);
             return match self.chance.random_range(0..100) {
                 0..25 => self.give_up_some(service).await,
                 _ => self.replay(service, Replaying { which, to, is_mended }).await.map(drop),
             };
         }
         if let Some(service) = self.one_of(|history| &history.uneasy)
-            && self.chance.random_bool(0.3)
+            && self.chance.random_bool(0.4)
         {
             let process = self.chance.random_range(0..=1);
-            if self.chance.random_bool(0.1) {
+            if self.chance.random_bool(0.3) {
                 let fault = death(Step::Drain, self.chance.random_bool(0.5));
                 self.break_process((service, process), &fault).await?;
             }

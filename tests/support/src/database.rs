@@ -72,7 +72,7 @@ impl Drop for Database {
             let _ = dropping.join();
         };
         match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
-            // Who is about to connect goes on elsewhere: PostgreSQL drops nothing as long as somebody is half in.
+            // DROP DATABASE waits for connections that are being opened; their tasks must be able to run.
             Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(wait),
             _ => wait(),
         }

@@ -1,6 +1,6 @@
 //! saga-monitor as its operators use it, and the other services' calls for operators.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context, ensure};
 use common_events::Service;
@@ -76,10 +76,18 @@ impl<'s> Operator<'s> {
         .await
     }
 
-    /// All alarms of one kind that there ever were, the newest first; at most 200.
-    pub async fn alarms_ever(&self, kind: &str) -> anyhow::Result<Vec<Value>> {
-        let page = self.look(&format!("/api/alarms?kind={kind}&limit=200")).await?;
-        page["items"].as_array().cloned().context("items")
+    /// The ids of all alarms about sagas that there ever were, each also when it is over.
+    pub async fn alarms_about_sagas(&self) -> anyhow::Result<BTreeSet<String>> {
+        let mut ids = BTreeSet::new();
+        for kind in ["stuck", "mismatched"] {
+            let page = self.look(&format!("/api/alarms?kind={kind}&limit=200")).await?;
+            let items = page["items"].as_array().context("items")?;
+            ensure!(items.len() < 200, "more {kind} alarms than one page takes");
+            for alarm in items {
+                ids.insert(alarm["id"].as_str().context("an id")?.to_owned());
+            }
+        }
+        Ok(ids)
     }
 
     /// Waits until the monitor has judged what it knows by now: a round may have begun before.

@@ -85,8 +85,8 @@ impl Noted {
 
 /// A row of the outbox.
 fn sent(row: &Row) -> Option<(String, Uuid, Option<i32>)> {
-    let (payload, names, values): (Option<&[u8]>, Option<Vec<&str>>, Option<Vec<&[u8]>>) =
-        (row.get(5), row.get(6), row.get(7));
+    let payload: Option<&[u8]> = row.get(5);
+    let (names, values): (Option<Vec<&str>>, Option<Vec<&[u8]>>) = (row.get(6), row.get(7));
     let id = envelope::peek(payload?).id?;
     let headers = names.unwrap_or_default().into_iter().zip(values.unwrap_or_default());
     Some((row.get(4), id.uuid(), hop_of(headers)))

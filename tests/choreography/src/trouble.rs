@@ -21,7 +21,7 @@ pub(crate) const PER_STEP: f64 = 0.2;
 /// How handling fails, how often of a hundred times, and where a process can be made to seem dead then.
 const FAULTS: [(&str, u32, &[Step]); 6] = [
     ("death", 15, &[Step::Handle, Step::Wait, Step::Release]),
-    ("transient", 45, &[Step::Hop, Step::Park, Step::Bury, Step::Wait]),
+    ("transient", 45, &[Step::Hop, Step::Park, Step::Bury, Step::Wait, Step::Wait, Step::Wait]),
     ("unprocessable", 12, &[Step::Bury]),
     ("panic", 10, &[Step::Hop, Step::Bury]),
     // Tried again at once, it would never get anywhere else.
@@ -57,7 +57,7 @@ impl History<'_> {
             && self.chance.random_bool(0.4)
         {
             let process = self.chance.random_range(0..=1);
-            if self.chance.random_bool(0.3) {
+            if self.chance.random_bool(0.6) {
                 let fault = death(Step::Drain, self.chance.random_bool(0.5));
                 self.break_process((service, process), &fault).await?;
             }
@@ -74,9 +74,10 @@ impl History<'_> {
     /// Somebody switches a fault on: events will fail, once or until it is over, or a process seems dead at some step; in one
     /// process or in both.
     async fn break_something(&mut self) -> anyhow::Result<()> {
-        // Where something is to be done soon.
+        // Where much is to be done soon.
         let waiting = self.broker.waiting(&self.shop.topics);
-        let Some(reading) = waiting.choose(&mut self.chance) else { return Ok(()) };
+        let some = waiting.sample(&mut self.chance, 3);
+        let Some(reading) = some.max_by_key(|reading| self.broker.unread(reading).len()) else { return Ok(()) };
         let (kind, _, steps) = *FAULTS.choose_weighted(&mut self.chance, |(_, often, _)| *often)?;
         let step = steps.choose(&mut self.chance).filter(|_| kind == "death" || self.chance.random_bool(0.4));
         let mut fault = if let Some(step) = step {
@@ -92,7 +93,7 @@ impl History<'_> {
             fault["topic"] = json!(topic.name());
         }
         let first = self.chance.random_range(0..=1);
-        let many = self.chance.random_range(1..=2);
+        let many = if step == Some(&Step::Wait) { 2 } else { self.chance.random_range(1..=2) };
         for process in [first, 1 - first].into_iter().take(many) {
             self.break_process((reading.group, process), &fault).await?;
         }

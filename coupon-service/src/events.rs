@@ -29,7 +29,8 @@ pub fn subscriptions(settled: mpsc::Sender<Vec<Settled>>) -> Subscriptions {
     subscriptions_behind(Defences::ALL, settled)
 }
 
-/// The same behind other lines of defence than [`Defences::ALL`].
+/// The same behind other lines of defence than [`Defences::ALL`], to show what each of them holds alone.
+#[doc(hidden)]
 pub fn subscriptions_behind(defences: Defences, settled: mpsc::Sender<Vec<Settled>>) -> Subscriptions {
     let issued = settled.clone();
     Subscriptions::of(Service::Coupon)

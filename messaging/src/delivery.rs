@@ -97,10 +97,20 @@ impl std::ops::AddAssign for Delivered {
 #[error("what the service stands on is away")]
 pub struct Stalled(#[source] pub(crate) Box<dyn Error + Send + Sync>);
 
+/// Another member failed events of the same key at the same time.
+#[derive(Debug, thiserror::Error)]
+#[error("another member blocked the key of a failed event first")]
+pub(crate) struct Outrun;
+
 impl Stalled {
     /// Whether nothing is away: somebody switched a fault on, so that the process seems dead.
     pub fn death(&self) -> Option<Death> {
         self.0.downcast_ref().copied()
+    }
+
+    /// Whether nothing is away: another member was faster, and what was delivered comes again.
+    pub fn was_outrun(&self) -> bool {
+        self.0.is::<Outrun>()
     }
 
     /// Whether nothing is away: somebody holds a row for too long.

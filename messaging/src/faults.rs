@@ -64,6 +64,10 @@ pub enum Step {
 }
 
 impl Step {
+    /// All of them.
+    pub const ALL: [Self; 8] =
+        [Self::Handle, Self::Wait, Self::Release, Self::Hop, Self::Park, Self::Bury, Self::Drain, Self::Replay];
+
     /// Whether it is done to keys or dead letters of any kind at once, not to certain events.
     pub(crate) const fn is_of_no_event(self) -> bool {
         matches!(self, Self::Drain | Self::Replay)
@@ -151,17 +155,15 @@ impl Faults {
         }
     }
 
-    /// Whether handling it would fail.
-    pub(crate) fn would_strike(&self, record: &Record, id: EventId) -> bool {
-        self.hit(|fault| fault.fails, std::iter::once((record, Some(id))), |_| true).is_some()
+    /// How handling it would fail.
+    pub(crate) fn foretold(&self, record: &Record, id: EventId) -> Option<Kind> {
+        self.hit(|fault| fault.fails, std::iter::once((record, Some(id))), |_| true)
     }
 
-    /// Strikes in a rehearsal: it counts for nothing.
-    pub(crate) async fn foretell(&self, tx: &Tx<'_>, (record, id): (&Record, EventId)) -> Handled {
-        match self.hit(|fault| fault.fails, std::iter::once((record, Some(id))), |_| true) {
-            Some(kind) => kind.strike(tx).await,
-            None => Ok(()),
-        }
+    /// Whether the process is to seem dead anywhere.
+    pub(crate) fn kills(&self) -> bool {
+        let lasting = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        lasting.as_ref().is_some_and(|lasting| lasting.fault.dies.is_some())
     }
 
     /// Fails if the process is to seem dead on this side of the step.
@@ -195,7 +197,7 @@ impl Faults {
 
 impl Kind {
     /// What the handler would do.
-    async fn strike(self, tx: &Tx<'_>) -> Handled {
+    pub(crate) async fn strike(self, tx: &Tx<'_>) -> Handled {
         match self {
             Self::Transient => Err(Transient::new(CLASS, "somebody switched a fault on").into()),
             Self::Unprocessable => Err(Unprocessable::new("injected-fault: somebody switched a fault on").into()),

@@ -100,17 +100,22 @@ impl Group {
         delivered: Delivered,
         side: Side,
     ) -> Result<(), Death> {
-        let is_through = |heard: &&Heard<'_>| !matches!(heard.came, Came::First | Came::Asked);
-        let is_fresh = |heard: &Heard<'_>| fresh.iter().any(|fresh| std::ptr::eq(fresh.heard, heard));
-        let handled = || fresh.iter().map(|fresh| fresh.heard);
-        let not_handled = part.iter().map(|item| item.heard).filter(|heard| !is_through(heard) && !is_fresh(heard));
-        let die = |step, heard: &mut dyn Iterator<Item = &Heard<'_>>| {
-            let mut records = heard.map(|heard| (heard.record, heard.event().map(|event| event.id))).peekable();
-            if records.peek().is_some() { self.faults.die((step, side), records) } else { Ok(()) }
-        };
-        die(Step::Handle, &mut handled())?;
-        die(Step::Release, &mut handled().filter(is_through))?;
-        if delivered.waiting > 0 { die(Step::Wait, &mut not_handled.into_iter()) } else { Ok(()) }
+        if !self.faults.kills() {
+            return Ok(());
+        }
+        let is_first = |heard: &Heard<'_>| matches!(heard.came, Came::First | Came::Asked);
+        let is_handled = |heard: &Heard<'_>| fresh.iter().any(|fresh| std::ptr::eq(fresh.heard, heard));
+        let handled: Vec<&Heard<'_>> = fresh.iter().map(|fresh| fresh.heard).collect();
+        let through = handled.iter().copied().filter(|heard| !is_first(heard)).collect();
+        let kept = part.iter().map(|item| item.heard).filter(|heard| is_first(heard) && !is_handled(heard));
+        let waiting = if delivered.waiting > 0 { kept.collect() } else { Vec::new() };
+        for (step, heard) in [(Step::Handle, handled), (Step::Release, through), (Step::Wait, waiting)] {
+            if !heard.is_empty() {
+                let records = heard.iter().map(|heard| (heard.record, heard.event().map(|event| event.id)));
+                self.faults.die((step, side), records)?;
+            }
+        }
+        Ok(())
     }
 
     /// Lets the handler work, unless it is struck before. Its log lines carry the group, the event and the trace, as far as

@@ -62,12 +62,18 @@ impl Group {
             Reading::Refused { class, message } => return Ok(Rehearsed::Refused { class, message }),
             Reading::Event { decoded, hearing } => (decoded, hearing),
         };
-        if hearing.is_remote() && !self.faults.would_strike(record, decoded.id) {
+        let foretold_failure = self.faults.foretold(record, decoded.id);
+        if hearing.is_remote() && foretold_failure.is_none() {
             return Ok(Rehearsed::Remote);
         }
         let before = written(tx).await?;
         tx.transaction().batch_execute("SAVEPOINT rehearsal").await?;
-        let struck = self.faults.foretell(tx, (record, decoded.id));
+        let struck = async {
+            match foretold_failure {
+                Some(kind) => kind.strike(tx).await,
+                None => Ok(()),
+            }
+        };
         let handled = if hearing.is_remote() {
             catch_panics(struck).await
         } else {
@@ -82,9 +88,6 @@ impl Group {
         if tx.transaction().batch_execute("RELEASE rehearsal").await.is_err() {
             tx.transaction().batch_execute("ROLLBACK TO rehearsal; RELEASE rehearsal").await?;
             return Ok(Rehearsed::Failed(Transient::new("database", "a statement failed unnoticed").into()));
-        }
-        if hearing.is_remote() {
-            return Ok(Rehearsed::Remote);
         }
         let changes = grown(&before, written(tx).await?);
         Ok(Rehearsed::Handled(Effects::of(foretold, changes)))

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     dead_letters::{self, Letter},
-    delivery::{Delivered, Group, Heard, Stalled},
+    delivery::{Delivered, Group, Heard, Outrun, Stalled},
     faults::{Death, Side, Step},
     inbox::{self, Move, State},
     outbox::{self, Forwarded},
@@ -130,7 +130,7 @@ impl Group {
             waiting::release(tx, &leaving).await?;
         }
         if blocked < wanted as u64 {
-            return Err(Stalled("another member blocked the key of a failed event first".into()));
+            return Err(Stalled(Outrun.into()));
         }
         Ok(())
     }

@@ -54,6 +54,15 @@ impl Shop {
     }
 
     pub(crate) fn cancelled(&self, order: OrderId, lines: &[(&str, i64)]) -> envelope::Event<OrderCancelled> {
+        self.cancelled_because(CancelReason::Customer, order, lines)
+    }
+
+    pub(crate) fn cancelled_because(
+        &self,
+        reason: CancelReason,
+        order: OrderId,
+        lines: &[(&str, i64)],
+    ) -> envelope::Event<OrderCancelled> {
         let line = |(product, quantity): &(&str, i64)| OrderLine {
             product_id: id(product),
             name: (*product).to_owned(),
@@ -67,7 +76,7 @@ impl Shop {
             user_id: "kim".parse().expect("a user id"),
             lines: lines.iter().map(line).collect(),
             issued_coupon_id: None,
-            reason: CancelReason::Customer,
+            reason,
             note: None,
             cancelled_at: chrono::Utc::now(),
         })

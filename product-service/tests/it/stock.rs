@@ -1,6 +1,6 @@
 //! Stock is deducted and restored once, whatever comes when.
 
-use common_events::{Service, StockRefusal, Topic, events::StockDeducted};
+use common_events::{CancelReason, Service, StockRefusal, Topic, events::StockDeducted};
 use messaging::{Delivered, Tx};
 use product_service::{events, store};
 
@@ -79,6 +79,20 @@ async fn a_cancelled_order_gives_its_stock_back_once() {
     assert_eq!(shop.restored().await, [(order, "cup".to_owned(), 1), (order, "tea".to_owned(), 3)]);
     assert_eq!((shop.stock("tea").await, shop.stock("cup").await), (5, 5));
     assert_eq!((shop.held("tea").await, shop.held("cup").await), (0, 0));
+}
+
+#[tokio::test]
+async fn whatever_an_order_was_cancelled_for_its_stock_is_for_sale_again() {
+    let reasons =
+        [CancelReason::Timeout, CancelReason::OutOfStock, CancelReason::InsufficientPoints, CancelReason::Operator];
+    let shop = Shop::selling(&[("tea", 5)]).await;
+    for reason in reasons {
+        let order = new_order();
+        shop.seam.deliver(&shop.line(order, "tea", 3)).await;
+        assert_eq!(shop.stock("tea").await, 2);
+        shop.seam.deliver(&shop.cancelled_because(reason, order, &[("tea", 3)])).await;
+        assert_eq!(shop.stock("tea").await, 5, "{reason:?}");
+    }
 }
 
 /// What keeps it from happening twice is the line in the database, and not what a handler remembers.

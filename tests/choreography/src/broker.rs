@@ -31,12 +31,18 @@ pub(crate) struct Message {
 /// How long each log was.
 pub(crate) type Ends = BTreeMap<(String, usize), usize>;
 
+/// What lies on a partition.
+#[derive(Default)]
+struct Log {
+    records: Vec<Record>,
+    /// Which event each of them is; it is asked after every step.
+    ids: Vec<Option<Uuid>>,
+}
+
 /// All logs of a history, and who has read how far.
 #[derive(Default)]
 pub(crate) struct Broker {
-    logs: BTreeMap<(String, usize), Vec<Record>>,
-    /// Of each record which event it is; it is asked after every step.
-    ids: BTreeMap<(String, usize), Vec<Option<Uuid>>>,
+    logs: BTreeMap<(String, usize), Log>,
     positions: BTreeMap<Reading, usize>,
     /// Keys in the order they came: ids differ from run to run, the partitions of a seed must not.
     keys: BTreeMap<Vec<u8>, usize>,
@@ -48,14 +54,12 @@ impl Broker {
         let Message { topic, key, value, headers } = message;
         let newest = self.keys.len();
         let partition = key.as_ref().map_or(0, |key| *self.keys.entry(key.clone()).or_insert(newest)) % PARTITIONS;
-        let place = (topic.clone(), partition);
-        let id = value.as_deref().and_then(|value| envelope::peek(value).id).map(EventId::uuid);
-        self.ids.entry(place.clone()).or_default().push(id);
-        let log = self.logs.entry(place).or_default();
-        log.push(Record {
+        let log = self.logs.entry((topic.clone(), partition)).or_default();
+        log.ids.push(value.as_deref().and_then(|value| envelope::peek(value).id).map(EventId::uuid));
+        log.records.push(Record {
             topic,
             partition: i32::try_from(partition).expect("below PARTITIONS"),
-            offset: i64::try_from(log.len()).expect("a short log"),
+            offset: i64::try_from(log.ids.len() - 1).expect("a short log"),
             timestamp: Some(Utc::now()),
             key,
             value,
@@ -86,13 +90,14 @@ impl Broker {
 
     /// Which events lie there, and how many of these records it has behind it.
     pub(crate) fn ids(&self, reading: &Reading) -> (&[Option<Uuid>], usize) {
-        let place = (reading.topic.clone(), reading.partition);
-        (self.ids.get(&place).map(Vec::as_slice).unwrap_or_default(), self.position(reading))
+        let log = self.logs.get(&(reading.topic.clone(), reading.partition));
+        (log.map(|log| log.ids.as_slice()).unwrap_or_default(), self.position(reading))
     }
 
-    /// Every event that lies anywhere.
-    pub(crate) fn all_ids(&self) -> impl Iterator<Item = Uuid> {
-        self.ids.values().flatten().filter_map(|id| *id)
+    /// What a group has behind it, on any topic.
+    pub(crate) fn read_by(&self, group: Service) -> impl Iterator<Item = &Record> {
+        let read = self.positions.iter().filter(move |(reading, _)| reading.group == group);
+        read.flat_map(|(reading, position)| &self.log(reading)[..*position])
     }
 
     /// How far this reading is.
@@ -121,27 +126,27 @@ impl Broker {
 
     /// How long each log is by now.
     pub(crate) fn ends(&self) -> Ends {
-        self.logs.iter().map(|(place, log)| (place.clone(), log.len())).collect()
+        self.logs.iter().map(|(place, log)| (place.clone(), log.ids.len())).collect()
     }
 
     /// What was published before these ends.
     pub(crate) fn before<'b>(&'b self, ends: &'b Ends) -> impl Iterator<Item = &'b Record> {
-        self.logs.iter().flat_map(|(place, log)| &log[..ends.get(place).copied().unwrap_or_default()])
+        self.logs.iter().flat_map(|(place, log)| &log.records[..ends.get(place).copied().unwrap_or_default()])
     }
 
     /// What was published behind these ends.
     pub(crate) fn since<'b>(&'b self, ends: &'b Ends) -> impl Iterator<Item = &'b Record> {
-        self.logs.iter().flat_map(|(place, log)| &log[ends.get(place).copied().unwrap_or_default()..])
+        self.logs.iter().flat_map(|(place, log)| &log.records[ends.get(place).copied().unwrap_or_default()..])
     }
 
     /// Everything that was published, topic by topic.
     pub(crate) fn records(&self) -> impl Iterator<Item = &Record> {
-        self.logs.values().flatten()
+        self.logs.values().flat_map(|log| &log.records)
     }
 
     /// Everything that lies there.
     pub(crate) fn log(&self, reading: &Reading) -> &[Record] {
         let place = (reading.topic.clone(), reading.partition);
-        self.logs.get(&place).map(Vec::as_slice).unwrap_or_default()
+        self.logs.get(&place).map(|log| log.records.as_slice()).unwrap_or_default()
     }
 }

@@ -98,6 +98,9 @@ impl History<'_> {
             deliveries.push(Delivery { reading, process, records, end, fate: Fate::by(&mut self.chance) });
         }
         let (shop, rival) = (self.shop, self.rival());
+        if let Rival::LookAfter(service, process) = rival {
+            self.let_drains_die((service, process)).await?;
+        }
         let delivering = futures::future::join_all(deliveries.iter().map(|delivery| delivery.run(shop)));
         let (outcomes, looked_after) = futures::join!(delivering, rival.run(shop));
         if let Some((service, looked_after)) = looked_after? {

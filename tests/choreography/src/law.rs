@@ -63,13 +63,13 @@ async fn ask(pool: &Pool, sql: &str, params: &[&(dyn ToSql + Sync)]) -> anyhow::
 /// The events that operators gave up in this service.
 async fn given_up(shop: &Shop, service: Service) -> anyhow::Result<BTreeSet<EventId>> {
     let sql = "SELECT event_id FROM dead_letters WHERE state = 'DISCARDED' AND event_id IS NOT NULL";
-    Ok(ask(shop.pool(service), sql, &[]).await?.iter().map(|row| EventId::new(row.get(0))).collect())
+    Ok(ask(shop.database(service), sql, &[]).await?.iter().map(|row| EventId::new(row.get(0))).collect())
 }
 
 /// 8: every saga ends.
 async fn orders_end(shop: &Shop, ids: &[Uuid]) -> anyhow::Result<BTreeMap<Uuid, String>> {
     let sql = "SELECT order_id, status FROM orders WHERE order_id = ANY($1)";
-    let rows = ask(shop.pool(Service::Order), sql, &[&ids]).await?;
+    let rows = ask(shop.database(Service::Order), sql, &[&ids]).await?;
     ensure!(rows.len() == ids.len(), "{} orders of {} are there", rows.len(), ids.len());
     let statuses: BTreeMap<Uuid, String> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     for (order, status) in &statuses {
@@ -83,7 +83,7 @@ async fn money(shop: &Shop, ids: &[Uuid], users: &[UserId]) -> anyhow::Result<()
     let sql =
         "SELECT order_id, CASE WHEN status = 'CONFIRMED' THEN total ELSE 0 END FROM orders WHERE order_id = ANY($1)";
     let owed: BTreeMap<Uuid, i64> =
-        ask(shop.pool(Service::Order), sql, &[&ids]).await?.iter().map(|row| (row.get(0), row.get(1))).collect();
+        ask(shop.database(Service::Order), sql, &[&ids]).await?.iter().map(|row| (row.get(0), row.get(1))).collect();
     let kept = ledgers(shop, ids, users).await?;
     for (order, owed) in &owed {
         let kept = kept.get(order).copied().unwrap_or_default();
@@ -97,7 +97,7 @@ async fn ledgers(shop: &Shop, ids: &[Uuid], users: &[UserId]) -> anyhow::Result<
     let sql = "SELECT order_id, (-sum(delta))::bigint, count(*) FILTER (WHERE kind = 'DEDUCTED'),
                       count(*) FILTER (WHERE kind = 'REFUNDED')
                FROM points_ledger WHERE order_id = ANY($1) GROUP BY order_id";
-    let rows = ask(shop.pool(Service::Payment), sql, &[&ids]).await?;
+    let rows = ask(shop.database(Service::Payment), sql, &[&ids]).await?;
     for row in &rows {
         let (order, deducted, refunded): (Uuid, i64, i64) = (row.get(0), row.get(2), row.get(3));
         ensure!(deducted <= 1 && refunded <= deducted, "order {order}: {deducted} × deducted, {refunded} × refunded");
@@ -105,7 +105,7 @@ async fn ledgers(shop: &Shop, ids: &[Uuid], users: &[UserId]) -> anyhow::Result<
     let users: Vec<&str> = users.iter().map(UserId::as_str).collect();
     let sql = "SELECT user_id, balance, (SELECT sum(delta)::bigint FROM points_ledger l WHERE l.user_id = a.user_id)
                FROM points_accounts a WHERE user_id = ANY($1)";
-    for row in ask(shop.pool(Service::Payment), sql, &[&users]).await? {
+    for row in ask(shop.database(Service::Payment), sql, &[&users]).await? {
         let (user, balance, sum): (String, i64, i64) = (row.get(0), row.get(1), row.get(2));
         ensure!(balance == sum && balance >= 0, "{user}: balance {balance}, ledger {sum}");
     }
@@ -117,7 +117,7 @@ async fn stock(shop: &Shop, products: &[(ProductId, i64)]) -> anyhow::Result<()>
     for (product, initial) in products {
         let holders = shelf(shop, product, *initial).await?;
         let sql = "SELECT count(*) FROM orders WHERE order_id = ANY($1) AND status <> 'CONFIRMED'";
-        let wrong: i64 = ask(shop.pool(Service::Order), sql, &[&holders]).await?[0].get(0);
+        let wrong: i64 = ask(shop.database(Service::Order), sql, &[&holders]).await?[0].get(0);
         ensure!(wrong == 0, "{product}: {wrong} orders hold stock and aren't confirmed");
     }
     Ok(())
@@ -129,7 +129,7 @@ async fn shelf(shop: &Shop, product: &ProductId, initial: i64) -> anyhow::Result
                               WHERE l.product_id = p.product_id AND l.state = 'HELD'),
                       ARRAY(SELECT order_id FROM stock_lines l WHERE l.product_id = p.product_id AND l.state = 'HELD')
                FROM products p WHERE product_id = $1";
-    let rows = ask(shop.pool(Service::Product), sql, &[&product.as_str()]).await?;
+    let rows = ask(shop.database(Service::Product), sql, &[&product.as_str()]).await?;
     let (available, held): (i64, i64) = (rows[0].get(0), rows[0].get(1));
     ensure!(available >= 0 && available + held == initial, "{product}: {available} + {held} ≠ {initial}");
     Ok(rows[0].get(2))
@@ -152,7 +152,7 @@ async fn nothing_set_aside(shop: &Shop) -> anyhow::Result<()> {
         let sql = "SELECT (SELECT count(*) FROM dead_letters WHERE state IN ('DEAD', 'PARKED')),
                           (SELECT count(*) FROM waiting_events), (SELECT count(*) FROM waiting_keys),
                           (SELECT count(*) FROM outbox)";
-        let rows = ask(shop.pool(service), sql, &[]).await?;
+        let rows = ask(shop.database(service), sql, &[]).await?;
         let [dead, waiting, blocked, unsent] = [0, 1, 2, 3].map(|column| rows[0].get::<_, i64>(column));
         ensure!(
             dead + waiting + blocked + unsent == 0,
@@ -204,7 +204,7 @@ async fn ranking(shop: &Shop, broker: &Broker, products: &[(ProductId, i64)]) ->
 /// What the ranking counts of a product, over all days.
 async fn ranked_quantity(shop: &Shop, product: &ProductId) -> anyhow::Result<i64> {
     let sql = "SELECT coalesce(sum(quantity), 0)::bigint FROM sales WHERE product_id = $1 AND window_kind = 'day'";
-    Ok(ask(shop.pool(Service::Ranking), sql, &[&product.as_str()]).await?[0].get(0))
+    Ok(ask(shop.database(Service::Ranking), sql, &[&product.as_str()]).await?[0].get(0))
 }
 
 /// 12: one trace id from the first request to the last compensation.

@@ -29,9 +29,6 @@ const EXPECTED: [&str; 22] = [
     "letters given up",
     "answers told again",
 ];
-const STEPS: [Step; 8] =
-    [Step::Handle, Step::Wait, Step::Release, Step::Hop, Step::Park, Step::Bury, Step::Drain, Step::Replay];
-
 /// How often what happened.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Outcome {
@@ -62,7 +59,8 @@ impl Outcome {
     /// Each with its number.
     fn lines(&self) -> impl Iterator<Item = (String, usize)> + '_ {
         let happened = EXPECTED.iter().map(|what| ((*what).to_owned(), self.of(what)));
-        let deaths = STEPS.into_iter().flat_map(|step| [Side::Before, Side::After].map(|side| Death { step, side }));
+        let deaths =
+            Step::ALL.into_iter().flat_map(|step| [Side::Before, Side::After].map(|side| Death { step, side }));
         let times = |death| self.deaths.get(&death).copied().unwrap_or_default();
         happened.chain(deaths.map(move |death| {
             let Death { step, side } = death;

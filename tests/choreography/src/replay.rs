@@ -76,16 +76,15 @@ impl History<'_> {
         let desk = || &shop.process(service, 0).desk;
         let foretold = desk().foretell(&asked).await?;
         let is_alone = which == Which::One && to == To::Group;
-        let before = if is_alone { Some((self.told_by(service), shop.written(service).await?)) } else { None };
+        let told = self.told_by(service);
+        shop.forget_written(service).await?;
         let Some(id) = desk().ask_for_replay(&asked).await? else { return Ok(0) };
         let dies = (is_mended && self.chance.random_bool(0.3)).then(|| self.chance.random_bool(0.5));
         if let Some(before_commit) = dies {
             self.break_process((service, 0), &death(Step::Replay, before_commit)).await?;
         }
-        let ended = self.until_it_ended(service, &id, reads).await?;
-        if let Some(before_commit) = dies
-            && !desk().has_fault().await?
-        {
+        let (ended, has_died) = self.until_it_ended(service, &id, reads).await?;
+        if let Some(before_commit) = dies.filter(|_| has_died) {
             let side = if before_commit { Side::Before } else { Side::After };
             self.outcome.count_death(Death { step: Step::Replay, side });
         }
@@ -103,11 +102,11 @@ impl History<'_> {
         if let Some(foretold) = foretold.filter(|_| ended["state"] != "HALTED") {
             let came_true = came_true(desk(), &foretold).await.with_context(of)?;
             self.outcome.count("letters of which was foretold what a replay does", came_true);
-            if let Some((told, written)) = before {
+            if is_alone {
                 // Many come in the order of their partitions, and what comes of one depends on those before it.
                 self.relay_all(service).await?;
                 let answers = self.told_by(service).since(&told);
-                let came = Effects { answers, rows: shop.written(service).await?.since(&written) };
+                let came = Effects { answers, rows: shop.written(service).await? };
                 ensure!(came == Effects::foretold(&foretold)?, "{foretold} was foretold, and {came:?} came of it");
             }
         }
@@ -115,15 +114,23 @@ impl History<'_> {
         Ok(count("sent")?)
     }
 
+    /// The first process works on the replay, and when it dies the other one. Returns how it ended, and whether one died.
     async fn until_it_ended(
         &mut self,
         service: Service,
         replay: &str,
         reads: impl Fn(&Reading) -> bool,
-    ) -> anyhow::Result<Value> {
-        let (runner, began) = (self.shop.process(service, 0).desk.runner(), Instant::now());
+    ) -> anyhow::Result<(Value, bool)> {
+        let may_die = self.faulty.contains(&(service, 0)) && !self.faulty.contains(&(service, 1));
+        let (mut runner, began) = (self.shop.process(service, 0).desk.runner(), Instant::now());
+        let mut died = false;
         let ended = loop {
             self.go_on(&[service], &reads).await?;
+            if may_die && !died && !self.shop.process(service, 0).desk.has_fault().await? {
+                died = true;
+                runner.stop().await.context("the replays' runner")?;
+                runner = self.shop.process(service, 1).desk.runner();
+            }
             if let Some(ended) = self.shop.process(service, 0).desk.ended(replay).await? {
                 break ended;
             }
@@ -131,7 +138,7 @@ impl History<'_> {
             tokio::time::sleep(Duration::from_millis(5)).await;
         };
         runner.stop().await.context("the replays' runner")?;
-        Ok(ended)
+        Ok((ended, died))
     }
 
     /// How many events a service has published by now, by topic: only what it answers, not what it hands on.

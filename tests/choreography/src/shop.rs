@@ -132,8 +132,10 @@ impl Shop {
         let client = self.pool(service).get().await?;
         let sql =
             "WITH parked AS (UPDATE dead_letters SET due_at = clock_timestamp() WHERE state = 'PARKED' RETURNING id),
-                        keys AS (UPDATE waiting_keys SET drain_after = clock_timestamp() RETURNING drain_after)
-                   SELECT EXISTS (SELECT FROM parked) OR EXISTS (SELECT FROM keys)";
+                        free AS (SELECT topic, key FROM waiting_keys ORDER BY topic, key FOR UPDATE SKIP LOCKED),
+                        keys AS (UPDATE waiting_keys SET drain_after = clock_timestamp() FROM free
+                                 WHERE waiting_keys.topic = free.topic AND waiting_keys.key = free.key RETURNING 1)
+                   SELECT EXISTS (SELECT FROM parked) OR EXISTS (SELECT FROM waiting_keys)";
         let row = client.query_one(&client.prepare_cached(sql).await?, &[]).await.context("letting time pass")?;
         Ok(row.get(0))
     }

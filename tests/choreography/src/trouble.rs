@@ -20,7 +20,7 @@ pub(crate) const PER_STEP: f64 = 0.2;
 
 /// How handling fails, how often of a hundred times, and where a process can be made to seem dead then.
 const FAULTS: [(&str, u32, &[Step]); 6] = [
-    ("death", 15, &[Step::Handle, Step::Wait, Step::Release]),
+    ("death", 15, &[Step::Handle, Step::Wait, Step::Release, Step::Release]),
     ("transient", 45, &[Step::Hop, Step::Park, Step::Bury, Step::Wait, Step::Wait, Step::Wait]),
     ("unprocessable", 12, &[Step::Bury]),
     ("panic", 10, &[Step::Hop, Step::Bury]),
@@ -57,10 +57,7 @@ impl History<'_> {
             && self.chance.random_bool(0.4)
         {
             let process = self.chance.random_range(0..=1);
-            if self.chance.random_bool(0.6) {
-                let fault = death(Step::Drain, self.chance.random_bool(0.5));
-                self.break_process((service, process), &fault).await?;
-            }
+            self.let_drains_die((service, process)).await?;
             return self.look_after(service, process).await.map(drop);
         }
         if self.chance.random_bool(0.15) { self.ask_again().await } else { self.break_something().await }
@@ -96,6 +93,15 @@ impl History<'_> {
         let many = if step == Some(&Step::Wait) { 2 } else { self.chance.random_range(1..=2) };
         for process in [first, 1 - first].into_iter().take(many) {
             self.break_process((reading.group, process), &fault).await?;
+        }
+        Ok(())
+    }
+
+    /// Now and then a process dies as it claims keys with followers.
+    pub(crate) async fn let_drains_die(&mut self, process: (Service, usize)) -> anyhow::Result<()> {
+        if self.chance.random_bool(0.25) {
+            let fault = death(Step::Drain, self.chance.random_bool(0.5));
+            self.break_process(process, &fault).await?;
         }
         Ok(())
     }
@@ -152,7 +158,8 @@ impl History<'_> {
         let service = *services.choose(&mut self.chance).context("a service")?;
         let heard: Vec<Topic> = self.shop.process(service, 0).group.subscriptions().topics().collect();
         let heard = |record: &&Record| heard.iter().any(|topic| topic.name() == record.topic);
-        let records: Vec<Record> = self.broker.records().filter(heard).cloned().collect();
+        // What the group hasn't read would overtake what lies before it.
+        let records: Vec<Record> = self.broker.read_by(service).filter(heard).cloned().collect();
         let Some(record) = records.choose(&mut self.chance) else { return Ok(()) };
         let mut client = self.shop.pool(service).get().await?;
         let tx = Tx::begin(&mut client).await?;

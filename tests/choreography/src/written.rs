@@ -78,9 +78,15 @@ async fn tables(pool: &Pool) -> Vec<String> {
 }
 
 impl Shop {
+    /// Begins to count anew.
+    pub(crate) async fn forget_written(&self, service: Service) -> anyhow::Result<()> {
+        let client = self.database(service).get().await?;
+        client.batch_execute(&format!("TRUNCATE {WRITTEN}")).await.context("forgetting what was written")
+    }
+
     /// What was written in a service's own tables, row by row.
     pub(crate) async fn written(&self, service: Service) -> anyhow::Result<Counts> {
-        let client = self.pool(service).get().await?;
+        let client = self.database(service).get().await?;
         let sql = format!("SELECT relation, count(*) FROM {WRITTEN} GROUP BY relation");
         let rows = client.query(&client.prepare_cached(&sql).await?, &[]).await.context("what was written")?;
         let mut counts = Counts::default();

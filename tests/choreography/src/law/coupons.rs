@@ -51,7 +51,7 @@ pub(super) async fn held(shop: &Shop, coupon: &Coupon) -> anyhow::Result<Vec<Uui
     let id = coupon.coupon_id.as_str();
     let sql = "SELECT issued, ARRAY(SELECT issued_coupon_id FROM issued_coupons i WHERE i.coupon_id = c.coupon_id)
                FROM coupons c WHERE coupon_id = $1";
-    let found = ask(shop.pool(Service::Coupon), sql, &[&id]).await?;
+    let found = ask(shop.database(Service::Coupon), sql, &[&id]).await?;
     let (counted, held): (i64, Vec<Uuid>) = (found[0].get(0), found[0].get(1));
     let issued = i64::try_from(held.len())?;
     ensure!(counted == issued && issued <= coupon.quantity, "{id}: {issued} held, {counted} counted");
@@ -74,7 +74,7 @@ pub(super) async fn used(shop: &Shop, broker: &Broker, orders: &[Uuid]) -> anyho
     let sql = "SELECT order_id, status, issued_coupon_id, subtotal, discount FROM orders
                WHERE order_id = ANY($1) AND issued_coupon_id IS NOT NULL";
     let mut using: BTreeMap<Uuid, Uuid> = BTreeMap::new();
-    for row in ask(shop.pool(Service::Order), sql, &[&orders]).await? {
+    for row in ask(shop.database(Service::Order), sql, &[&orders]).await? {
         let (order, status, coupon): (Uuid, String, Uuid) = (row.get(0), row.get(1), row.get(2));
         let id = common_events::OrderId::new(order);
         let [used, failed, restored] = [&used, &failed, &restored].map(|told| told.get(&id).map_or(0, BTreeSet::len));
@@ -94,7 +94,7 @@ pub(super) async fn used(shop: &Shop, broker: &Broker, orders: &[Uuid]) -> anyho
     let coupons: Vec<Uuid> = discounts.keys().copied().collect();
     let sql = "SELECT issued_coupon_id, order_id FROM issued_coupons
                WHERE issued_coupon_id = ANY($1) AND order_id IS NOT NULL";
-    let rows = ask(shop.pool(Service::Coupon), sql, &[&coupons]).await?;
+    let rows = ask(shop.database(Service::Coupon), sql, &[&coupons]).await?;
     let held: BTreeMap<Uuid, Uuid> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     ensure!(held == using, "coupons in use: {held:?}, by confirmed orders: {using:?}");
 

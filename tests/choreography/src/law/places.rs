@@ -95,13 +95,14 @@ fn sent(row: &Row) -> Option<(String, Uuid, Option<i32>)> {
 impl Places {
     async fn of(shop: &Shop, broker: &Broker, group: Service, topics: &[String]) -> anyhow::Result<Self> {
         let (mut read, mut unread, mut on_the_way) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        let mut in_order = BTreeMap::<_, Vec<Uuid>>::new();
+        let (mut in_order, mut known) = (BTreeMap::<_, Vec<Uuid>>::new(), Vec::new());
         for topic in topics {
             let heard = topic.parse::<Topic>().ok();
             let keeps_order = heard.is_some_and(|heard| shop.keeps_order_of(group, heard));
             for partition in 0..PARTITIONS {
                 let reading = Reading { group, topic: topic.clone(), partition };
                 let (ids, position) = broker.ids(&reading);
+                known.extend(ids.iter().flatten().copied());
                 if is_remembered(topic) {
                     read.extend(ids[..position].iter().flatten());
                     for (record, id) in broker.log(&reading).iter().zip(ids).filter(|_| keeps_order) {
@@ -118,7 +119,6 @@ impl Places {
                 }
             }
         }
-        let known: Vec<Uuid> = broker.all_ids().collect();
         let database = Noted::of(shop.database(group), &known).await?;
         on_the_way.extend(database.outbox.iter().filter_map(|(_, id, hop)| Some((*id, (*hop)?))));
         unread.extend(database.outbox.iter().map(|(topic, id, _)| (topic.clone(), *id)));

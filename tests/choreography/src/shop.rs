@@ -65,9 +65,14 @@ pub struct Shop {
 
 impl Shop {
     /// New databases for all services.
+    ///
+    /// # Panics
+    /// When PostgreSQL doesn't answer.
     pub async fn open() -> Self {
         let waiting = Waiting::new(CancellationToken::new());
-        let (unnoted, web) = (written::tables_of_messaging().await, reqwest::Client::new());
+        let unnoted = written::tables_of_messaging().await;
+        // A connection that nobody used for a while may be closed just as it is used again.
+        let web = reqwest::Client::builder().pool_max_idle_per_host(0).build().expect("a client");
         let mut participants = BTreeMap::new();
         for service in [Service::Order, Service::Product, Service::Payment, Service::Coupon, Service::Ranking] {
             participants.insert(service, Participant::new(service, &waiting, &unnoted, &web).await);

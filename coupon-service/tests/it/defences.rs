@@ -106,7 +106,8 @@ async fn without_a_gate_exactly_as_many_as_there_are_are_issued(
     let ranks: BTreeSet<i64> = issued.iter().filter_map(|event| event.data.rank).collect();
     if ranked && issuer == Line::IsDown {
         // PostgreSQL refuses, it doesn't choose: whoever asks in a batch takes room in it, though of the two who ask with a
-        // rank one gets it. Of the first 64 that is 32, of the next 32, then there is room for 36, so 18, and for 18 − 9 …
+        // rank one gets it. Of 64 that is 32, twice; then there is
+        // room for 36, so 18; and of the next 64 only four ask with a rank that there is, 97 to 100.
         assert_eq!(rows, 86, "of those with a rank that there is");
         assert!(ranks.iter().all(|rank| (1..=QUANTITY).contains(rank)), "{ranks:?}");
     } else {

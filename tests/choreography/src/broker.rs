@@ -90,8 +90,7 @@ impl Broker {
 
     /// Which events lie there, and how many of these records it has behind it.
     pub(crate) fn ids(&self, reading: &Reading) -> (&[Option<Uuid>], usize) {
-        let log = self.logs.get(&(reading.topic.clone(), reading.partition));
-        (log.map(|log| log.ids.as_slice()).unwrap_or_default(), self.position(reading))
+        (self.find(reading).map(|log| log.ids.as_slice()).unwrap_or_default(), self.position(reading))
     }
 
     /// What a group has behind it, on any topic.
@@ -146,7 +145,10 @@ impl Broker {
 
     /// Everything that lies there.
     pub(crate) fn log(&self, reading: &Reading) -> &[Record] {
-        let place = (reading.topic.clone(), reading.partition);
-        self.logs.get(&place).map(|log| log.records.as_slice()).unwrap_or_default()
+        self.find(reading).map(|log| log.records.as_slice()).unwrap_or_default()
+    }
+
+    fn find(&self, reading: &Reading) -> Option<&Log> {
+        self.logs.get(&(reading.topic.clone(), reading.partition))
     }
 }

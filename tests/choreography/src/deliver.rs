@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use common_events::Service;
+use common_events::{OrderId, Service};
 use messaging::{Delivered, Record, delivery::Stalled};
 use rand::{RngExt, rngs::StdRng, seq::IndexedRandom};
 
@@ -67,7 +67,7 @@ enum Rival {
     /// A process of a service tries what is parked, and handles what waits.
     LookAfter(Service, usize),
     TimeOut,
-    Cancel(common_events::OrderId),
+    Cancel(OrderId),
 }
 
 impl Rival {

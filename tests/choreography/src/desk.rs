@@ -4,11 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
 use common_events::Service;
-use messaging::{
-    admin::Office,
-    delivery::Group,
-    faults::{Side, Step},
-};
+use messaging::{admin::Office, delivery::Group, faults::Death};
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -23,9 +19,8 @@ pub(crate) struct Letter {
     pub(crate) topic: String,
 }
 
-/// A fault: once, a process seems dead at this step.
-pub(crate) fn death(step: Step, before_commit: bool) -> Value {
-    let side = if before_commit { Side::Before } else { Side::After };
+/// A fault: once, a process dies this death.
+pub(crate) fn fault_of(Death { step, side }: Death) -> Value {
     json!({"kind": "death", "step": step, "side": side, "times": 1, "reason": "a test"})
 }
 

@@ -127,7 +127,7 @@ impl<'s> History<'s> {
     /// The relay of one service that has something moves some rows; now and then it dies before it
     /// deletes them, and sends them again.
     async fn relay_one(&mut self) -> anyhow::Result<bool> {
-        let services: Vec<Service> = self.shop.services().collect();
+        let services = self.shop.services();
         let first = self.chance.random_range(0..services.len());
         for service in services.iter().cycle().skip(first).take(services.len()) {
             let at_most = self.chance.random_range(1..=RELAY_BATCH);
@@ -230,7 +230,9 @@ impl<'s> History<'s> {
             self.shop.time_out().await?;
             self.quiet().await?;
         }
-        law::places::check(self.shop, &self.broker, &self.shop.services().collect()).await.context("when all is quiet")
+        law::places::check(self.shop, &self.broker, &self.shop.services().into_iter().collect())
+            .await
+            .context("when all is quiet")
     }
 
     /// Whatever comes once more changes nothing, and nobody tells anything new.
@@ -249,7 +251,7 @@ impl<'s> History<'s> {
     /// Relays and delivers everything, in order and without mishaps, until nothing moves any more.
     pub(crate) async fn quiet(&mut self) -> anyhow::Result<()> {
         self.shop.touch_all();
-        self.settle(&self.shop.services().collect::<Vec<_>>(), |_| true).await
+        self.settle(&self.shop.services(), |_| true).await
     }
 
     /// The same for these groups, and the topics that are read meanwhile.

@@ -29,6 +29,7 @@ const EXPECTED: [&str; 22] = [
     "letters given up",
     "answers told again",
 ];
+
 /// How often what happened.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Outcome {

@@ -4,16 +4,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use common_events::{Service, Topic};
-use messaging::{
-    OwnTopic, Record,
-    faults::{Death, Side, Step},
-};
+use messaging::{OwnTopic, Record, faults::Step};
 use rand::{RngExt, seq::IndexedRandom};
 use serde_json::{Value, json};
 
 use crate::{
     broker::Reading,
-    desk::{Desk, death},
+    desk::{Desk, fault_of},
     history::History,
     written::{Counts, WRITTEN},
 };
@@ -50,12 +47,10 @@ impl History<'_> {
         let Replaying { which, to, is_mended } = replaying;
         self.mend().await?;
         let own = OwnTopic::ALL.map(|own| own.name(service));
-        // What the replay sends is read, and what is on its way in the group.
-        let reads = move |reading: &Reading| to == To::Origin || own.contains(&reading.topic);
+        let is_own = |reading: &Reading| own.contains(&reading.topic);
         if which == Which::One {
             // Nothing else happens meanwhile.
-            self.settle(&[service], |reading| OwnTopic::ALL.map(|own| own.name(service)).contains(&reading.topic))
-                .await?;
+            self.settle(&[service], is_own).await?;
         }
         let letters = self.shop.process(service, 0).desk.dead_letters().await?;
         let Some(letter) = letters.choose(&mut self.chance) else { return Ok(0) };
@@ -79,14 +74,15 @@ impl History<'_> {
         let told = self.told_by(service);
         shop.forget_written(service).await?;
         let Some(id) = desk().ask_for_replay(&asked).await? else { return Ok(0) };
-        let dies = (is_mended && self.chance.random_bool(0.3)).then(|| self.chance.random_bool(0.5));
-        if let Some(before_commit) = dies {
-            self.break_process((service, 0), &death(Step::Replay, before_commit)).await?;
+        let death = (is_mended && self.chance.random_bool(0.3)).then(|| self.death_at(Step::Replay));
+        if let Some(death) = death {
+            self.break_process((service, 0), &fault_of(death)).await?;
         }
-        let (ended, has_died) = self.until_it_ended(service, &id, reads).await?;
-        if let Some(before_commit) = dies.filter(|_| has_died) {
-            let side = if before_commit { Side::Before } else { Side::After };
-            self.outcome.count_death(Death { step: Step::Replay, side });
+        // What the replay sends is read, and what is on its way in the group.
+        let reads = |reading: &Reading| to == To::Origin || is_own(reading);
+        let (ended, has_died) = self.until_it_ended(service, &id, death.is_some(), reads).await?;
+        if let Some(death) = death.filter(|_| has_died) {
+            self.outcome.count_death(death);
         }
         let of = || format!("a replay of {service}: {ended}");
         let count = |name: &str| ended[name].as_u64().map(usize::try_from).transpose().map(Option::unwrap_or_default);
@@ -119,9 +115,9 @@ impl History<'_> {
         &mut self,
         service: Service,
         replay: &str,
+        may_die: bool,
         reads: impl Fn(&Reading) -> bool,
     ) -> anyhow::Result<(Value, bool)> {
-        let may_die = self.faulty.contains(&(service, 0)) && !self.faulty.contains(&(service, 1));
         let (mut runner, began) = (self.shop.process(service, 0).desk.runner(), Instant::now());
         let mut died = false;
         let ended = loop {

@@ -105,8 +105,8 @@ impl Shop {
         &self.touched(service).processes[number]
     }
 
-    pub(crate) fn services(&self) -> impl Iterator<Item = Service> + use<> {
-        self.participants.keys().copied().collect::<Vec<_>>().into_iter()
+    pub(crate) fn services(&self) -> Vec<Service> {
+        self.participants.keys().copied().collect()
     }
 
     /// Whatever was cut off may have told something since.

@@ -4,12 +4,16 @@ use std::collections::BTreeSet;
 
 use anyhow::Context;
 use common_events::{Service, Topic};
-use messaging::{Record, Tx, faults::Step, resume::ask_for_answers};
+use messaging::{
+    Record, Tx,
+    faults::{Death, Side, Step},
+    resume::ask_for_answers,
+};
 use rand::{RngExt, seq::IndexedRandom};
 use serde_json::json;
 
 use crate::{
-    desk::{Letter, death},
+    desk::{Letter, fault_of},
     history::History,
     replay::{Replaying, To, Which},
     shop::LookedAfter,
@@ -78,7 +82,7 @@ impl History<'_> {
         let (kind, _, steps) = *FAULTS.choose_weighted(&mut self.chance, |(_, often, _)| *often)?;
         let step = steps.choose(&mut self.chance).filter(|_| kind == "death" || self.chance.random_bool(0.4));
         let mut fault = if let Some(step) = step {
-            death(*step, self.chance.random_bool(0.5))
+            fault_of(self.death_at(*step))
         } else {
             let at_most = if kind != "conflict" && self.chance.random_bool(0.2) { 20 } else { 4 };
             json!({"times": self.chance.random_range(1..=at_most), "reason": "a test"})
@@ -97,11 +101,15 @@ impl History<'_> {
         Ok(())
     }
 
+    pub(crate) fn death_at(&mut self, step: Step) -> Death {
+        Death { step, side: if self.chance.random_bool(0.5) { Side::Before } else { Side::After } }
+    }
+
     /// Now and then a process dies as it claims keys with followers.
     pub(crate) async fn let_drains_die(&mut self, process: (Service, usize)) -> anyhow::Result<()> {
         if self.chance.random_bool(0.25) {
-            let fault = death(Step::Drain, self.chance.random_bool(0.5));
-            self.break_process(process, &fault).await?;
+            let death = self.death_at(Step::Drain);
+            self.break_process(process, &fault_of(death)).await?;
         }
         Ok(())
     }
@@ -154,8 +162,7 @@ impl History<'_> {
 
     /// A monitor that believes an answer to be lost asks for it, whether it is or not.
     async fn ask_again(&mut self) -> anyhow::Result<()> {
-        let services: Vec<Service> = self.shop.services().collect();
-        let service = *services.choose(&mut self.chance).context("a service")?;
+        let service = *self.shop.services().choose(&mut self.chance).context("a service")?;
         let heard: Vec<Topic> = self.shop.process(service, 0).group.subscriptions().topics().collect();
         let heard = |record: &&Record| heard.iter().any(|topic| topic.name() == record.topic);
         // What the group hasn't read would overtake what lies before it.
